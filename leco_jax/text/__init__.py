@@ -1,0 +1,7 @@
+"""Tokenizers, chat templates, steps, answers and prompts; imports no JAX."""
+
+from leco_jax.text.chat import encode_chat as encode_chat
+from leco_jax.text.chat import render_chat as render_chat
+from leco_jax.text.tokenizer import Tokenizer as Tokenizer
+from leco_jax.text.tokenizer import load_tokenizer as load_tokenizer
+from leco_jax.text.tokenizer import tokenizer_from_gguf as tokenizer_from_gguf

@@ -1,0 +1,134 @@
+"""Sentencepiece models (Llama 1 and 2, Mistral, Gemma), from a .model file or rebuilt from a GGUF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from leco_jax.text.token_alphabets import SPACE_MARK, sentencepiece_bytes
+from leco_jax.text.tokenizer import Tokenizer, split_at_names
+from leco_jax.text.tokenizer_config import TokenizerSettings, read_settings
+
+# Piece types, the same numbers in sentencepiece's and GGUF's files.
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """A sentencepiece model; its control pieces are special tokens.
+
+    With `allow_special`, each stretch of text between control tokens is encoded on its own and so
+    gets sentencepiece's leading space, as llama.cpp and the original Llama code do.
+    """
+
+    def __init__(
+        self,
+        model: bytes,
+        settings: TokenizerSettings | None = None,
+        *,
+        eos_ids: Iterable[int] = (),
+        wants_bos: bool = True,
+        adds_first_space: bool | None = None,
+    ):
+        """Loads a serialised model.
+
+        Args:
+          model: the bytes of a .model file.
+          settings: token names and a chat template that replace the model's own.
+          eos_ids: further ids that end a generation.
+          wants_bos: used where the settings are silent.
+          adds_first_space: whether a text gets a leading space; None looks at what the model does.
+        """
+        settings = settings or TokenizerSettings()
+        core = sentencepiece.SentencePieceProcessor()
+        try:
+            core.LoadFromSerializedProto(model)
+        except RuntimeError as error:
+            raise ValueError(f"This is no sentencepiece model: {error}") from None
+        self._core = core
+        size = core.GetPieceSize()
+        control = [i for i in range(size) if core.IsControl(i) or core.IsUnknown(i)]
+        self._ids_by_name = {core.IdToPiece(i): i for i in control}
+        if adds_first_space is None:
+            adds_first_space = core.EncodeAsPieces("a")[0].startswith(SPACE_MARK)
+
+        def find(name: str | None, own: int) -> int | None:
+            if name is None:
+                return own if own >= 0 else None
+            token_id = core.PieceToId(name)
+            if core.IdToPiece(token_id) != name:
+                raise ValueError(f"The token {name!r} of the settings is not in the vocabulary.")
+            return token_id
+
+        own_eos = find(settings.eos, core.eos_id())
+        super().__init__(
+            [self._piece(i) for i in range(size)],
+            bos_id=find(settings.bos, core.bos_id()),
+            eos_ids=[i for i in (own_eos, *settings.eos_ids, *eos_ids) if i is not None],
+            pad_id=find(settings.pad, core.pad_id()),
+            unk_id=find(settings.unk, core.unk_id()),
+            special_ids=control,
+            chat_template=settings.chat_template,
+            wants_bos=wants_bos if settings.add_bos is None else settings.add_bos,
+            drops_first_space=adds_first_space,
+        )
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> SentencePieceTokenizer:
+        """Reads a .model file with the settings that stand beside it."""
+        path = Path(path)
+        return cls(path.read_bytes(), read_settings(path.parent))
+
+    def _piece(self, token_id: int) -> bytes:
+        piece = self._core.IdToPiece(token_id)
+        if self._core.IsControl(token_id) or self._core.IsUnknown(token_id):
+            return piece.encode("utf-8")
+        return sentencepiece_bytes(piece, byte_pieces=self._core.IsByte(token_id))
+
+    def _encode(self, text: str, allow_special: bool) -> list[int]:
+        parts = split_at_names(text, self._ids_by_name) if allow_special else [text]
+        ids: list[int] = []
+        for part in parts:
+            ids += [part] if isinstance(part, int) else self._core.EncodeAsIds(part)
+        return ids
+
+
+def build_model(
+    pieces: Sequence[str],
+    scores: Sequence[float],
+    types: Sequence[int],
+    *,
+    token_ids: dict[str, int | None],
+    adds_first_space: bool = True,
+) -> bytes:
+    """Returns a serialised sentencepiece BPE model with the given vocabulary.
+
+    Args:
+      pieces: texts of the pieces, by id.
+      scores: merge priorities (the highest first).
+      types: piece types, numbered as above.
+      token_ids: ids of "bos", "eos", "pad" and "unk".
+      adds_first_space: whether a text gets a leading space.
+    """
+    from sentencepiece import sentencepiece_model_pb2 as model_pb2
+
+    model = model_pb2.ModelProto()
+    for text, score, kind in zip(pieces, scores, types, strict=True):
+        if kind == USER_DEFINED:  # some GGUF writers undo the space marks of these
+            text = text.replace(" ", SPACE_MARK)
+        model.pieces.add(piece=text, score=float(score), type=int(kind))
+    trainer = model.trainer_spec
+    trainer.model_type = trainer.BPE
+    trainer.vocab_size = len(pieces)
+    trainer.byte_fallback = BYTE in set(types)
+    for name, token_id in token_ids.items():
+        setattr(trainer, f"{name}_id", -1 if token_id is None else token_id)
+        if token_id is not None:
+            setattr(trainer, f"{name}_piece", pieces[token_id])
+    normalizer = model.normalizer_spec
+    normalizer.name = "identity"
+    normalizer.add_dummy_prefix = adds_first_space
+    normalizer.remove_extra_whitespaces = False
+    normalizer.escape_whitespaces = True
+    return model.SerializeToString()

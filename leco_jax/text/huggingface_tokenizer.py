@@ -32,7 +32,7 @@ class HuggingFaceTokenizer(Tokenizer):
             core.model.dropout = None  # training noise has no place here
         self._core = core
         self._lock = threading.Lock()
-        style = _Style(json.loads(core.to_str()))
+        style = _Style(_parts(core.pre_tokenizer), _parts(core.decoder))
         self._encodes_special = False
         added = core.get_added_tokens_decoder()
         special_ids = [i for i, token in added.items() if token.special]
@@ -78,10 +78,8 @@ class HuggingFaceTokenizer(Tokenizer):
 class _Style:
     """What the parts of a tokenizer.json say about the spelling of its pieces."""
 
-    def __init__(self, spec: dict[str, Any]):
-        decoder = _parts(spec.get("decoder"))
-        parts = [*_parts(spec.get("pre_tokenizer")), *decoder]
-        kinds = {part["type"] for part in parts}
+    def __init__(self, pre_tokenizer: list[dict[str, Any]], decoder: list[dict[str, Any]]):
+        kinds = {part["type"] for part in (*pre_tokenizer, *decoder)}
         marks = [p for p in decoder if p["type"] == "Metaspace"]
         replaces = [
             p
@@ -100,11 +98,14 @@ class _Style:
         self.drops_first_space = not self.byte_level and (strips or prepends)
 
 
-def _parts(spec: dict[str, Any] | None) -> list[dict[str, Any]]:
-    if not spec:
-        return []
+def _parts(component: Any) -> list[dict[str, Any]]:
+    # The specification of each part of a pre-tokenizer or decoder, as in tokenizer.json.
+    return [] if component is None else _flat(json.loads(component.__getstate__()))
+
+
+def _flat(spec: dict[str, Any]) -> list[dict[str, Any]]:
     nested = spec.get("pretokenizers") or spec.get("decoders")
-    return [p for part in nested for p in _parts(part)] if nested else [spec]
+    return [p for part in nested for p in _flat(part)] if nested else [spec]
 
 
 def _pieces(core: tokenizers.Tokenizer, style: _Style, added: dict[int, Any]) -> list[bytes]:

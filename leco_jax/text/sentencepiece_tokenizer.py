@@ -1,9 +1,10 @@
-"""Sentencepiece models (Llama 1 and 2, Mistral, Gemma), from a .model file or rebuilt from a GGUF."""
+"""Sentencepiece models (Llama 1 and 2, Mistral, Gemma): .model files, or rebuilt from a GGUF."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 
@@ -111,8 +112,9 @@ def build_model(
       token_ids: ids of "bos", "eos", "pad" and "unk".
       adds_first_space: whether a text gets a leading space.
     """
-    from sentencepiece import sentencepiece_model_pb2 as model_pb2
+    from sentencepiece import sentencepiece_model_pb2
 
+    model_pb2: Any = sentencepiece_model_pb2  # its names are made at run time
     model = model_pb2.ModelProto()
     for text, score, kind in zip(pieces, scores, types, strict=True):
         if kind == USER_DEFINED:  # some GGUF writers undo the space marks of these

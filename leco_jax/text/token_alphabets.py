@@ -1,4 +1,4 @@
-"""How vocabularies spell bytes: the byte-level alphabet of GPT-2, and sentencepiece's ▁ and <0xNN>."""
+"""How vocabularies spell bytes: GPT-2's byte-level alphabet, sentencepiece's ▁ and <0xNN>."""
 
 from __future__ import annotations
 

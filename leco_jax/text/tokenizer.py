@@ -1,4 +1,4 @@
-"""One interface for every tokenizer, and `load_tokenizer`, which picks the implementation by file."""
+"""One interface for every tokenizer; `load_tokenizer` picks the implementation by file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Tokenizer(abc.ABC):
       vocab_size: number of ids; a model's embedding may have more rows (padding).
       bos_id: id of the beginning-of-text token, or None.
       eos_ids: ids that end a generation, the tokenizer's own first; may be empty.
-      pad_id: id for unused slots (the pad token, else the first EOS, else 0). Masks never look at it.
+      pad_id: id for unused slots: the pad token, else the first EOS, else 0. No mask looks at it.
       unk_id: id of the unknown token, or None.
       special_ids: ids of control tokens (BOS, EOS, chat markers, unknown).
       chat_template: the jinja2 source that came with the tokenizer, or None.
@@ -67,8 +67,8 @@ class Tokenizer(abc.ABC):
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"The text has an unpaired surrogate at character {error.start}, which no tokenizer "
-                "can encode; clean it with text.encode('utf-8', 'replace').decode()."
+                f"The text has an unpaired surrogate at character {error.start}, which has no "
+                "UTF-8; clean it with text.encode('utf-8', 'replace').decode()."
             ) from None
         ids = self._encode(text, allow_special) if text else []
         if not add_bos:
@@ -175,6 +175,6 @@ def _tokenizer_file(directory: Path) -> Path:
     if len(ggufs) == 1:
         return ggufs[0]
     raise FileNotFoundError(
-        f"{directory} has neither tokenizer.json nor tokenizer.model, and {len(ggufs)} .gguf files; "
-        "name the tokenizer's file itself."
+        f"{directory} has neither tokenizer.json nor tokenizer.model, and {len(ggufs)} .gguf "
+        "files; name the tokenizer's file itself."
     )

@@ -1,0 +1,108 @@
+"""Grouped-query attention and its masks. Every mask of the library comes from `attention_mask`."""
+
+import jax
+import jax.numpy as jnp
+
+from leco_jax.models.config import ModelConfig
+
+# Finite, so that a row that sees nothing (padding) gives numbers and not NaN.
+_MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
+
+
+def attention_mask(
+    q_positions_BT: jax.Array,
+    k_positions_BS: jax.Array,
+    *,
+    q_segments_BT: jax.Array | None = None,
+    k_segments_BS: jax.Array | None = None,
+    k_valid_BS: jax.Array | None = None,
+    sliding_window: int | None = None,
+) -> jax.Array:
+    """Which keys each query sees.
+
+    A key is seen if its position is not after the query's, lies within the window, its segment is
+    the query's (if segments are given), and it is valid (if validity is given).
+
+    Args:
+      q_positions_BT: int32 positions of the queries.
+      k_positions_BS: int32 positions of the keys.
+      q_segments_BT: int32 document of each query in a packed row; by custom 0 is padding.
+      k_segments_BS: the same for keys.
+      k_valid_BS: bool, false for a slot that holds nothing.
+      sliding_window: a query sees itself and `sliding_window - 1` positions before; None: all.
+
+    Returns:
+      bool [B, T, S].
+    """
+    if (q_segments_BT is None) != (k_segments_BS is None):
+        raise ValueError("give segments of both queries and keys, or of neither")
+    distance_BTS = q_positions_BT[:, :, None] - k_positions_BS[:, None, :]
+    mask_BTS = distance_BTS >= 0
+    if sliding_window is not None:
+        mask_BTS &= distance_BTS < sliding_window
+    if q_segments_BT is not None and k_segments_BS is not None:
+        mask_BTS &= q_segments_BT[:, :, None] == k_segments_BS[:, None, :]
+    if k_valid_BS is not None:
+        mask_BTS &= k_valid_BS[:, None, :]
+    return mask_BTS
+
+
+def dot_product_attention(
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    mask_BTS: jax.Array,
+    *,
+    scale: float | None = None,
+) -> jax.Array:
+    """Softmax attention in float32 with grouped queries.
+
+    Args:
+      q_BTNH: queries; query head n reads key/value head n // (N / K).
+      k_BSKH: keys.
+      v_BSKH: values.
+      mask_BTS: bool, true where a query sees a key.
+      scale: multiplies the scores; default 1 / sqrt(H).
+
+    Returns:
+      [B, T, N, H] in the queries' dtype.
+    """
+    batch, length, heads, head_width = q_BTNH.shape
+    kv_heads = k_BSKH.shape[2]
+    q_BTKGH = q_BTNH.reshape(batch, length, kv_heads, heads // kv_heads, head_width)
+    scores_BKGTS = jnp.einsum(
+        "BTKGH,BSKH->BKGTS", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32
+    )
+    scores_BKGTS *= head_width**-0.5 if scale is None else scale
+    scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS, _MASKED)
+    weights_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(v_BSKH.dtype)
+    out_BTKGH = jnp.einsum("BKGTS,BSKH->BTKGH", weights_BKGTS, v_BSKH)
+    return out_BTKGH.reshape(q_BTNH.shape).astype(q_BTNH.dtype)
+
+
+def causal_attend(
+    positions_BT: jax.Array, config: ModelConfig, *, segment_ids_BT: jax.Array | None = None
+):
+    """Attention of whole sequences to themselves, for `transformer.forward`.
+
+    Args:
+      positions_BT: int32 position of each token within its own document.
+      config: gives the sliding window.
+      segment_ids_BT: int32 document of each token in a packed or padded row; tokens see only their
+        own. None: each row is one document without padding on the left.
+
+    Returns:
+      `attend(q_BTNH, k_BTKH, v_BTKH, state) -> (out_BTNH, state)`.
+    """
+    mask_BTT = attention_mask(
+        positions_BT,
+        positions_BT,
+        q_segments_BT=segment_ids_BT,
+        k_segments_BS=segment_ids_BT,
+        sliding_window=config.sliding_window,
+    )
+
+    def attend(q_BTNH, k_BTKH, v_BTKH, state):
+        return dot_product_attention(q_BTNH, k_BTKH, v_BTKH, mask_BTT), state
+
+    return attend

@@ -1,0 +1,129 @@
+"""What a model is: one frozen dataclass that is static under jit."""
+
+import dataclasses
+from typing import Literal
+
+import jax.numpy as jnp
+
+Activation = Literal["silu", "gelu_tanh"]
+RopeScaling = Literal["none", "linear", "llama3"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RopeConfig:
+    """Rotary position embedding.
+
+    Attributes:
+      theta: base of the frequencies.
+      scaling: "none", "linear" (positions divided by `factor`) or "llama3" (low frequencies divided
+        by `factor`, high ones kept, those between blended).
+      factor: how far the context was stretched.
+      low_freq_factor: "llama3": wavelengths above `original_max_positions / low_freq_factor` are
+        fully scaled.
+      high_freq_factor: "llama3": wavelengths below `original_max_positions / high_freq_factor` are
+        kept.
+      original_max_positions: "llama3": context length before stretching.
+    """
+
+    theta: float = 10_000.0
+    scaling: RopeScaling = "none"
+    factor: float = 1.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_max_positions: int = 8192
+
+    def __post_init__(self):
+        if self.scaling not in ("none", "linear", "llama3"):
+            raise ValueError(f"rope scaling {self.scaling!r} is none of 'none', 'linear', 'llama3'")
+        if self.theta <= 0 or self.factor <= 0:
+            raise ValueError(f"rope theta {self.theta} and factor {self.factor} must be positive")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """A decoder-only transformer of the LLaMA family.
+
+    Attributes:
+      vocab_size: rows of the embedding (V).
+      width: model width (D).
+      mlp_width: MLP width (F).
+      num_layers: layers (L).
+      num_heads: query heads (N).
+      num_kv_heads: key/value heads (K); divides `num_heads`.
+      head_width: width of a head (H); need not be `width / num_heads`.
+      norm_eps: added to the mean square in RMSNorm.
+      rope: rotary embedding.
+      activation: the gate's nonlinearity: "silu" (SwiGLU) or "gelu_tanh" (GeGLU).
+      tied: the unembedding is the embedding.
+      qkv_bias: query, key and value projections have biases (Qwen2).
+      sliding_window: a token sees itself and `sliding_window - 1` tokens before it; None: all.
+      scale_embedding: multiply embeddings by sqrt(width) (Gemma).
+      norm_plus_one: RMSNorm multiplies by 1 + weight (Gemma).
+      logit_soft_cap: c in c * tanh(logits / c); None: no cap.
+      max_positions: longest sequence that the model was trained for.
+      valid_vocab: ids from here on are padding of the vocabulary and never tokens; None: all valid.
+      param_dtype: dtype in which weights are kept.
+      dtype: dtype of activations and matrix products.
+    """
+
+    vocab_size: int
+    width: int
+    mlp_width: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_width: int
+    norm_eps: float = 1e-5
+    rope: RopeConfig = RopeConfig()
+    activation: Activation = "silu"
+    tied: bool = False
+    qkv_bias: bool = False
+    sliding_window: int | None = None
+    scale_embedding: bool = False
+    norm_plus_one: bool = False
+    logit_soft_cap: float | None = None
+    max_positions: int = 4096
+    valid_vocab: int | None = None
+    param_dtype: str = "float32"
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        sizes = ("vocab_size", "width", "mlp_width", "num_layers", "num_heads", "num_kv_heads")
+        for name in (*sizes, "head_width", "max_positions"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_heads={self.num_heads} is no multiple of num_kv_heads={self.num_kv_heads}"
+            )
+        if self.head_width % 2:
+            raise ValueError(f"head_width={self.head_width} must be even: rotary pairs")
+        if self.activation not in ("silu", "gelu_tanh"):
+            raise ValueError(f"activation {self.activation!r} is neither 'silu' nor 'gelu_tanh'")
+        if self.sliding_window is not None and self.sliding_window < 1:
+            raise ValueError(f"sliding_window={self.sliding_window} must be None or at least 1")
+        if self.logit_soft_cap is not None and self.logit_soft_cap <= 0:
+            raise ValueError(f"logit_soft_cap={self.logit_soft_cap} must be None or positive")
+        if self.valid_vocab is not None and not 1 <= self.valid_vocab <= self.vocab_size:
+            raise ValueError(f"valid_vocab={self.valid_vocab} lies outside 1..{self.vocab_size}")
+        for name in ("param_dtype", "dtype"):
+            if not jnp.issubdtype(jnp.dtype(getattr(self, name)), jnp.floating):
+                raise ValueError(f"{name}={getattr(self, name)!r} is no floating-point dtype")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Size of each shape letter."""
+        return {
+            "V": self.vocab_size,
+            "D": self.width,
+            "F": self.mlp_width,
+            "L": self.num_layers,
+            "N": self.num_heads,
+            "K": self.num_kv_heads,
+            "G": self.num_heads // self.num_kv_heads,
+            "H": self.head_width,
+        }
+
+    def replace(self, **changes) -> "ModelConfig":
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)

@@ -1,0 +1,159 @@
+"""Where every axis of every array lives: one table from logical axes to mesh axes."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding
+
+_log = logging.getLogger(__name__)
+
+MeshAxes = str | tuple[str, ...] | None
+Rules = Mapping[str, MeshAxes]
+
+MESH_AXES = ("data", "fsdp", "tensor")
+
+# Logical axis -> mesh axis or axes. A mesh axis that the mesh lacks counts as absent.
+RULES: dict[str, MeshAxes] = {
+    # weights
+    "layers": None,
+    "vocab": "tensor",
+    "embed": "fsdp",
+    "norm": None,
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "head_width": None,
+    "mlp": "tensor",
+    # activations
+    "batch": ("data", "fsdp"),
+    "length": None,
+    "act_embed": None,
+    "act_heads": "tensor",
+    "act_kv_heads": "tensor",
+    "act_mlp": "tensor",
+    "act_vocab": "tensor",
+}
+
+
+class Fallback(NamedTuple):
+    """An axis that stays whole although a rule asks for sharding, because it does not divide."""
+
+    name: str
+    axis: str
+    size: int
+    mesh_axes: tuple[str, ...]
+    mesh_size: int
+
+
+def make_mesh(
+    *, data: int = 1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """A mesh with axes ("data", "fsdp", "tensor"), partitioned by the compiler.
+
+    Args:
+      data: devices along "data"; one size may be -1: whatever is left.
+      fsdp: devices along "fsdp".
+      tensor: devices along "tensor".
+      devices: the devices to use; default: all.
+
+    Raises:
+      ValueError: the sizes do not multiply to the number of devices.
+    """
+    sizes = [data, fsdp, tensor]
+    count = len(devices) if devices is not None else jax.device_count()
+    if sizes.count(-1) == 1:
+        known = math.prod(size for size in sizes if size != -1)
+        sizes[sizes.index(-1)] = count // max(known, 1)
+    if any(size < 1 for size in sizes) or math.prod(sizes) != count:
+        raise ValueError(
+            f"mesh data={data}, fsdp={fsdp}, tensor={tensor} does not fit {count} devices: the "
+            "sizes must multiply to it (one may be -1: whatever is left)"
+        )
+    return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def resolve(
+    name: str,
+    shape: Sequence[int],
+    axes: Sequence[str],
+    mesh_sizes: Mapping[str, int],
+    rules: Rules = RULES,
+) -> tuple[jax.P, list[Fallback]]:
+    """The partition spec of one array and the axes that had to stay whole.
+
+    Args:
+      name: for reports.
+      shape: the array's shape.
+      axes: one logical axis per dimension.
+      mesh_sizes: size of each mesh axis that may be used.
+      rules: logical axis -> mesh axis or axes. Of several mesh axes the longest prefix whose
+        product divides the dimension is used.
+
+    Raises:
+      ValueError: a logical axis that no rule names, or as many axes as dimensions it is not.
+    """
+    if len(shape) != len(axes):
+        raise ValueError(f"{name}: {len(axes)} logical axes {tuple(axes)} for shape {tuple(shape)}")
+    spec: list[MeshAxes] = []
+    fallbacks = []
+    used: set[str] = set()
+    for size, axis in zip(shape, axes, strict=True):
+        if axis not in rules:
+            raise ValueError(f"{name}: no rule for logical axis {axis!r}; rules: {sorted(rules)}")
+        rule = rules[axis]
+        wanted = (rule,) if isinstance(rule, str) else tuple(rule or ())
+        # An axis of one device shards nothing, and one mesh axis serves one dimension.
+        wanted = tuple(a for a in wanted if mesh_sizes.get(a, 1) > 1 and a not in used)
+        kept = wanted
+        while kept and size % math.prod(mesh_sizes[a] for a in kept):
+            kept = kept[:-1]
+        if kept != wanted:
+            product = math.prod(mesh_sizes[a] for a in wanted)
+            fallbacks.append(Fallback(name, axis, size, wanted, product))
+        used.update(kept)
+        spec.append(kept[0] if len(kept) == 1 else (kept or None))
+    return jax.P(*spec), fallbacks
+
+
+_reported: set[Fallback] = set()
+
+
+def report(fallbacks: Sequence[Fallback]) -> None:
+    """Logs each fallback once per process."""
+    for fallback in fallbacks:
+        if fallback not in _reported:
+            _reported.add(fallback)
+            _log.warning(
+                "%s: axis %r of size %d is not divisible by mesh axes %s (%d devices); replicated",
+                *fallback,
+            )
+
+
+def named_sharding(
+    name: str, shape: Sequence[int], axes: Sequence[str], mesh: Mesh, rules: Rules = RULES
+) -> NamedSharding:
+    """The sharding of one weight on `mesh`; what cannot be sharded is replicated and reported."""
+    spec, fallbacks = resolve(name, shape, axes, dict(mesh.shape), rules)
+    report(fallbacks)
+    return NamedSharding(mesh, spec)
+
+
+def constrain(x: jax.Array, *axes: str, rules: Rules = RULES) -> jax.Array:
+    """Asks the compiler to shard an activation as the rules say; no mesh set: `x` unchanged.
+
+    Only mesh axes that the compiler partitions are named, so the same code runs inside a
+    `jax.shard_map` that is manual over some of them. A dimension that does not divide (a batch of
+    one, say) stays whole.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return x
+    auto = {
+        name: size
+        for name, size, kind in zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
+        if kind == AxisType.Auto
+    }
+    spec, _ = resolve("activation", x.shape, axes, auto, rules)
+    return jax.lax.with_sharding_constraint(x, spec) if auto else x

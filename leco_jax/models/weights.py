@@ -1,0 +1,195 @@
+"""One line per weight: shape, logical axes, initialiser, and its name and layout in files."""
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+
+from leco_jax.models.config import ModelConfig
+from leco_jax.models.sharding import RULES, Rules, named_sharding
+
+Params = dict
+Initializer = Callable[[jax.Array, Sequence[int], jnp.dtype], jax.Array]
+
+# Shape letter -> logical axis. A norm's D is not sharded: its line says "norm" instead.
+_AXES = {
+    "L": "layers",
+    "V": "vocab",
+    "D": "embed",
+    "N": "heads",
+    "K": "kv_heads",
+    "H": "head_width",
+    "F": "mlp",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weight:
+    """One weight.
+
+    Attributes:
+      dims: its shape letters; a leading L is the stack of layers.
+      shape: their sizes.
+      axes: one logical axis per dimension (see `sharding.RULES`).
+      init: initialiser.
+      hf: its name in Hugging Face files; {} is the layer.
+      gguf: its name in GGUF files; {} is the layer.
+      stored: its layout in both, one layer's: letters, "NH,D" is a matrix [N*H, D].
+    """
+
+    dims: str
+    shape: tuple[int, ...]
+    axes: tuple[str, ...]
+    init: Initializer
+    hf: str
+    gguf: str
+    stored: str
+
+
+def _normal(fan_in: int) -> Initializer:
+    """Normal cut at two standard deviations, with variance 1 / fan_in after the cut."""
+    return jax.nn.initializers.truncated_normal(fan_in**-0.5 / 0.8796256610342398)
+
+
+_ones = jax.nn.initializers.ones
+_zeros = jax.nn.initializers.zeros
+
+
+def weight_table(config: ModelConfig) -> dict[str, Weight]:
+    """Every weight of the model, by its path in the parameters ("layers/q_proj")."""
+    c = config
+    width, heads, mlp = _normal(c.width), _normal(c.num_heads * c.head_width), _normal(c.mlp_width)
+    norm = _zeros if c.norm_plus_one else _ones
+
+    # name: (dims, initialiser, Hugging Face name, GGUF name, layout in files); one layer's names
+    # are completed below.
+    lines: dict[str, tuple[str, Initializer, str, str, str]] = {
+        "embed": ("VD", width, "model.embed_tokens.weight", "token_embd.weight", "V,D"),
+        "final_norm": ("D", norm, "model.norm.weight", "output_norm.weight", "D"),
+        "attn_norm": ("LD", norm, "input_layernorm.weight", "attn_norm.weight", "D"),
+        "q_proj": ("LDNH", width, "self_attn.q_proj.weight", "attn_q.weight", "NH,D"),
+        "k_proj": ("LDKH", width, "self_attn.k_proj.weight", "attn_k.weight", "KH,D"),
+        "v_proj": ("LDKH", width, "self_attn.v_proj.weight", "attn_v.weight", "KH,D"),
+        "o_proj": ("LNHD", heads, "self_attn.o_proj.weight", "attn_output.weight", "D,NH"),
+        "mlp_norm": ("LD", norm, "post_attention_layernorm.weight", "ffn_norm.weight", "D"),
+        "gate_proj": ("LDF", width, "mlp.gate_proj.weight", "ffn_gate.weight", "F,D"),
+        "up_proj": ("LDF", width, "mlp.up_proj.weight", "ffn_up.weight", "F,D"),
+        "down_proj": ("LFD", mlp, "mlp.down_proj.weight", "ffn_down.weight", "D,F"),
+    }
+    if not c.tied:
+        lines["unembed"] = ("VD", width, "lm_head.weight", "output.weight", "V,D")
+    if c.qkv_bias:
+        lines["q_bias"] = ("LNH", _zeros, "self_attn.q_proj.bias", "attn_q.bias", "NH")
+        lines["k_bias"] = ("LKH", _zeros, "self_attn.k_proj.bias", "attn_k.bias", "KH")
+        lines["v_bias"] = ("LKH", _zeros, "self_attn.v_proj.bias", "attn_v.bias", "KH")
+
+    table = {}
+    for name, (dims, init, hf, gguf, stored) in lines.items():
+        in_layer = dims.startswith("L")
+        table[f"layers/{name}" if in_layer else name] = Weight(
+            dims=dims,
+            shape=tuple(c.sizes[d] for d in dims),
+            axes=tuple("norm" if d == "D" and name.endswith("norm") else _AXES[d] for d in dims),
+            init=init,
+            hf=f"model.layers.{{}}.{hf}" if in_layer else hf,
+            gguf=f"blk.{{}}.{gguf}" if in_layer else gguf,
+            stored=stored,
+        )
+    return table
+
+
+def nest(flat: dict) -> Params:
+    """{"layers/q_proj": x} -> {"layers": {"q_proj": x}}."""
+    tree: Params = {}
+    for path, leaf in flat.items():
+        *groups, name = path.split("/")
+        node = tree
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[name] = leaf
+    return tree
+
+
+def param_shardings(config: ModelConfig, mesh: Mesh, rules: Rules = RULES) -> Params:
+    """The sharding of every weight, nested like the parameters.
+
+    A dimension that its mesh axis does not divide is replicated; each such case is logged once.
+    """
+    return nest(
+        {
+            path: named_sharding(path, weight.shape, weight.axes, mesh, rules)
+            for path, weight in weight_table(config).items()
+        }
+    )
+
+
+def abstract_params(config: ModelConfig, mesh: Mesh | None = None, rules: Rules = RULES) -> Params:
+    """Shapes, dtypes and (with a mesh) shardings of the parameters, without the parameters."""
+    dtype = jnp.dtype(config.param_dtype)
+    shapes = nest(
+        {path: jax.ShapeDtypeStruct(w.shape, dtype) for path, w in weight_table(config).items()}
+    )
+    if mesh is None:
+        return shapes
+    return jax.tree.map(
+        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+        shapes,
+        param_shardings(config, mesh, rules),
+    )
+
+
+def init_params(
+    config: ModelConfig, key: jax.Array, mesh: Mesh | None = None, rules: Rules = RULES
+) -> Params:
+    """Random parameters, each device making its own part.
+
+    Args:
+      config: the model.
+      key: typed PRNG key; a weight's values depend on it and on the weight's path, not on the mesh.
+      mesh: where to place them; None: the default device.
+      rules: logical axis -> mesh axis.
+
+    Returns:
+      A nested dict of arrays of dtype `config.param_dtype`.
+    """
+    table = weight_table(config)
+    dtype = jnp.dtype(config.param_dtype)
+
+    def build(key: jax.Array) -> Params:
+        return nest(
+            {
+                # Drawn in float32: bfloat16 draws would come from few random bits.
+                path: w.init(
+                    jax.random.fold_in(key, zlib.crc32(path.encode())), w.shape, jnp.float32
+                ).astype(dtype)
+                for path, w in table.items()
+            }
+        )
+
+    if mesh is None:
+        return jax.jit(build)(key)
+    shardings: dict[str, NamedSharding] = param_shardings(config, mesh, rules)
+    return jax.jit(build, out_shardings=shardings)(key)
+
+
+def unstack_layers(params: Params) -> Params:
+    """The parameters with "layers" as a list of one dict per layer: the unrolled form."""
+    layers = params["layers"]
+    if isinstance(layers, (list, tuple)):
+        return params
+    (num_layers,) = {leaf.shape[0] for leaf in jax.tree.leaves(layers)}
+    return {
+        **params,
+        "layers": [jax.tree.map(lambda x, i=i: x[i], layers) for i in range(num_layers)],
+    }
+
+
+def stack_layers(params: Params) -> Params:
+    """The inverse of `unstack_layers`."""
+    layers = params["layers"]
+    if isinstance(layers, dict):
+        return params
+    return {**params, "layers": jax.tree.map(lambda *xs: jnp.stack(xs), *layers)}

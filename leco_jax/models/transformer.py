@@ -53,12 +53,19 @@ def embed(
     return constrain(hidden_BTD, "batch", "length", "act_embed", rules=rules)
 
 
+def linear(spec: str, x: jax.Array, weight: Any, dtype: Any) -> jax.Array:
+    """`einsum(spec, x, weight)` in `dtype`; an adapted weight (see `lora`) brings its own."""
+    if hasattr(weight, "einsum"):
+        return weight.einsum(spec, x, dtype)
+    return jnp.einsum(spec, x, weight.astype(dtype))
+
+
 def _attention(hidden_BTD, layer, table, state, *, config, attend, rules):
     dtype = config.dtype
     x_BTD = rms_norm(hidden_BTD, layer["attn_norm"], config=config)
-    q_BTNH = jnp.einsum("BTD,DNH->BTNH", x_BTD, layer["q_proj"].astype(dtype))
-    k_BTKH = jnp.einsum("BTD,DKH->BTKH", x_BTD, layer["k_proj"].astype(dtype))
-    v_BTKH = jnp.einsum("BTD,DKH->BTKH", x_BTD, layer["v_proj"].astype(dtype))
+    q_BTNH = linear("BTD,DNH->BTNH", x_BTD, layer["q_proj"], dtype)
+    k_BTKH = linear("BTD,DKH->BTKH", x_BTD, layer["k_proj"], dtype)
+    v_BTKH = linear("BTD,DKH->BTKH", x_BTD, layer["v_proj"], dtype)
     if config.qkv_bias:
         q_BTNH += layer["q_bias"].astype(dtype)
         k_BTKH += layer["k_bias"].astype(dtype)
@@ -68,17 +75,17 @@ def _attention(hidden_BTD, layer, table, state, *, config, attend, rules):
     v_BTKH = constrain(v_BTKH, "batch", "length", "act_kv_heads", "head_width", rules=rules)
     out_BTNH, state = attend(rotate(q_BTNH, table), rotate(k_BTKH, table), v_BTKH, state)
     out_BTNH = constrain(out_BTNH, "batch", "length", "act_heads", "head_width", rules=rules)
-    return jnp.einsum("BTNH,NHD->BTD", out_BTNH, layer["o_proj"].astype(dtype)), state
+    return linear("BTNH,NHD->BTD", out_BTNH, layer["o_proj"], dtype), state
 
 
 def _mlp(hidden_BTD, layer, *, config, rules):
     dtype = config.dtype
     x_BTD = rms_norm(hidden_BTD, layer["mlp_norm"], config=config)
-    gate_BTF = jnp.einsum("BTD,DF->BTF", x_BTD, layer["gate_proj"].astype(dtype))
-    up_BTF = jnp.einsum("BTD,DF->BTF", x_BTD, layer["up_proj"].astype(dtype))
+    gate_BTF = linear("BTD,DF->BTF", x_BTD, layer["gate_proj"], dtype)
+    up_BTF = linear("BTD,DF->BTF", x_BTD, layer["up_proj"], dtype)
     gated_BTF = _ACTIVATIONS[config.activation](gate_BTF) * up_BTF
     gated_BTF = constrain(gated_BTF, "batch", "length", "act_mlp", rules=rules)
-    return jnp.einsum("BTF,FD->BTD", gated_BTF, layer["down_proj"].astype(dtype))
+    return linear("BTF,FD->BTD", gated_BTF, layer["down_proj"], dtype)
 
 
 def forward(

@@ -1,0 +1,384 @@
+"""The generation engine: a queue of requests over a fixed number of slots that never idle.
+
+One thread, one loop. `submit` and `resume` return at once; `step` fills free slots, decodes a
+chunk of tokens for every row, and returns the chains that ended. A chain's tokens and statistics
+depend on its own request and on the number of slots, not on what else is in the batch.
+
+    engine = Engine(config, params, slots=16, stop_ids=tokenizer.eos_ids)
+    chain = engine.submit(Request(prompt=tuple(ids), max_new_tokens=256))
+    while not chain.done:
+        engine.step()
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from leco_jax.decoding import cache as kv
+from leco_jax.decoding import programs
+from leco_jax.decoding.request import Chain, Request, Sampling
+from leco_jax.models.config import ModelConfig
+from leco_jax.models.weights import unstack_layers
+
+_insert = jax.jit(kv.insert, donate_argnames=("cache",))
+_resize = jax.jit(kv.resize, static_argnames=("slots",))
+
+
+@dataclasses.dataclass
+class Counters:
+    """What the engine did so far, in tokens.
+
+    Attributes:
+        prefilled: prompt tokens whose keys and values were computed, without padding.
+        prefilled_twice: those of them that had been in the cache before.
+        reused: prompt tokens that a chain took over from another one with the same prompt.
+        given: tokens appended by `resume`, fed beside the other rows' decoding.
+        sampled: tokens sampled.
+        discarded: tokens rolled back.
+        row_steps: row-steps decoded, idle rows included: `sampled + given` of them were used.
+    """
+
+    prefilled: int = 0
+    prefilled_twice: int = 0
+    reused: int = 0
+    given: int = 0
+    sampled: int = 0
+    discarded: int = 0
+    row_steps: int = 0
+
+
+@dataclasses.dataclass
+class _SharedPrompt:
+    waiting: int = 0
+    chunk: kv.Cache | None = None
+
+
+class Engine:
+    """Batched generation with captured statistics, roll-back and a shared prefix."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        params: Any,
+        *,
+        slots: int = 16,
+        max_length: int = 2048,
+        prefix: Sequence[int] = (),
+        stats: tuple[str, ...] = ("logprob",),
+        topk: int = 20,
+        capture: str = "raw",
+        stop_ids: Sequence[int] = (),
+        token_bytes: Callable[[int], bytes] | None = None,
+        chunk: int = 8,
+    ):
+        """Computes the prefix and allocates the cache.
+
+        Args:
+            config: the model.
+            params: its weights, stacked or as a list of layers.
+            slots: rows decoded together (`B`).
+            max_length: most tokens of one row, prompt and answer, the prefix not counted.
+            prefix: token ids that stand before every prompt; computed once.
+            stats: statistics of `scoring.token_stats` to capture for each token.
+            topk: `k` of the top-k statistics.
+            capture: `"raw"`, the model's own distribution, or `"processed"`, the one after
+                temperature and truncation.
+            stop_ids: sampled tokens that end a chain.
+            token_bytes: bytes of a token, needed for stop texts.
+            chunk: tokens decoded between two looks at the results.
+
+        Raises:
+            ValueError: an option out of range.
+        """
+        if slots < 1 or chunk < 1 or max_length < 2:
+            raise ValueError(f"slots={slots}, chunk={chunk}, max_length={max_length} are too small.")
+        if capture not in ("raw", "processed"):
+            raise ValueError(f'capture must be "raw" or "processed", not {capture!r}.')
+        self.config = config
+        self.counters = Counters()
+        self.max_length = max_length
+        self._params = unstack_layers(params)
+        self._stats = stats
+        self._chunk = chunk
+        self._options = dict(stats=stats, topk=topk, capture=capture, steps=chunk)
+        self._stop_ids = frozenset(stop_ids)
+        self._stop_array = jnp.asarray(sorted(stop_ids) or [-1], jnp.int32)
+        self._token_bytes = token_bytes
+        self._buckets = buckets(max_length + chunk)
+        self._queue: collections.deque[Chain] = collections.deque()
+        self._shared: dict[tuple[int, ...], _SharedPrompt] = {}
+        self._rows: list[Chain | None] = [None] * slots
+        self._prefix_length = 0
+        self._prefix: kv.Cache | None = None
+        if prefix:
+            chunk_cache = self._run_prefill(prefix, len(prefix))
+            self._prefix = jax.tree.map(lambda x: x[0], chunk_cache)
+            self._prefix_length = len(prefix)
+        self._slots_S = self._buckets[0]
+        self._cache = kv.empty_cache(config, rows=slots, slots=self._slots_S)
+
+    def submit(self, request: Request) -> Chain:
+        """Queues a request.
+
+        Raises:
+            ValueError: the request cannot fit, or asks for stop texts without `token_bytes`.
+        """
+        need = len(request.prompt) + request.max_new_tokens
+        if need > self.max_length:
+            raise ValueError(
+                f"A prompt of {len(request.prompt)} tokens and {request.max_new_tokens} new ones "
+                f"need {need} slots, but the engine has max_length={self.max_length}: raise it, "
+                "or ask for fewer tokens."
+            )
+        if request.stop and self._token_bytes is None:
+            raise ValueError("Stop texts need an engine that was given token_bytes.")
+        chain = Chain(
+            request, stats={name: [] for name in self._stats}, sampling=request.sampling
+        )
+        self._enqueue(chain)
+        return chain
+
+    def resume(
+        self,
+        chain: Chain,
+        *,
+        keep: int,
+        append: Sequence[int] = (),
+        sampling: Sampling | None = None,
+        forbid: int | None = None,
+    ) -> None:
+        """Cuts an ended chain after `keep` tokens and lets it go on, in a new round.
+
+        Args:
+            chain: an ended chain; its tokens from `keep` on are dropped.
+            keep: number of tokens to keep, counted after the prompt.
+            append: tokens to put after them.
+            sampling: how to choose from here on; default: as before.
+            forbid: a token that may not be the first one sampled.
+
+        Raises:
+            ValueError: the chain is still running, `keep` is out of range, or nothing would fit.
+        """
+        if not chain.done:
+            raise ValueError("Only a chain that has ended can be resumed.")
+        if not 0 <= keep <= len(chain.tokens):
+            raise ValueError(f"keep={keep} lies outside the chain's 0..{len(chain.tokens)} tokens.")
+        need = len(chain.request.prompt) + keep + len(append) + chain.request.max_new_tokens
+        if need > self.max_length:
+            raise ValueError(
+                f"Going on needs {need} slots, but the engine has max_length={self.max_length}."
+            )
+        self.counters.discarded += len(chain.tokens) - keep
+        del chain.tokens[keep:]
+        for values in chain.stats.values():
+            del values[keep:]
+        chain.round += 1
+        chain.sampled = 0
+        chain.appended = list(append)
+        chain.tail = b""
+        chain.finish = None
+        chain.forbid = -1 if forbid is None else forbid
+        if sampling is not None:
+            chain.sampling = sampling
+        if chain not in self._rows:
+            self._enqueue(chain)
+
+    def release(self, chain: Chain) -> None:
+        """Gives a held chain's slot back."""
+        if not chain.done:
+            raise ValueError("Only a chain that has ended can be released.")
+        if chain in self._rows:
+            self._rows[self._rows.index(chain)] = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a chain waits or runs."""
+        return bool(self._queue) or any(c is not None and not c.done for c in self._rows)
+
+    @property
+    def waiting(self) -> int:
+        """Chains that wait for a slot."""
+        return len(self._queue)
+
+    @property
+    def slots(self) -> int:
+        """Rows decoded together."""
+        return len(self._rows)
+
+    def step(self) -> list[Chain]:
+        """Decodes one chunk and returns the chains that ended in it."""
+        self._admit()
+        live = [c for c in self._rows if c is not None and not c.done]
+        if not live:
+            return []
+        self._fit(max(self._length(c) for c in self._rows if c is not None) + self._chunk + 1)
+        self._cache, decoded = programs.decode(
+            self._params, self._cache, self._prefix, self._host_rows(), self._stop_array,
+            config=self.config, prefix_length=self._prefix_length, **self._options,
+        )
+        decoded = jax.device_get(decoded)
+        self.counters.row_steps += self._chunk * self.slots
+        return self._harvest(decoded)
+
+    # Slots and cache
+
+    def _enqueue(self, chain: Chain) -> None:
+        prompt = chain.request.prompt + tuple(chain.tokens)
+        self._shared.setdefault(prompt, _SharedPrompt()).waiting += 1
+        self._queue.append(chain)
+
+    def _admit(self) -> None:
+        """Moves waiting chains into free slots; held ones make room only when nothing else runs."""
+        if self._queue and None not in self._rows and all(c and c.done for c in self._rows):
+            self._rows[0] = None  # its holder will pay with a second prefill, and not wait for ever
+        for row, occupant in enumerate(self._rows):
+            if occupant is None and self._queue:
+                chain = self._queue.popleft()
+                self._rows[row] = chain
+                self._place(chain, row)
+
+    def _place(self, chain: Chain, row: int) -> None:
+        prompt = chain.request.prompt + tuple(chain.tokens)
+        shared = self._shared[prompt]
+        shared.waiting -= 1
+        count = len(prompt) - 1  # the last token goes through decoding
+        if count:
+            if shared.chunk is None:
+                bucket = next(b for b in self._buckets if b >= count)
+                shared.chunk = self._run_prefill(prompt[:-1], bucket)
+                self.counters.prefilled += count
+                self.counters.prefilled_twice += count if chain.round else 0
+            else:
+                self.counters.reused += count
+            chunk_length = shared.chunk["k"][0].shape[2]
+            self._fit(max(chunk_length, self._slots_S))
+            self._cache = _insert(self._cache, shared.chunk, np.int32(row))
+        if not shared.waiting:
+            del self._shared[prompt]
+
+    def _run_prefill(self, tokens: Sequence[int], bucket: int) -> kv.Cache:
+        padded = np.zeros((1, bucket), np.int32)
+        padded[0, : len(tokens)] = tokens
+        return programs.prefill(
+            self._params, self._prefix, padded,
+            config=self.config, prefix_length=self._prefix_length,
+        )
+
+    def _fit(self, slots: int) -> None:
+        """Gives the cache the smallest bucket that holds `slots`, so attention reads no more."""
+        bucket = next(b for b in self._buckets if b >= slots)
+        if bucket != self._slots_S:
+            self._cache = _resize(self._cache, slots=bucket)
+            self._slots_S = bucket
+
+    # Rows
+
+    def _length(self, chain: Chain) -> int:
+        """Tokens of a chain in the cache: all known ones but the last."""
+        return len(chain.request.prompt) + len(chain.tokens) - 1
+
+    def _host_rows(self) -> programs.Rows:
+        batch, chunk = self.slots, self._chunk
+        rows = programs.Rows(
+            token=np.zeros(batch, np.int32), length=np.zeros(batch, np.int32),
+            remaining=np.zeros(batch, np.int32), forced=np.zeros((batch, chunk), np.int32),
+            num_forced=np.zeros(batch, np.int32), temperature=np.zeros(batch, np.float32),
+            top_k=np.zeros(batch, np.int32), top_p=np.ones(batch, np.float32),
+            forbid=np.full(batch, -1, np.int32), key_ids=np.zeros((batch, 4), np.uint32),
+        )
+        for b, chain in enumerate(self._rows):
+            if chain is None:
+                continue
+            request = chain.request
+            rows.token[b] = chain.tokens[-1] if chain.tokens else request.prompt[-1]
+            rows.length[b] = self._length(chain)
+            if chain.done:
+                continue  # held: it rewrites its own last slot with the same values
+            forced = chain.appended[:chunk]
+            rows.remaining[b] = len(chain.appended) + request.max_new_tokens - chain.sampled
+            rows.forced[b, : len(forced)] = forced
+            rows.num_forced[b] = len(forced)
+            rows.temperature[b] = chain.sampling.temperature
+            rows.top_k[b] = chain.sampling.top_k
+            rows.top_p[b] = chain.sampling.top_p
+            rows.forbid[b] = chain.forbid
+            rows.key_ids[b] = [
+                part & 0xFFFFFFFF
+                for part in (request.seed, request.problem, request.sample, chain.round)
+            ]
+        return rows
+
+    def _harvest(self, decoded: programs.Decoded) -> list[Chain]:
+        ended = []
+        for b, chain in enumerate(self._rows):
+            if chain is None or chain.done:
+                continue
+            before = len(chain.tokens)
+            given = len(chain.appended[: self._chunk])
+            for i in range(self._chunk):
+                if chain.done:
+                    break
+                self._take(chain, decoded, i, b, given=i < given)
+            del chain.appended[:given]
+            self.counters.given += given
+            self._cut_at_stop_text(chain, before + given)
+            if chain.done:
+                ended.append(chain)
+                if not chain.request.hold:
+                    self._rows[b] = None
+        return ended
+
+    def _take(self, chain: Chain, decoded: programs.Decoded, i: int, b: int, *, given: bool):
+        if not given and not decoded.finite[i, b]:
+            chain.finish = "nan"
+            return
+        token = int(decoded.token[i, b])
+        chain.tokens.append(token)
+        for name, values in chain.stats.items():
+            values.append(float(decoded.stats[name][i, b]))
+        if given:
+            return
+        chain.forbid = -1
+        chain.sampled += 1
+        self.counters.sampled += 1
+        if token in self._stop_ids:
+            chain.finish = "eos"
+        elif chain.sampled == chain.request.max_new_tokens:
+            chain.finish = "length"
+
+    def _cut_at_stop_text(self, chain: Chain, fresh: int) -> None:
+        """Ends a chain at the first stop text that the tokens from `fresh` on complete."""
+        if not chain.request.stop or self._token_bytes is None:
+            return
+        pieces = [self._token_bytes(t) for t in chain.tokens]
+        ends = np.cumsum([len(p) for p in pieces], dtype=np.int64)
+        text = b"".join(pieces)
+        scanned = int(ends[fresh - 1]) if fresh else 0
+        hits = []
+        for stop in (s.encode() for s in chain.request.stop):
+            at = text.find(stop, max(0, scanned - len(stop) + 1))
+            if at >= 0:
+                hits.append(at)
+        if not hits:
+            return
+        cut = min(hits)
+        keep = int(np.searchsorted(ends, cut, side="right"))
+        chain.tail = text[int(ends[keep - 1]) if keep else 0 : cut]
+        del chain.tokens[keep:]
+        for values in chain.stats.values():
+            del values[keep:]
+        chain.finish = "stop"
+
+
+def buckets(most: int, least: int = 64) -> list[int]:
+    """Powers of two from `least` up to the first that holds `most`: the shapes that may compile."""
+    sizes = [least]
+    while sizes[-1] < most:
+        sizes.append(sizes[-1] * 2)
+    return sizes
+

@@ -1,0 +1,155 @@
+"""The compiled programs of the engine: prefill a prompt, decode a chunk of tokens for every row."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from leco_jax import scoring
+from leco_jax.decoding.cache import (
+    Cache,
+    cache_of,
+    decode_attend,
+    layer_states,
+    prefill_attend,
+)
+from leco_jax.decoding.sampling import SamplingRows, choose, process
+from leco_jax.models import transformer
+from leco_jax.models.config import ModelConfig
+
+
+class Rows(NamedTuple):
+    """What one decoding chunk needs to know of each row; rebuilt by the host for every chunk.
+
+    Attributes:
+        token: `[B]` int32, the last token known, not yet in the cache.
+        length: `[B]` int32, tokens of the row in the cache (the shared prefix not counted).
+        remaining: `[B]` int32, tokens still to come; 0 for an idle row.
+        forced: `[B, n]` int32, tokens that are given and only need to be fed and scored.
+        num_forced: `[B]` int32, how many of them are real.
+        temperature, top_k, top_p, forbid: sampling options, see `SamplingRows`; `forbid` holds
+            for the first sampled token.
+        key_ids: `[B, 4]` uint32: seed, problem, sample, round.
+    """
+
+    token: Any
+    length: Any
+    remaining: Any
+    forced: Any
+    num_forced: Any
+    temperature: Any
+    top_k: Any
+    top_p: Any
+    forbid: Any
+    key_ids: Any
+
+
+class Decoded(NamedTuple):
+    """A chunk's outcome, each field `[n, B]` (steps first).
+
+    Attributes:
+        token: int32, the token that follows at each step, given or sampled.
+        live: bool, false once the row had stopped or used up its tokens.
+        finite: bool, false where the logits held a NaN or no token was possible.
+        stats: the captured statistics by name, float32.
+    """
+
+    token: jax.Array
+    live: jax.Array
+    finite: jax.Array
+    stats: dict[str, jax.Array]
+
+
+@functools.partial(jax.jit, static_argnames=("config", "prefix_length"))
+def prefill(
+    params: Any, prefix: Cache | None, tokens_1T: jax.Array, *, config: ModelConfig,
+    prefix_length: int,
+) -> Cache:
+    """Computes keys and values of one prompt; no logits: its last token goes through decoding."""
+    positions_1T = prefix_length + jnp.arange(tokens_1T.shape[1])[None]
+    _, states = transformer.forward(
+        params, tokens_1T, positions_1T, config=config,
+        attend=prefill_attend(config, prefix_length=prefix_length),
+        layer_state=layer_states(None, prefix, config.num_layers),
+    )
+    return cache_of(states)
+
+
+@functools.partial(
+    jax.jit,
+    donate_argnames=("cache",),
+    static_argnames=("config", "prefix_length", "steps", "stats", "topk", "capture"),
+)
+def decode(
+    params: Any, cache: Cache, prefix: Cache | None, rows: Rows, stop_ids: jax.Array, *,
+    config: ModelConfig, prefix_length: int, steps: int, stats: tuple[str, ...], topk: int,
+    capture: str,
+) -> tuple[Cache, Decoded]:
+    """Feeds and chooses `steps` tokens for every row.
+
+    Args:
+        params: weights with `layers` as a list.
+        cache: keys and values; donated.
+        prefix: keys and values shared by all rows, or None.
+        rows: the rows' state, options and given tokens.
+        stop_ids: `[E]` int32, sampled tokens that end a row.
+        config: the model.
+        prefix_length: length of `prefix`.
+        steps: tokens to go.
+        stats: statistics of `scoring.token_stats` to capture.
+        topk: `k` of the top-k statistics.
+        capture: `"raw"` takes them from the model's distribution, `"processed"` from the one that
+            is sampled from.
+    """
+    keys = jax.vmap(_request_key)(rows.key_ids)
+
+    def step(carry, xs):
+        cache, token_B, length_B, remaining_B, forbid_B = carry
+        index, forced_B = xs
+        hidden_B1D, states = transformer.forward(
+            params, token_B[:, None], (prefix_length + length_B)[:, None], config=config,
+            attend=decode_attend(config, length_B=length_B, prefix_length=prefix_length),
+            layer_state=layer_states(cache, prefix, config.num_layers),
+        )
+        with jax.named_scope("choose"):
+            raw_BV = transformer.logits(params, hidden_B1D[:, 0], config=config)
+            given_B = index < rows.num_forced
+            options = SamplingRows(
+                rows.temperature, rows.top_k, rows.top_p, jnp.where(given_B, -1, forbid_B), keys
+            )
+            processed_BV = process(raw_BV, options, valid_vocab=config.valid_vocab)
+            sampled_B = choose(processed_BV, options, prefix_length + length_B + 1)
+            next_B = jnp.where(given_B, forced_B, sampled_B)
+        with jax.named_scope("capture"):
+            captured = scoring.token_stats(
+                raw_BV if capture == "raw" else processed_BV, next_B,
+                stats=stats, valid_vocab=config.valid_vocab, topk=topk,
+            )
+        live_B = remaining_B > 0
+        chosen_B = jnp.take_along_axis(processed_BV, sampled_B[:, None], axis=-1)[:, 0]
+        finite_B = given_B | jnp.isfinite(chosen_B)
+        decoded = Decoded(
+            next_B, live_B, finite_B, {name: getattr(captured, name) for name in stats}
+        )
+        ended_B = ~given_B & ((next_B[:, None] == stop_ids).any(axis=-1) | ~finite_B)
+        carry = (
+            cache_of(states),
+            jnp.where(live_B, next_B, token_B),
+            jnp.where(live_B, length_B + 1, length_B),
+            jnp.where(ended_B, 0, jnp.maximum(remaining_B - 1, 0)),
+            jnp.where(given_B, forbid_B, -1),
+        )
+        return carry, decoded
+
+    start = (cache, rows.token, rows.length, rows.remaining, rows.forbid)
+    (cache, *_), decoded = jax.lax.scan(step, start, (jnp.arange(steps), rows.forced.T))
+    return cache, decoded
+
+
+def _request_key(ids_4: jax.Array) -> jax.Array:
+    """The key of (seed, problem, sample, round); a token's key folds in its position."""
+    key = jax.random.key(ids_4[0])
+    for part in range(1, 4):
+        key = jax.random.fold_in(key, ids_4[part])
+    return key

@@ -5,3 +5,8 @@ from leco_jax.text.chat import render_chat as render_chat
 from leco_jax.text.tokenizer import Tokenizer as Tokenizer
 from leco_jax.text.tokenizer import load_tokenizer as load_tokenizer
 from leco_jax.text.tokenizer import tokenizer_from_gguf as tokenizer_from_gguf
+from leco_jax.text.step_tables import StepTables as StepTables
+from leco_jax.text.step_tables import line_break_table as line_break_table
+from leco_jax.text.step_tables import step_tables as step_tables
+from leco_jax.text.steps import Steps as Steps
+from leco_jax.text.steps import split_steps as split_steps

@@ -56,6 +56,7 @@ class ModelConfig:
       activation: the gate's nonlinearity: "silu" (SwiGLU) or "gelu_tanh" (GeGLU).
       tied: the unembedding is the embedding.
       qkv_bias: query, key and value projections have biases (Qwen2).
+      o_bias: the attention's output projection has a bias.
       sliding_window: a token sees itself and `sliding_window - 1` tokens before it; None: all.
       scale_embedding: multiply embeddings by sqrt(width) (Gemma).
       norm_plus_one: RMSNorm multiplies by 1 + weight (Gemma).
@@ -78,6 +79,7 @@ class ModelConfig:
     activation: Activation = "silu"
     tied: bool = False
     qkv_bias: bool = False
+    o_bias: bool = False
     sliding_window: int | None = None
     scale_embedding: bool = False
     norm_plus_one: bool = False

@@ -21,7 +21,7 @@ RULES: dict[str, MeshAxes] = {
     "layers": None,
     "vocab": "tensor",
     "embed": "fsdp",
-    "norm": None,
+    "vector": None,
     "heads": "tensor",
     "kv_heads": "tensor",
     "head_width": None,

@@ -14,7 +14,7 @@ from leco_jax.models.sharding import RULES, Rules, named_sharding
 Params = dict
 Initializer = Callable[[jax.Array, Sequence[int], jnp.dtype], jax.Array]
 
-# Shape letter -> logical axis. A norm's D is not sharded: its line says "norm" instead.
+# Shape letter -> logical axis.
 _AXES = {
     "L": "layers",
     "V": "vocab",
@@ -24,6 +24,8 @@ _AXES = {
     "H": "head_width",
     "F": "mlp",
 }
+# A vector of model width (norms, output bias) is too small to shard.
+_VECTORS = {"D": ("vector",), "LD": ("layers", "vector")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,8 @@ def weight_table(config: ModelConfig) -> dict[str, Weight]:
         lines["q_bias"] = ("LNH", _zeros, "self_attn.q_proj.bias", "attn_q.bias", "NH")
         lines["k_bias"] = ("LKH", _zeros, "self_attn.k_proj.bias", "attn_k.bias", "KH")
         lines["v_bias"] = ("LKH", _zeros, "self_attn.v_proj.bias", "attn_v.bias", "KH")
+    if c.o_bias:
+        lines["o_bias"] = ("LD", _zeros, "self_attn.o_proj.bias", "attn_output.bias", "D")
 
     table = {}
     for name, (dims, init, hf, gguf, stored) in lines.items():
@@ -92,7 +96,7 @@ def weight_table(config: ModelConfig) -> dict[str, Weight]:
         table[f"layers/{name}" if in_layer else name] = Weight(
             dims=dims,
             shape=tuple(c.sizes[d] for d in dims),
-            axes=tuple("norm" if d == "D" and name.endswith("norm") else _AXES[d] for d in dims),
+            axes=_VECTORS.get(dims) or tuple(_AXES[d] for d in dims),
             init=init,
             hf=f"model.layers.{{}}.{hf}" if in_layer else hf,
             gguf=f"blk.{{}}.{gguf}" if in_layer else gguf,

@@ -1,0 +1,180 @@
+"""From named tensors in files to sharded parameters, reading only what each device needs."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, SingleDeviceSharding
+
+from leco_jax.models.config import ModelConfig
+from leco_jax.models.sharding import RULES, Rules, named_sharding
+from leco_jax.models.weights import Params, Weight, nest, weight_table
+
+# One layer's part of a weight, in the model's own layout -> the same, with values mended.
+Fix = Callable[[np.ndarray], np.ndarray]
+Index = tuple[slice, ...]
+
+
+class CheckpointError(ValueError):
+    """The files do not hold the model that their config describes."""
+
+
+class TensorSource(Protocol):
+    """Named tensors that can be read in parts."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of every tensor there is."""
+        ...
+
+    def read(self, name: str, index: Index) -> np.ndarray:
+        """The part of one tensor that lies within contiguous ranges."""
+        ...
+
+
+def check_tensors(
+    config: ModelConfig,
+    names: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    where: str,
+    ignored: Iterable[str] = (),
+) -> None:
+    """Holds the tensors of a checkpoint against the weight table.
+
+    Args:
+      config: the model.
+      names: path of each weight -> its name in the files, {} for the layer.
+      shapes: name -> shape of every tensor there is.
+      where: what the checkpoint is called in the message.
+      ignored: tensors that may be there although the model has no use for them.
+
+    Raises:
+      CheckpointError: tensors are missing, extra or mis-shaped; the message lists all of them.
+    """
+    wanted = {}
+    for path, weight in weight_table(config).items():
+        layers: Iterable[int] = range(config.num_layers) if weight.dims[0] == "L" else (0,)
+        for layer in layers:
+            wanted[names[path].format(layer)] = _stored_shape(weight, config)
+    missing = [name for name in wanted if name not in shapes]
+    extra = sorted(name for name in shapes if name not in wanted and name not in set(ignored))
+    misshaped = [
+        f"{name}: has {list(shapes[name])}, wants {list(shape)}"
+        for name, shape in wanted.items()
+        if name in shapes and tuple(shapes[name]) != shape
+    ]
+    found = {"missing": missing, "extra": extra, "mis-shaped": misshaped}
+    if any(found.values()):
+        parts = [
+            f"{len(lines)} {kind}:\n" + "\n".join(f"    {line}" for line in lines)
+            for kind, lines in found.items()
+            if lines
+        ]
+        raise CheckpointError(
+            f"{where}: the tensors are not those of the model that its config describes\n  "
+            + "\n  ".join(parts)
+        )
+
+
+def assemble(
+    config: ModelConfig,
+    names: Mapping[str, str],
+    source: TensorSource,
+    *,
+    mesh: Mesh | None = None,
+    rules: Rules = RULES,
+    fixes: Mapping[str, Fix] | None = None,
+) -> Params:
+    """Reads all weights, each device's part straight into its place.
+
+    At no time does a host hold more than one weight's local parts besides the finished arrays.
+
+    Args:
+      config: the model; weights are cast to `config.param_dtype`.
+      names: path of each weight -> its name in the files, {} for the layer.
+      source: the files; see `check_tensors`.
+      mesh: where the weights go; None: the default device.
+      rules: logical axis -> mesh axis.
+      fixes: path -> function on one layer's part [..., all of the last axis], for formats that
+        store a weight changed.
+    """
+    dtype = jnp.dtype(config.param_dtype)
+    flat = {}
+    for path, weight in weight_table(config).items():
+        if mesh is None:
+            sharding: jax.sharding.Sharding = SingleDeviceSharding(_default_device())
+        else:
+            sharding = named_sharding(path, weight.shape, weight.axes, mesh, rules)
+        read = _reader(config, weight, names[path], source, (fixes or {}).get(path), dtype)
+        flat[path] = jax.make_array_from_callback(weight.shape, sharding, read)
+    return nest(flat)
+
+
+def _default_device() -> jax.Device:
+    device = jax.config.jax_default_device
+    return device if isinstance(device, jax.Device) else jax.local_devices()[0]
+
+
+def _reader(
+    config: ModelConfig,
+    weight: Weight,
+    name: str,
+    source: TensorSource,
+    fix: Fix | None,
+    dtype: jnp.dtype,
+) -> Callable[[Index], np.ndarray]:
+    """The function that makes one device's part of a weight."""
+    done: dict[tuple, np.ndarray] = {}
+
+    def read(index: Index) -> np.ndarray:
+        bounds = [s.indices(size)[:2] for s, size in zip(index, weight.shape, strict=True)]
+        key = tuple(bounds)
+        if key not in done:  # replicas ask for the same part
+            out = np.empty([stop - start for start, stop in bounds], dtype)
+            if weight.dims[0] == "L":
+                for i, layer in enumerate(range(*bounds[0])):
+                    part = _read_layer(config, weight, name.format(layer), source, bounds[1:], fix)
+                    out[i] = part.astype(dtype, copy=False)
+            else:
+                out[...] = _read_layer(config, weight, name, source, bounds, fix).astype(dtype)
+            done[key] = out
+        return done[key]
+
+    return read
+
+
+def _read_layer(
+    config: ModelConfig,
+    weight: Weight,
+    name: str,
+    source: TensorSource,
+    bounds: list[tuple[int, int]],
+    fix: Fix | None,
+) -> np.ndarray:
+    """One layer's part of a weight in the model's layout; `bounds` excludes the layers."""
+    dims = weight.dims.removeprefix("L")
+    size = config.sizes
+    wanted = dict(zip(dims, bounds, strict=True))
+    # Only the leading letter of a group such as NH can be cut before reading; the rest comes whole
+    # and is cut at the end.
+    stored_index, read_shape = [], []
+    for group in weight.stored.split(","):
+        stride = math.prod(size[d] for d in group[1:])
+        start, stop = wanted[group[0]]
+        stored_index.append(slice(start * stride, stop * stride))
+        read_shape += [stop - start, *(size[d] for d in group[1:])]
+    part = source.read(name, tuple(stored_index)).reshape(read_shape)
+    letters = weight.stored.replace(",", "")
+    part = part.transpose([letters.index(d) for d in dims])
+    if fix is not None:
+        part = fix(part)
+    leading = {group[0] for group in weight.stored.split(",")}
+    return part[tuple(slice(None) if d in leading else slice(*wanted[d]) for d in dims)]
+
+
+def _stored_shape(weight: Weight, config: ModelConfig) -> tuple[int, ...]:
+    return tuple(math.prod(config.sizes[d] for d in group) for group in weight.stored.split(","))

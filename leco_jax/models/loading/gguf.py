@@ -1,0 +1,202 @@
+"""Models from GGUF files (llama.cpp), quantised or not."""
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+from jax.sharding import Mesh
+
+from leco_jax.models.config import ModelConfig, RopeConfig
+from leco_jax.models.loading.assemble import CheckpointError, Fix, Index, assemble, check_tensors
+from leco_jax.models.rope import inverse_frequencies
+from leco_jax.models.sharding import RULES, Rules
+from leco_jax.models.weights import Params, weight_table
+
+_ROPE_FREQS = "rope_freqs.weight"
+
+
+def open_gguf(path: str | Path) -> gguf.GGUFReader:
+    """Opens a GGUF file without reading its tensors.
+
+    Raises:
+      FileNotFoundError: no such file.
+      CheckpointError: not a GGUF file, or cut short.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such GGUF file")
+    try:
+        return gguf.GGUFReader(path)
+    except (ValueError, IndexError, KeyError, OverflowError) as error:
+        raise CheckpointError(f"{path}: no readable GGUF file ({error})") from error
+
+
+class GgufSource:
+    """The tensors of a GGUF file, dequantised as they are read."""
+
+    def __init__(self, reader: gguf.GGUFReader):
+        self._tensors = {tensor.name: tensor for tensor in reader.tensors}
+        # GGUF names the fastest axis first.
+        self.shapes = {
+            name: tuple(int(n) for n in reversed(tensor.shape))
+            for name, tensor in self._tensors.items()
+        }
+
+    def read(self, name: str, index: Index) -> np.ndarray:
+        """A part of a tensor, float32 unless stored in another plain type."""
+        tensor = self._tensors[name]
+        # Blocks of quantised values lie within a row, so rows can be taken before dequantising.
+        values = gguf.dequantize(tensor.data[index[0]], tensor.tensor_type)
+        return values[(slice(None), *index[1:])]
+
+
+def gguf_config(reader: gguf.GGUFReader) -> ModelConfig:
+    """The model that a GGUF file's metadata describes; float32 parameters and activations.
+
+    Raises:
+      CheckpointError: an architecture or a setting that this library does not know; the message
+        lists everything that is wrong.
+    """
+    fields = {
+        name: field.contents()
+        for name, field in reader.fields.items()
+        if not name.startswith("tokenizer.")  # long, and none of the model's business
+    }
+    arch = fields.get("general.architecture")
+    if arch not in ("llama", "gemma", "qwen2"):
+        raise CheckpointError(
+            f"GGUF architecture {arch!r} is not supported; supported: llama (with Mistral), gemma, "
+            "qwen2"
+        )
+
+    def get(name, default=None):
+        return fields.get(f"{arch}.{name}", default)
+
+    required = (
+        "embedding_length",
+        "feed_forward_length",
+        "block_count",
+        "attention.head_count",
+        "attention.layer_norm_rms_epsilon",
+    )
+    problems = [f"{arch}.{name} is missing" for name in required if get(name) is None]
+    problems += [
+        f"{arch}.{name} differs from layer to layer"
+        for name in ("feed_forward_length", "attention.head_count", "attention.head_count_kv")
+        if isinstance(get(name), list)
+    ]
+    shapes = {t.name: tuple(int(n) for n in reversed(t.shape)) for t in reader.tensors}
+    if "token_embd.weight" not in shapes:
+        problems.append("tensor token_embd.weight, which gives the vocabulary's size, is missing")
+    if problems:
+        raise CheckpointError("GGUF metadata: " + "; ".join(problems))
+
+    heads = get("attention.head_count")
+    head_width = get("attention.key_length", get("embedding_length") // heads)
+    if get("attention.value_length", head_width) != head_width:
+        problems.append(f"{arch}.attention.value_length differs from the keys'")
+    if get("rope.dimension_count", head_width) != head_width:
+        problems.append(f"{arch}.rope.dimension_count rotates only a part of each head")
+    if get("expert_count", 0):
+        problems.append(f"{arch}.expert_count: mixtures of experts are not supported")
+    scaling = get("rope.scaling.type", "none")
+    factor = float(get("rope.scaling.factor", get("rope.scale_linear", 1.0)))
+    if scaling not in ("none", "linear"):
+        problems.append(f"{arch}.rope.scaling.type {scaling!r} is neither 'none' nor 'linear'")
+    if problems:
+        raise CheckpointError("GGUF metadata: " + "; ".join(problems))
+
+    rope = RopeConfig(theta=float(get("rope.freq_base", 10_000.0)))
+    if scaling == "linear":
+        rope = RopeConfig(theta=rope.theta, scaling="linear", factor=factor)
+    if _ROPE_FREQS in shapes:
+        rope = _llama3_rope(reader, rope, head_width)
+    return ModelConfig(
+        vocab_size=shapes["token_embd.weight"][0],
+        width=get("embedding_length"),
+        mlp_width=get("feed_forward_length"),
+        num_layers=get("block_count"),
+        num_heads=heads,
+        num_kv_heads=get("attention.head_count_kv", heads),
+        head_width=head_width,
+        norm_eps=float(get("attention.layer_norm_rms_epsilon")),
+        rope=rope,
+        activation="gelu_tanh" if arch == "gemma" else "silu",
+        tied="output.weight" not in shapes,
+        qkv_bias="blk.0.attn_q.bias" in shapes,
+        o_bias="blk.0.attn_output.bias" in shapes,
+        sliding_window=get("attention.sliding_window") or None,
+        scale_embedding=arch == "gemma",
+        norm_plus_one=arch == "gemma",
+        logit_soft_cap=get("final_logit_softcapping"),
+        max_positions=get("context_length", 4096),
+    )
+
+
+def _llama3_rope(reader: gguf.GGUFReader, plain: RopeConfig, head_width: int) -> RopeConfig:
+    """The Llama-3 scaling behind `rope_freqs.weight`, the factors that divide the frequencies.
+
+    The file holds the factors and not what they were made of, which for every released Llama 3 is
+    the same but for the largest factor.
+    """
+    stored = GgufSource(reader).read(_ROPE_FREQS, (slice(None),))
+    rope = RopeConfig(
+        theta=plain.theta,
+        scaling="llama3",
+        factor=float(stored.max()),
+        low_freq_factor=1.0,
+        high_freq_factor=4.0,
+        original_max_positions=8192,
+    )
+    factors = inverse_frequencies(plain, head_width) / inverse_frequencies(rope, head_width)
+    if stored.shape != factors.shape or not np.allclose(stored, factors, rtol=1e-4):
+        raise CheckpointError(
+            f"GGUF tensor {_ROPE_FREQS}: these factors are not those of Llama 3, and others are "
+            "not supported"
+        )
+    return rope
+
+
+def load_gguf(
+    reader: gguf.GGUFReader,
+    config: ModelConfig,
+    *,
+    mesh: Mesh | None = None,
+    rules: Rules = RULES,
+    where: str = "GGUF file",
+) -> Params:
+    """The parameters in a GGUF file.
+
+    Args:
+      reader: see `open_gguf`.
+      config: see `gguf_config`.
+      mesh: where the weights go; None: the default device.
+      rules: logical axis -> mesh axis.
+      where: what the file is called in messages.
+
+    Raises:
+      CheckpointError: missing, extra or mis-shaped tensors, all listed.
+    """
+    names = {path: weight.gguf for path, weight in weight_table(config).items()}
+    source = GgufSource(reader)
+    check_tensors(config, names, source.shapes, where=where, ignored=(_ROPE_FREQS,))
+    arch = reader.fields["general.architecture"].contents()
+    return assemble(config, names, source, mesh=mesh, rules=rules, fixes=_fixes(arch, config))
+
+
+def _fixes(arch: str, config: ModelConfig) -> dict[str, Fix]:
+    """What llama.cpp's converter changes in the weights of an architecture, undone."""
+    if arch == "llama":
+        # It turns pairs (i, i + H/2) of a head into neighbours (2i, 2i + 1), in weights and biases.
+        def split_pairs(part: np.ndarray) -> np.ndarray:
+            pairs = part.reshape(*part.shape[:-1], part.shape[-1] // 2, 2)
+            return pairs.swapaxes(-1, -2).reshape(part.shape)
+
+        rotated = ("q_proj", "k_proj", "q_bias", "k_bias")
+        return {f"layers/{name}": split_pairs for name in rotated}
+    if arch == "gemma":
+        # It adds the one of (1 + w).
+        return {
+            path: lambda part: part - 1 for path in weight_table(config) if path.endswith("norm")
+        }
+    return {}

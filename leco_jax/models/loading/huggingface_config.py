@@ -1,0 +1,185 @@
+"""From a Hugging Face config.json to a ModelConfig; what is not supported is refused."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from leco_jax.models.config import ModelConfig, RopeConfig
+from leco_jax.models.loading.assemble import CheckpointError
+
+# model_type -> what its config.json leaves out when it is the default.
+_FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {"max_position_embeddings": 2048},
+    "mistral": {
+        "max_position_embeddings": 131_072,
+        "num_key_value_heads": 8,
+        "sliding_window": 4096,
+    },
+    "gemma": {
+        "max_position_embeddings": 8192,
+        "num_key_value_heads": 16,
+        "head_dim": 256,
+        "hidden_act": "gelu_pytorch_tanh",
+        "tie_word_embeddings": True,
+    },
+    "qwen2": {
+        "max_position_embeddings": 32_768,
+        "num_key_value_heads": 32,
+        "attention_bias": True,
+    },
+}
+
+_REQUIRED = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+)
+
+_ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+}
+
+# Settings that would change the maths, with the values that do not.
+_INERT: dict[str, tuple[Any, ...]] = {
+    "mlp_bias": (False, None),
+    "partial_rotary_factor": (1.0, 1, None),
+    "rope_interleaved": (False, None),
+    "attn_logit_softcapping": (None,),
+    "use_bidirectional_attention": (False, None),
+    "quantization_config": (None,),
+}
+
+# TPUs have no float16; bfloat16 keeps its range.
+_DTYPES = {"float32": "float32", "bfloat16": "bfloat16", "float16": "bfloat16"}
+
+
+def huggingface_config(raw: Mapping[str, Any]) -> ModelConfig:
+    """The model that a config.json describes, old spelling or new.
+
+    Both dtypes are the checkpoint's; float16 becomes bfloat16, nothing said is float32.
+
+    Args:
+      raw: the parsed config.json.
+
+    Raises:
+      CheckpointError: an unknown model_type, or settings that this library does not implement; the
+        message lists all of them.
+    """
+    family = raw.get("model_type")
+    if family not in _FAMILIES:
+        raise CheckpointError(
+            f"config.json: model_type {family!r} is not supported; supported: "
+            + ", ".join(_FAMILIES)
+        )
+    missing = [key for key in _REQUIRED if raw.get(key) is None]
+    if missing:
+        raise CheckpointError(f"config.json: {', '.join(missing)} missing")
+    cfg = {**_FAMILIES[family], **raw}
+    problems = [
+        f"{key}={cfg[key]!r}"
+        for key, inert in _INERT.items()
+        if key in cfg and cfg[key] not in inert
+    ]
+    activation = _activation(cfg, problems)
+    rope = _rope(cfg, problems)
+    sliding_window = _sliding_window(cfg, problems)
+    saved = str(cfg.get("dtype") or cfg.get("torch_dtype") or "float32").removeprefix("torch.")
+    if saved not in _DTYPES:
+        problems.append(f"dtype={saved!r}")
+    heads = cfg["num_attention_heads"]
+    if cfg.get("head_dim") is None and cfg["hidden_size"] % heads:
+        problems.append(f"hidden_size={cfg['hidden_size']} is no multiple of {heads} heads")
+    if problems:
+        raise CheckpointError(
+            f"config.json of a {family} model: not supported: " + "; ".join(problems)
+        )
+    return ModelConfig(
+        vocab_size=cfg["vocab_size"],
+        width=cfg["hidden_size"],
+        mlp_width=cfg["intermediate_size"],
+        num_layers=cfg["num_hidden_layers"],
+        num_heads=heads,
+        num_kv_heads=cfg.get("num_key_value_heads") or heads,
+        head_width=cfg.get("head_dim") or cfg["hidden_size"] // heads,
+        norm_eps=float(cfg.get("rms_norm_eps", 1e-6)),
+        rope=rope,
+        activation=activation,
+        tied=bool(cfg.get("tie_word_embeddings", False)),
+        qkv_bias=bool(cfg.get("attention_bias", False)),
+        # Qwen2 has its three biases always and this one never.
+        o_bias=family != "qwen2" and bool(cfg.get("attention_bias", False)),
+        sliding_window=sliding_window,
+        scale_embedding=family == "gemma",
+        norm_plus_one=family == "gemma",
+        logit_soft_cap=cfg.get("final_logit_softcapping"),
+        max_positions=cfg["max_position_embeddings"],
+        param_dtype=_DTYPES[saved],
+        dtype=_DTYPES[saved],
+    )
+
+
+def _activation(cfg: Mapping[str, Any], problems: list[str]) -> Any:
+    name = cfg.get("hidden_activation") or cfg.get("hidden_act", "silu")
+    if cfg["model_type"] == "gemma" and name == "gelu":
+        # Gemma's first configs say "gelu" and mean the approximation that it was trained with.
+        name = "gelu_pytorch_tanh"
+    if name not in _ACTIVATIONS:
+        problems.append(f"hidden_act={name!r}")
+    return _ACTIVATIONS.get(name)
+
+
+def _rope(cfg: Mapping[str, Any], problems: list[str]) -> RopeConfig:
+    # New configs keep the base among the parameters; old ones beside "rope_scaling".
+    params = dict(cfg.get("rope_parameters") or cfg.get("rope_scaling") or {})
+    theta = params.get("rope_theta") or cfg.get("rope_theta") or 10_000.0
+    kind = params.get("rope_type") or params.get("type") or "default"
+    if any(isinstance(value, Mapping) for value in params.values()):
+        problems.append(f"rope_parameters={params!r}: one set per layer type")
+    elif params.get("partial_rotary_factor", 1.0) != 1.0:
+        problems.append(f"partial_rotary_factor={params['partial_rotary_factor']!r}")
+    elif kind == "default":
+        return RopeConfig(theta=float(theta))
+    elif kind == "linear" and "factor" in params:
+        return RopeConfig(theta=float(theta), scaling="linear", factor=float(params["factor"]))
+    elif kind == "llama3":
+        keys = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+        absent = [key for key in keys if key not in params]
+        if not absent:
+            factor, low, high, original = (params[key] for key in keys)
+            return RopeConfig(
+                theta=float(theta),
+                scaling="llama3",
+                factor=float(factor),
+                low_freq_factor=float(low),
+                high_freq_factor=float(high),
+                original_max_positions=int(original),
+            )
+        problems.append(f"rope type 'llama3' without {', '.join(absent)}")
+    else:
+        problems.append(f"rope type {kind!r} ({params!r}); supported: default, linear, llama3")
+    return RopeConfig()
+
+
+def _sliding_window(cfg: Mapping[str, Any], problems: list[str]) -> int | None:
+    window = cfg.get("sliding_window")
+    if cfg["model_type"] not in ("mistral", "qwen2"):
+        return None  # the others ignore the key
+    kinds = set(cfg.get("layer_types") or ())
+    if cfg["model_type"] == "qwen2":
+        if not cfg.get("use_sliding_window", False):
+            return None
+        if not kinds:
+            # Layers from max_window_layers on slide.
+            first, count = cfg.get("max_window_layers", 28), cfg["num_hidden_layers"]
+            kinds = {"sliding_attention"} if first < count else {"full_attention"}
+            kinds |= {"full_attention"} if first > 0 else set()
+    if kinds == {"full_attention"}:
+        return None
+    if kinds - {"sliding_attention"}:
+        problems.append("sliding_window in some layers only (layer_types, max_window_layers)")
+    return window

@@ -1,0 +1,93 @@
+"""One call for every kind of model: a name, a directory, or a GGUF file."""
+
+import dataclasses
+from pathlib import Path
+
+from jax.sharding import Mesh
+
+from leco_jax.models.config import ModelConfig
+from leco_jax.models.loading.cache import MODELS, fetch
+from leco_jax.models.loading.gguf import gguf_config, load_gguf, open_gguf
+from leco_jax.models.loading.huggingface import load_huggingface, read_json
+from leco_jax.models.loading.huggingface_config import huggingface_config
+from leco_jax.models.sharding import RULES, Rules
+from leco_jax.models.weights import Params
+from leco_jax.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_from_gguf
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model ready for use."""
+
+    config: ModelConfig
+    params: Params
+    tokenizer: Tokenizer
+
+
+def load_model(
+    name_or_path: str | Path,
+    *,
+    mesh: Mesh | None = None,
+    rules: Rules = RULES,
+    dtype: str | None = None,
+    param_dtype: str | None = None,
+) -> LoadedModel:
+    """Loads a model's config, weights and tokenizer.
+
+    Args:
+      name_or_path: a key of `MODELS`, a Hugging Face directory, or a .gguf file.
+      mesh: where the weights go; None: the default device.
+      rules: logical axis -> mesh axis.
+      dtype: of activations and matrix products; default: the checkpoint's (GGUF: float32).
+      param_dtype: in which weights are kept; default: `dtype` if that is given, else the
+        checkpoint's.
+
+    Returns:
+      config, params and tokenizer. `config.valid_vocab` is the tokenizer's size where the embedding
+      has more rows.
+
+    Raises:
+      FileNotFoundError: neither a known name nor an existing path, or a file is missing.
+      ModelNotAvailableError: a named model that can't be fetched.
+      CheckpointError: files that this library can't use; see `huggingface_config`, `gguf_config`,
+        `check_tensors`.
+    """
+    path = Path(name_or_path).expanduser()
+    if not path.exists():
+        if str(name_or_path) not in MODELS:
+            raise FileNotFoundError(
+                f"{name_or_path}: no such file or directory, and no model of that name; names: "
+                + ", ".join(MODELS)
+            )
+        path = fetch(MODELS[str(name_or_path)])
+    if path.is_dir() and not (path / "config.json").is_file():
+        files = sorted(path.glob("*.gguf"))
+        if len(files) != 1:
+            raise FileNotFoundError(
+                f"{path}: has neither a config.json (Hugging Face) nor one .gguf file"
+            )
+        path = files[0]
+
+    if path.is_dir():
+        tokenizer = load_tokenizer(path)
+        config = _finish(
+            huggingface_config(read_json(path / "config.json")), tokenizer, dtype, param_dtype
+        )
+        params = load_huggingface(path, config, mesh=mesh, rules=rules)
+    else:
+        reader = open_gguf(path)
+        tokenizer = tokenizer_from_gguf(reader)
+        config = _finish(gguf_config(reader), tokenizer, dtype, param_dtype)
+        params = load_gguf(reader, config, mesh=mesh, rules=rules, where=str(path))
+    return LoadedModel(config, params, tokenizer)
+
+
+def _finish(
+    config: ModelConfig, tokenizer: Tokenizer, dtype: str | None, param_dtype: str | None
+) -> ModelConfig:
+    """The config with the caller's dtypes and the tokenizer's vocabulary."""
+    return config.replace(
+        dtype=dtype or config.dtype,
+        param_dtype=param_dtype or dtype or config.param_dtype,
+        valid_vocab=tokenizer.vocab_size if tokenizer.vocab_size < config.vocab_size else None,
+    )

@@ -75,7 +75,10 @@ def _attention(hidden_BTD, layer, table, state, *, config, attend, rules):
     v_BTKH = constrain(v_BTKH, "batch", "length", "act_kv_heads", "head_width", rules=rules)
     out_BTNH, state = attend(rotate(q_BTNH, table), rotate(k_BTKH, table), v_BTKH, state)
     out_BTNH = constrain(out_BTNH, "batch", "length", "act_heads", "head_width", rules=rules)
-    return linear("BTNH,NHD->BTD", out_BTNH, layer["o_proj"], dtype), state
+    out_BTD = linear("BTNH,NHD->BTD", out_BTNH, layer["o_proj"], dtype)
+    if config.o_bias:
+        out_BTD += layer["o_bias"].astype(dtype)
+    return out_BTD, state
 
 
 def _mlp(hidden_BTD, layer, *, config, rules):

@@ -7,7 +7,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, SingleDeviceSharding
+from jax.sharding import Mesh
 
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.sharding import RULES, Rules, named_sharding
@@ -106,17 +106,12 @@ def assemble(
     flat = {}
     for path, weight in weight_table(config).items():
         if mesh is None:
-            sharding: jax.sharding.Sharding = SingleDeviceSharding(_default_device())
+            sharding: jax.sharding.Sharding = jnp.zeros(()).sharding  # the default device
         else:
             sharding = named_sharding(path, weight.shape, weight.axes, mesh, rules)
         read = _reader(config, weight, names[path], source, (fixes or {}).get(path), dtype)
         flat[path] = jax.make_array_from_callback(weight.shape, sharding, read)
     return nest(flat)
-
-
-def _default_device() -> jax.Device:
-    device = jax.config.jax_default_device
-    return device if isinstance(device, jax.Device) else jax.local_devices()[0]
 
 
 def _reader(
@@ -126,11 +121,12 @@ def _reader(
     source: TensorSource,
     fix: Fix | None,
     dtype: jnp.dtype,
-) -> Callable[[Index], np.ndarray]:
+) -> Callable[[Index | None], np.ndarray]:
     """The function that makes one device's part of a weight."""
     done: dict[tuple, np.ndarray] = {}
 
-    def read(index: Index) -> np.ndarray:
+    def read(index: Index | None) -> np.ndarray:
+        assert index is not None  # jax says None for scalars only
         bounds = [s.indices(size)[:2] for s, size in zip(index, weight.shape, strict=True)]
         key = tuple(bounds)
         if key not in done:  # replicas ask for the same part

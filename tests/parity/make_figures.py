@@ -1,0 +1,148 @@
+"""Small models of every architecture: their definition, and the figures that transformers gives.
+
+`python tests/parity/make_figures.py` (extra `parity`) writes the figures that
+tests/leco_jax/models/loading/test_figures.py holds our models to without torch. The weights are
+drawn by name from a seeded numpy generator, so that only configs, shapes and logits are stored.
+"""
+
+import json
+import pathlib
+import zlib
+from typing import Any
+
+import numpy as np
+
+DATA = pathlib.Path(__file__).parents[1] / "leco_jax" / "models" / "data"
+CONFIGS = DATA / "small_models.json"
+LOGITS = DATA / "small_models.npz"
+
+TOKENS = np.random.default_rng(0).integers(0, 64, (1, 20))
+
+_LLAMA = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "head_dim": 8,
+    "max_position_embeddings": 128,
+    "rms_norm_eps": 1e-5,
+}
+_LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 500_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+
+
+def _theta(theta: float) -> dict[str, Any]:
+    return {"rope_parameters": {"rope_type": "default", "rope_theta": theta}}
+
+
+# name -> (model_type, settings). One case carries the name of each preset and has its architecture;
+# the others are variants that real checkpoints use.
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "tiny": ("llama", _LLAMA | {"num_key_value_heads": 2, "tie_word_embeddings": True}),
+    "smollm2_135m": (
+        "llama",
+        _LLAMA
+        | {"hidden_size": 24, "num_attention_heads": 3, "num_key_value_heads": 1}
+        | {"tie_word_embeddings": True}
+        | _theta(100_000.0),
+    ),
+    "llama2_7b": ("llama", _LLAMA),
+    "llama2_13b": ("llama", _LLAMA | {"hidden_size": 40, "num_attention_heads": 5}
+                   | {"num_key_value_heads": 5}),
+    "llama2_70b": ("llama", _LLAMA | {"num_attention_heads": 8, "num_key_value_heads": 1}),
+    "llama3_8b": ("llama", _LLAMA | {"num_key_value_heads": 1} | _theta(500_000.0)),
+    "llama3_70b": (
+        "llama",
+        _LLAMA | {"num_attention_heads": 8, "num_key_value_heads": 1} | _theta(500_000.0),
+    ),
+    "mistral_7b": ("mistral", _LLAMA | {"num_key_value_heads": 1, "sliding_window": 6}),
+    "gemma_2b": (
+        "gemma",
+        _LLAMA
+        | {"num_key_value_heads": 1, "head_dim": 16, "rms_norm_eps": 1e-6}
+        | {"hidden_act": "gelu_pytorch_tanh"},
+    ),
+    "qwen2_7b": (
+        "qwen2",
+        _LLAMA | {"num_key_value_heads": 2, "rms_norm_eps": 1e-6} | _theta(1_000_000.0),
+    ),
+    "llama31": ("llama", _LLAMA | {"num_key_value_heads": 2, "rope_parameters": _LLAMA3_ROPE}),
+    "llama_linear_rope": (
+        "llama",
+        _LLAMA | {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}},
+    ),
+    "llama_biases": ("llama", _LLAMA | {"attention_bias": True}),
+    "mistral_no_window": ("mistral", _LLAMA | {"num_key_value_heads": 2, "sliding_window": None}),
+    "qwen2_window": (
+        "qwen2",
+        _LLAMA
+        | {"num_key_value_heads": 2, "tie_word_embeddings": True}
+        | {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 0},
+    ),
+}  # fmt: skip
+
+
+def random_tensor(name: str, shape: tuple[int, ...], *, norm_plus_one: bool) -> np.ndarray:
+    """A weight that depends on its name and shape alone, float32."""
+    values = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
+    if name.endswith("norm.weight"):
+        values = 0.3 * values + (0.0 if norm_plus_one else 1.0)
+    elif name.endswith(".bias"):
+        values *= 0.5
+    else:
+        # Larger than any initialiser: a wrong rope, mask or layout must show in the logits.
+        values *= 1.5 / shape[-1] ** 0.5
+    return values.astype(np.float32)
+
+
+def reference_model(case: str):
+    """The transformers model of a case, with the weights of `random_tensor`."""
+    import torch
+    import transformers
+
+    model_type, settings = CASES[case]
+    config = transformers.AutoConfig.for_model(model_type, **settings, dtype="float32")
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            values = random_tensor(
+                name, tuple(parameter.shape), norm_plus_one=model_type == "gemma"
+            )
+            parameter.copy_(torch.from_numpy(values))
+    return model.eval()
+
+
+def reference_logits(model, tokens_BT: np.ndarray) -> np.ndarray:
+    """What transformers computes, float32 [B, T, V]."""
+    import torch
+
+    with torch.no_grad():
+        return model(torch.from_numpy(tokens_BT)).logits.float().numpy()
+
+
+def main() -> None:
+    """Writes the two figure files."""
+    configs, logits = {}, {}
+    for case in CASES:
+        model = reference_model(case)
+        shapes = {name: list(p.shape) for name, p in model.named_parameters()}
+        config = {k: v for k, v in model.config.to_diff_dict().items() if not k.startswith("_")}
+        configs[case] = {"config": config, "shapes": shapes}
+        logits[case] = reference_logits(model, TOKENS)
+    DATA.mkdir(exist_ok=True)
+    lines = [f"{json.dumps(case)}: {json.dumps(value)}" for case, value in configs.items()]
+    CONFIGS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    np.savez_compressed(LOGITS, tokens=TOKENS, **logits)
+    print(f"{len(configs)} cases; {CONFIGS.stat().st_size + LOGITS.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

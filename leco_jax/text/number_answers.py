@@ -42,7 +42,7 @@ _GOES_ON = re.compile(
 _ONE_OF_MANY = re.compile(r"\s*(?:,|;|\s|\bor\b|\band\b|\bto\b)\s*[-+]?\s*\.?[0-9]")
 # Before a number: an operator whose other side is no number (x + 5, 2^ 3, √3).
 _COMES_FROM = re.compile(
-    r"(?:[*/^×÷√]|[A-Za-z0-9)]\s*\+|[0-9)]\s*[-–])\s*\(?\s*$|\\(?:sqrt|log|ln)\W*$"
+    r"(?:[*/^×÷√]|[A-Za-z0-9)]\s*\+|[0-9)]\s*[-–])\s*\(?\s*$|\\(?:sqrt|[dtc]?frac|log|ln)\W*$"
 )
 
 _FRACTION = re.compile(

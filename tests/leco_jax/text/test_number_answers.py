@@ -135,6 +135,9 @@ def number(text):
         ("Answer: Sam sells 3 eggs.\nHe has 4 * 5 = 20 left.", "20"),
         # No marker at all.
         ("So 9 * 2 = 18 dollars in 3 days.", "18"),
+        ("She gets 2 points/answer = 48 points.\nIn all 48 + 16 = 64.", "64"),
+        ("The total is 18 000 in 30 days", "30"),
+        ("He pays $400 000 - $282 000 = $118 000.", "118000"),
         ("= 18", "18"),
         ("= $18", "18"),
         ("She pays $12 for 3 pens, 18 in all.", "18"),
@@ -201,7 +204,7 @@ RARE = [
     "٣",
     "%",
 ]
-FRAGMENTS = st.sampled_from([*COMMON, *COMMON, *RARE, "Question:"])
+FRAGMENTS = st.sampled_from([*COMMON, *COMMON, *RARE, "Question:", "٣"])
 
 
 @settings(max_examples=300)

@@ -96,7 +96,9 @@ class Engine:
             ValueError: an option out of range.
         """
         if slots < 1 or chunk < 1 or max_length < 2:
-            raise ValueError(f"slots={slots}, chunk={chunk}, max_length={max_length} are too small.")
+            raise ValueError(
+                f"slots={slots}, chunk={chunk}, max_length={max_length} are too small."
+            )
         if capture not in ("raw", "processed"):
             raise ValueError(f'capture must be "raw" or "processed", not {capture!r}.')
         self.config = config
@@ -137,9 +139,7 @@ class Engine:
             )
         if request.stop and self._token_bytes is None:
             raise ValueError("Stop texts need an engine that was given token_bytes.")
-        chain = Chain(
-            request, stats={name: [] for name in self._stats}, sampling=request.sampling
-        )
+        chain = Chain(request, stats={name: [] for name in self._stats}, sampling=request.sampling)
         self._enqueue(chain)
         return chain
 
@@ -218,8 +218,14 @@ class Engine:
             return []
         self._fit(max(self._length(c) for c in self._rows if c is not None) + self._chunk + 1)
         self._cache, decoded = programs.decode(
-            self._params, self._cache, self._prefix, self._host_rows(), self._stop_array,
-            config=self.config, prefix_length=self._prefix_length, **self._options,
+            self._params,
+            self._cache,
+            self._prefix,
+            self._host_rows(),
+            self._stop_array,
+            config=self.config,
+            prefix_length=self._prefix_length,
+            **self._options,
         )
         decoded = jax.device_get(decoded)
         self.counters.row_steps += self._chunk * self.slots
@@ -265,8 +271,11 @@ class Engine:
         padded = np.zeros((1, bucket), np.int32)
         padded[0, : len(tokens)] = tokens
         return programs.prefill(
-            self._params, self._prefix, padded,
-            config=self.config, prefix_length=self._prefix_length,
+            self._params,
+            self._prefix,
+            padded,
+            config=self.config,
+            prefix_length=self._prefix_length,
         )
 
     def _fit(self, slots: int) -> None:
@@ -285,11 +294,16 @@ class Engine:
     def _host_rows(self) -> programs.Rows:
         batch, chunk = self.slots, self._chunk
         rows = programs.Rows(
-            token=np.zeros(batch, np.int32), length=np.zeros(batch, np.int32),
-            remaining=np.zeros(batch, np.int32), forced=np.zeros((batch, chunk), np.int32),
-            num_forced=np.zeros(batch, np.int32), temperature=np.zeros(batch, np.float32),
-            top_k=np.zeros(batch, np.int32), top_p=np.ones(batch, np.float32),
-            forbid=np.full(batch, -1, np.int32), key_ids=np.zeros((batch, 4), np.uint32),
+            token=np.zeros(batch, np.int32),
+            length=np.zeros(batch, np.int32),
+            remaining=np.zeros(batch, np.int32),
+            forced=np.zeros((batch, chunk), np.int32),
+            num_forced=np.zeros(batch, np.int32),
+            temperature=np.zeros(batch, np.float32),
+            top_k=np.zeros(batch, np.int32),
+            top_p=np.ones(batch, np.float32),
+            forbid=np.full(batch, -1, np.int32),
+            key_ids=np.zeros((batch, 4), np.uint32),
         )
         for b, chain in enumerate(self._rows):
             if chain is None:
@@ -381,4 +395,3 @@ def buckets(most: int, least: int = 64) -> list[int]:
     while sizes[-1] < most:
         sizes.append(sizes[-1] * 2)
     return sizes
-

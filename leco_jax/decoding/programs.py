@@ -63,13 +63,20 @@ class Decoded(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("config", "prefix_length"))
 def prefill(
-    params: Any, prefix: Cache | None, tokens_1T: jax.Array, *, config: ModelConfig,
+    params: Any,
+    prefix: Cache | None,
+    tokens_1T: jax.Array,
+    *,
+    config: ModelConfig,
     prefix_length: int,
 ) -> Cache:
     """Computes keys and values of one prompt; no logits: its last token goes through decoding."""
     positions_1T = prefix_length + jnp.arange(tokens_1T.shape[1])[None]
     _, states = transformer.forward(
-        params, tokens_1T, positions_1T, config=config,
+        params,
+        tokens_1T,
+        positions_1T,
+        config=config,
         attend=prefill_attend(config, prefix_length=prefix_length),
         layer_state=layer_states(None, prefix, config.num_layers),
     )
@@ -82,8 +89,17 @@ def prefill(
     static_argnames=("config", "prefix_length", "steps", "stats", "topk", "capture"),
 )
 def decode(
-    params: Any, cache: Cache, prefix: Cache | None, rows: Rows, stop_ids: jax.Array, *,
-    config: ModelConfig, prefix_length: int, steps: int, stats: tuple[str, ...], topk: int,
+    params: Any,
+    cache: Cache,
+    prefix: Cache | None,
+    rows: Rows,
+    stop_ids: jax.Array,
+    *,
+    config: ModelConfig,
+    prefix_length: int,
+    steps: int,
+    stats: tuple[str, ...],
+    topk: int,
     capture: str,
 ) -> tuple[Cache, Decoded]:
     """Feeds and chooses `steps` tokens for every row.
@@ -108,7 +124,10 @@ def decode(
         cache, token_B, length_B, remaining_B, forbid_B = carry
         index, forced_B = xs
         hidden_B1D, states = transformer.forward(
-            params, token_B[:, None], (prefix_length + length_B)[:, None], config=config,
+            params,
+            token_B[:, None],
+            (prefix_length + length_B)[:, None],
+            config=config,
             attend=decode_attend(config, length_B=length_B, prefix_length=prefix_length),
             layer_state=layer_states(cache, prefix, config.num_layers),
         )
@@ -123,8 +142,11 @@ def decode(
             next_B = jnp.where(given_B, forced_B, sampled_B)
         with jax.named_scope("capture"):
             captured = scoring.token_stats(
-                raw_BV if capture == "raw" else processed_BV, next_B,
-                stats=stats, valid_vocab=config.valid_vocab, topk=topk,
+                raw_BV if capture == "raw" else processed_BV,
+                next_B,
+                stats=stats,
+                valid_vocab=config.valid_vocab,
+                topk=topk,
             )
         live_B = remaining_B > 0
         chosen_B = jnp.take_along_axis(processed_BV, sampled_B[:, None], axis=-1)[:, 0]

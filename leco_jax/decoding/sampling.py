@@ -91,9 +91,9 @@ def _first_above(cumulative_BX: jax.Array, target_B: jax.Array) -> jax.Array:
     """Index of the first entry above the target, or of the last increase if rounding left none."""
     above = cumulative_BX > target_B[:, None]
     last_increase = jnp.argmax(cumulative_BX, axis=-1)
-    return jnp.where(
-        jnp.any(above, axis=-1), jnp.argmax(above, axis=-1), last_increase
-    ).astype(jnp.int32)
+    return jnp.where(jnp.any(above, axis=-1), jnp.argmax(above, axis=-1), last_increase).astype(
+        jnp.int32
+    )
 
 
 def _keep_top_k(x_BV: jax.Array, top_k_B: jax.Array) -> jax.Array:

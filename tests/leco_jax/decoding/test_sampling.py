@@ -75,9 +75,7 @@ def test_drawn_frequencies_are_the_probabilities():
     n, vocab = 4000, 700  # more than two blocks, the last one ragged
     logits = jax.random.normal(jax.random.key(3), (vocab,)) * 2
     rows = _rows(n)
-    drawn = jax.jit(choose)(
-        process(jnp.tile(logits, (n, 1)), rows), rows, jnp.zeros(n, jnp.int32)
-    )
+    drawn = jax.jit(choose)(process(jnp.tile(logits, (n, 1)), rows), rows, jnp.zeros(n, jnp.int32))
     p = np.asarray(jax.nn.softmax(logits))
     top = np.argsort(-p)[:6]
     seen = np.bincount(np.asarray(drawn), minlength=vocab) / n
@@ -98,7 +96,9 @@ def test_a_draw_depends_on_key_and_position_alone():
     position = jnp.array([4, 9, 2])
     together = choose(x, rows, position)
     for i in range(3):
-        alone = choose(x[i : i + 1], jax.tree.map(lambda a, i=i: a[i : i + 1], rows), position[i : i + 1])
+        alone = choose(
+            x[i : i + 1], jax.tree.map(lambda a, i=i: a[i : i + 1], rows), position[i : i + 1]
+        )
         assert int(alone[0]) == int(together[i])
     many = [int(choose(x[:1], _rows(1), jnp.array([p]))[0]) for p in range(20)]
     assert len(set(many)) > 3  # another position is another draw

@@ -1,0 +1,88 @@
+"""Many methods at once over one engine: a method is a generator that yields what it waits for.
+
+    def greedy(engine, prompt):
+        chain = engine.submit(Request(prompt=prompt, max_new_tokens=256))
+        yield [chain]            # comes back when every chain in the list has ended
+        return chain.tokens
+
+While one problem's method thinks about its second pass, other problems' first passes fill the
+other slots; nothing is a thread, and the order of events is the same in every run.
+"""
+
+import collections
+from collections.abc import Generator, Iterable, Iterator
+from typing import Generic, NamedTuple, TypeVar
+
+from leco_jax.decoding.engine import Engine
+from leco_jax.decoding.request import Chain
+
+K = TypeVar("K")
+R = TypeVar("R")
+
+Task = Generator[list[Chain], None, R]
+
+
+class Outcome(NamedTuple, Generic[K, R]):
+    """What came of one task: a result, or the error that ended it and nothing else."""
+
+    key: K
+    result: R | None
+    error: ValueError | None
+
+
+def run_tasks(engine: Engine, tasks: Iterable[tuple[K, Task[R]]]) -> Iterator[Outcome[K, R]]:
+    """Runs tasks side by side and yields their outcomes as they end.
+
+    A new task is started whenever fewer chains wait than the engine has slots. A `ValueError` of
+    a task (a request that cannot fit, say) ends that task alone.
+
+    Args:
+        engine: where the tasks submit.
+        tasks: (key, generator) pairs; taken one by one, so that a long data set costs nothing.
+    """
+    source = iter(tasks)
+    waiting: dict[Chain, list[_Open]] = collections.defaultdict(list)
+    ready: collections.deque[_Open] = collections.deque()
+    exhausted = False
+    while True:
+        if ready:
+            outcome = _advance(ready.popleft(), waiting, ready)
+            if outcome is not None:
+                yield outcome
+        elif not exhausted and engine.waiting < engine.slots:
+            following = next(source, None)
+            if following is None:
+                exhausted = True
+            else:
+                ready.append(_Open(*following))
+        elif waiting:
+            for chain in engine.step():
+                for task in waiting.pop(chain, ()):
+                    task.missing -= 1
+                    if not task.missing:
+                        ready.append(task)
+        else:
+            return
+
+
+class _Open:
+    def __init__(self, key, generator):
+        self.key = key
+        self.generator = generator
+        self.missing = 0
+
+
+def _advance(task: _Open, waiting, ready) -> Outcome | None:
+    """Runs a task up to its next wait; returns its outcome if that was its end."""
+    try:
+        chains = {chain for chain in next(task.generator) if not chain.done}
+    except StopIteration as end:
+        return Outcome(task.key, end.value, None)
+    except ValueError as error:
+        return Outcome(task.key, None, error)
+    task.missing = len(chains)
+    for chain in chains:
+        waiting[chain].append(task)
+    if not chains:
+        ready.append(task)
+    return None

@@ -1,0 +1,39 @@
+"""JSONL rows, each with the place that it came from, so that errors can name it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+
+def read_rows(
+    path: Path | Traversable, *, fields: Iterable[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (place, row) for each line; the place is "FILE, line N".
+
+    Args:
+      path: a UTF-8 file with one JSON object per line; blank lines are skipped.
+      fields: names of the texts that every row must have.
+
+    Raises:
+      ValueError: a line is no JSON object or lacks a field; the message names the line.
+    """
+    wanted = list(fields)
+    # Only \n ends a line: str.splitlines would also cut at U+2028 inside a JSON text.
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        if not line.strip():
+            continue
+        place = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{place}: this is no JSON ({error}).") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"{place}: a JSON object is needed, not a {type(row).__name__}.")
+        bad = [name for name in wanted if not isinstance(row.get(name), str)]
+        if bad:
+            raise ValueError(f"{place}: the row needs the texts {bad}; it has {sorted(row)}.")
+        yield place, row

@@ -1,0 +1,104 @@
+r"""Prompts: few-shot with worked examples, zero-shot chat, and how kept steps are put back.
+
+The few-shot layout is
+
+    Question: ...
+    Answer:
+    Step 1: ...
+    Step 2: The answer is \boxed{...}.
+
+with a blank line between examples. The examples are the same for every question, so that their
+cache is filled once: `few_shot_prefix` and `few_shot_question` are tokenised apart, and so is the
+response, on a line of its own. The cut between the first two lies inside the blank line, where
+byte-level tokenizers with GPT-2's regex (SmolLM2) cut anyway.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from leco_jax.text.demonstrations import DEMONSTRATIONS, Demonstration
+
+SYSTEM_PROMPT = (
+    "You solve math word problems step by step. Write each step on its own line, as "
+    '"Step 1: ...", "Step 2: ..." and so on, with one short calculation in each. The last step is '
+    '"The answer is \\boxed{...}." with only the final number in the box.'
+)
+BOX_INSTRUCTION = (
+    'Go on step by step from here, and give the final number as "The answer is \\boxed{...}.".'
+)
+# A model that has answered tends to go on with a question of its own.
+FEW_SHOT_STOP = "\nQuestion:"
+_LABEL_NUMBER = re.compile(r"[ \t]*Step[ \t]*([0-9]{1,9})")
+
+
+def step_lines(steps: Sequence[str]) -> str:
+    """Returns steps as lines "Step 1: ...", with a line break after each."""
+    return "".join(f"Step {n}: {step}\n" for n, step in enumerate(steps, 1))
+
+
+def few_shot_prefix(demonstrations: Sequence[Demonstration] = DEMONSTRATIONS) -> str:
+    """Returns the worked examples: what all few-shot prompts have in common.
+
+    It ends after the last example's line break; the blank line's other half begins the rest.
+    """
+    blocks = [_block(d.question) + step_lines(d.steps) for d in demonstrations]
+    return "\n".join(blocks)
+
+
+def few_shot_question(question: str) -> str:
+    """Returns what follows the worked examples: the question, up to where the response begins."""
+    return "\n" + _block(question)
+
+
+def few_shot_prompt(question: str, demonstrations: Sequence[Demonstration] = DEMONSTRATIONS) -> str:
+    """Returns the whole few-shot prompt; without demonstrations the bare question layout."""
+    if not demonstrations:
+        return _block(question)
+    return few_shot_prefix(demonstrations) + few_shot_question(question)
+
+
+def chat_messages(question: str, *, system: str | None = SYSTEM_PROMPT) -> list[dict[str, str]]:
+    """Returns the zero-shot conversation that asks for steps and a boxed answer.
+
+    Args:
+      question: the problem.
+      system: the system message; None leaves it out, for models whose template refuses one (put its
+        text before the question then).
+    """
+    messages = [{"role": "user", "content": question.strip()}]
+    return messages if system is None else [{"role": "system", "content": system}, *messages]
+
+
+def label_layout(kept: Sequence[str]) -> str:
+    """Returns kept steps as the start of a response that ends with the next step's label.
+
+    The layout of the published program for chat models: the model is shown "Step 3:" and writes the
+    step itself. The label's number follows the last kept label, else the number of kept steps.
+
+    Args:
+      kept: the lines of the kept steps, with the labels that the model wrote.
+    """
+    return "".join(f"{line.strip()}\n" for line in kept) + f"Step {_next_number(kept)}:"
+
+
+def instruction_layout(kept: Sequence[str], *, instruction: str = BOX_INSTRUCTION) -> str:
+    """Returns kept steps as the start of a response, then an instruction, then a fresh line.
+
+    The layout of the published program for local models: the boxed-answer instruction comes after
+    the kept steps, and no label.
+    """
+    lines = "".join(f"{line.strip()}\n" for line in kept)
+    return f"{lines}\n{instruction}\n" if lines else f"{instruction}\n"
+
+
+def _block(question: str) -> str:
+    return f"Question: {question.strip()}\nAnswer:\n"
+
+
+def _next_number(kept: Sequence[str]) -> int:
+    for line in reversed(kept):
+        if match := _LABEL_NUMBER.match(line):
+            return int(match[1]) + 1
+    return len(kept) + 1

@@ -15,7 +15,13 @@ import numpy as np
 DATA = pathlib.Path(__file__).parents[1] / "leco_jax" / "models" / "data"
 CONFIGS = DATA / "small_models.json"
 LOGITS = DATA / "small_models.npz"
+SMOLLM2 = DATA / "smollm2.json"
 
+TEXT = (
+    "<|im_start|>user\nNatalia sold clips to 48 of her friends in April, and then she sold half as "
+    "many clips in May. How many clips did Natalia sell altogether in April and May?<|im_end|>\n"
+    "<|im_start|>assistant\nIn May she sold 48 / 2 = 24 clips.\nIn total she sold 48 + 24 = 72."
+)
 TOKENS = np.random.default_rng(0).integers(0, 64, (1, 20))
 
 _LLAMA = {
@@ -120,16 +126,53 @@ def reference_model(case: str):
     return model.eval()
 
 
+def gguf_model(path: pathlib.Path):
+    """A GGUF file as transformers reads it: its own names, dequantising and un-permuting."""
+    import transformers
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    settings = load_gguf_checkpoint(path)["config"]
+    model_type = settings.pop("model_type")
+    config = transformers.AutoConfig.for_model(model_type, **settings, dtype="float32")
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    tensors = load_gguf_checkpoint(path, return_tensors=True, model_to_load=model)["tensors"]
+    absent, extra = model.load_state_dict(tensors, strict=False)
+    assert not extra
+    assert set(absent) <= {"lm_head.weight"}
+    model.tie_weights()
+    return model.eval()
+
+
 def reference_logits(model, tokens_BT: np.ndarray) -> np.ndarray:
-    """What transformers computes, float32 [B, T, V]."""
+    """What transformers computes [B, T, V], in the model's dtype."""
     import torch
 
     with torch.no_grad():
-        return model(torch.from_numpy(tokens_BT)).logits.float().numpy()
+        return model(torch.from_numpy(tokens_BT)).logits.numpy()
+
+
+def token_logprobs(logits_BTV: np.ndarray, tokens_BT: np.ndarray) -> np.ndarray:
+    """Log-probability of every token but the first, float64 [B, T - 1]."""
+    x = logits_BTV[:, :-1].astype(np.float64)
+    x -= x.max(-1, keepdims=True)
+    x -= np.log(np.exp(x).sum(-1, keepdims=True))
+    return np.take_along_axis(x, tokens_BT[:, 1:, None], axis=-1)[..., 0]
+
+
+def write_smollm2() -> None:
+    """Writes what transformers, in float64, thinks of each token of `TEXT`."""
+    from leco_jax.models.loading.cache import MODELS, fetch
+    from leco_jax.text.tokenizer import load_tokenizer
+
+    path = fetch(MODELS["smollm2-135m-instruct"])
+    tokens = np.asarray([load_tokenizer(path).encode(TEXT, allow_special=True)])
+    logprobs = token_logprobs(reference_logits(gguf_model(path).double(), tokens), tokens)
+    figures = {"tokens": tokens[0].tolist(), "logprobs": logprobs[0].round(6).tolist()}
+    SMOLLM2.write_text(json.dumps(figures) + "\n")
 
 
 def main() -> None:
-    """Writes the two figure files."""
+    """Writes the figure files."""
     configs, logits = {}, {}
     for case in CASES:
         model = reference_model(case)
@@ -141,6 +184,7 @@ def main() -> None:
     lines = [f"{json.dumps(case)}: {json.dumps(value)}" for case, value in configs.items()]
     CONFIGS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     np.savez_compressed(LOGITS, tokens=TOKENS, **logits)
+    write_smollm2()
     print(f"{len(configs)} cases; {CONFIGS.stat().st_size + LOGITS.stat().st_size} bytes")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import tempfile
@@ -107,7 +109,8 @@ def _prepare(source: dict[str, Path]) -> Any:
         # Whole or not at all, also when two processes prepare the same files at once.
         partial = Path(tempfile.mkdtemp(prefix=".gsm8k-", dir=base))
         try:
-            _builder(partial, source).download_and_prepare()
+            with _silence():
+                _builder(partial, source).download_and_prepare()
             partial.rename(final)
         except OSError:
             if not final.is_dir():
@@ -115,6 +118,19 @@ def _prepare(source: dict[str, Path]) -> Any:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return _builder(final, source)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    # tfds prints its paths and several progress bars for half a second's work.
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tfds.enable_progress_bar()
 
 
 def _builder(directory: Path, source: dict[str, Path]) -> Any:

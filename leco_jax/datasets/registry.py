@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from leco_jax.datasets import gsm8k, word_problems
+from leco_jax.datasets import arithmetic_chains, gsm8k, word_problems
 from leco_jax.datasets.problem import Problem
 
 
@@ -65,5 +65,12 @@ register_dataset(
         name="word_problems",
         splits=word_problems.SPLITS,
         load=word_problems.load_word_problems,
+    )
+)
+register_dataset(
+    Dataset(
+        name="arithmetic_chains",
+        splits=arithmetic_chains.SPLITS,
+        load=arithmetic_chains.load_arithmetic_chains,
     )
 )

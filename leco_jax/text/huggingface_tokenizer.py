@@ -31,9 +31,9 @@ class HuggingFaceTokenizer(Tokenizer):
         if getattr(core.model, "dropout", None):
             core.model.dropout = None  # training noise has no place here
         self._core = core
+        self._continuing: tokenizers.Tokenizer | None = None
         self._lock = threading.Lock()
         style = _Style(_parts(core.pre_tokenizer), _parts(core.decoder))
-        self._encodes_special = False
         added = core.get_added_tokens_decoder()
         special_ids = [i for i, token in added.items() if token.special]
         bos_id = _find(core, settings.bos, "bos_token")
@@ -67,12 +67,15 @@ class HuggingFaceTokenizer(Tokenizer):
             raise ValueError(f"{path} is no tokenizer.json: {error}") from None
         return cls(core, read_settings(path.parent))
 
-    def _encode(self, text: str, allow_special: bool) -> list[int]:
+    def _encode(self, text: str, allow_special: bool, continuation: bool) -> list[int]:
         with self._lock:  # the switch belongs to the shared object
-            if self._encodes_special is allow_special:
-                self._core.encode_special_tokens = not allow_special
-                self._encodes_special = not allow_special
-            return self._core.encode(text, add_special_tokens=False).ids
+            core = self._core
+            if continuation and self._drops_first_space:
+                self._continuing = self._continuing or _without_first_space(core)
+                core = self._continuing
+            if core.encode_special_tokens is allow_special:
+                core.encode_special_tokens = not allow_special
+            return core.encode(text, add_special_tokens=False).ids
 
 
 class _Style:
@@ -119,6 +122,19 @@ def _pieces(core: tokenizers.Tokenizer, style: _Style, added: dict[int, Any]) ->
         else:
             pieces[i] = sentencepiece_bytes(piece, byte_pieces=style.byte_pieces)
     return pieces
+
+
+def _without_first_space(core: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    spec = json.loads(core.to_str())
+    for name, key in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
+        part = spec.get(name)
+        for piece in (part or {}).get(key, [part] if part else []):
+            if piece["type"] == "Metaspace":
+                piece["prepend_scheme"] = "never"
+            if piece["type"] == "Prepend":  # a normalizer that changes nothing
+                piece.clear()
+                piece |= {"type": "Replace", "pattern": {"String": " "}, "content": " "}
+    return tokenizers.Tokenizer.from_str(json.dumps(spec))
 
 
 def _find(core: tokenizers.Tokenizer, name: str | None, what: str) -> int | None:

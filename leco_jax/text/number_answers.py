@@ -74,7 +74,7 @@ def extract_number(text: str) -> Fraction | None:
     text = answer_regions.cut_run_on(text)
     has_box = False
     for content in answer_regions.boxed_contents(text):
-        has_box = has_box or bool(content.strip())
+        has_box = has_box or any(map(str.isalnum, content))  # `\boxed{...}` names none
         if (value := parse_number(content)) is not None:
             return value
     for line in answer_regions.hash_lines(text):

@@ -71,26 +71,23 @@ def chat_messages(question: str, *, system: str | None = SYSTEM_PROMPT) -> list[
     return messages if system is None else [{"role": "system", "content": system}, *messages]
 
 
-def label_layout(kept: Sequence[str]) -> str:
-    """Returns kept steps as the start of a response that ends with the next step's label.
+REPROMPT_LAYOUTS = ("label", "instruction")
 
-    The layout of the published program for chat models: the model is shown "Step 3:" and writes the
-    step itself. The label's number follows the last kept label, else the number of kept steps.
+
+def reprompt(kept: Sequence[str], *, layout: str) -> str:
+    """Returns what is put after kept steps so that the model takes another way from there.
 
     Args:
       kept: the lines of the kept steps, with the labels that the model wrote.
+      layout: "label" is the published program's for chat models: the next step's label, numbered
+        after the last kept label, else by the number of kept steps. "instruction" is its layout for
+        local models: the boxed-answer instruction on a line of its own, and no label.
     """
-    return "".join(f"{line.strip()}\n" for line in kept) + f"Step {_next_number(kept)}:"
-
-
-def instruction_layout(kept: Sequence[str], *, instruction: str = BOX_INSTRUCTION) -> str:
-    """Returns kept steps as the start of a response, then an instruction, then a fresh line.
-
-    The layout of the published program for local models: the boxed-answer instruction comes after
-    the kept steps, and no label.
-    """
-    lines = "".join(f"{line.strip()}\n" for line in kept)
-    return f"{lines}\n{instruction}\n" if lines else f"{instruction}\n"
+    if layout == "label":
+        return f"Step {_next_number(kept)}:"
+    if layout == "instruction":
+        return f"\n{BOX_INSTRUCTION}\n" if kept else f"{BOX_INSTRUCTION}\n"
+    raise ValueError(f"layout={layout!r} is none of {', '.join(REPROMPT_LAYOUTS)}.")
 
 
 def _block(question: str) -> str:

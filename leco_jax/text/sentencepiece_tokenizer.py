@@ -48,6 +48,8 @@ class SentencePieceTokenizer(Tokenizer):
         except RuntimeError as error:
             raise ValueError(f"This is no sentencepiece model: {error}") from None
         self._core = core
+        self._model = model
+        self._continuing: Any = None
         size = core.GetPieceSize()
         control = [i for i in range(size) if core.IsControl(i) or core.IsUnknown(i)]
         self._ids_by_name = {core.IdToPiece(i): i for i in control}
@@ -87,12 +89,33 @@ class SentencePieceTokenizer(Tokenizer):
             return piece.encode("utf-8")
         return sentencepiece_bytes(piece, byte_pieces=self._core.IsByte(token_id))
 
-    def _encode(self, text: str, allow_special: bool) -> list[int]:
+    def _encode(self, text: str, allow_special: bool, continuation: bool) -> list[int]:
+        core = self._core
+        if continuation and self._drops_first_space:
+            if self._continuing is None:
+                self._continuing = _without_first_space(self._model)
+            core = self._continuing
         parts = split_at_names(text, self._ids_by_name) if allow_special else [text]
         ids: list[int] = []
         for part in parts:
-            ids += [part] if isinstance(part, int) else self._core.EncodeAsIds(part)
+            ids += [part] if isinstance(part, int) else core.EncodeAsIds(part)
         return ids
+
+
+def _without_first_space(model: bytes) -> sentencepiece.SentencePieceProcessor:
+    proto = _model_proto()
+    proto.ParseFromString(model)
+    proto.normalizer_spec.add_dummy_prefix = False
+    core = sentencepiece.SentencePieceProcessor()
+    core.LoadFromSerializedProto(proto.SerializeToString())
+    return core
+
+
+def _model_proto() -> Any:
+    from sentencepiece import sentencepiece_model_pb2
+
+    model_pb2: Any = sentencepiece_model_pb2  # its names are made at run time
+    return model_pb2.ModelProto()
 
 
 def build_model(
@@ -112,10 +135,7 @@ def build_model(
       token_ids: ids of "bos", "eos", "pad" and "unk".
       adds_first_space: whether a text gets a leading space.
     """
-    from sentencepiece import sentencepiece_model_pb2
-
-    model_pb2: Any = sentencepiece_model_pb2  # its names are made at run time
-    model = model_pb2.ModelProto()
+    model = _model_proto()
     for text, score, kind in zip(pieces, scores, types, strict=True):
         if kind == USER_DEFINED:  # some GGUF writers undo the space marks of these
             text = text.replace(" ", SPACE_MARK)

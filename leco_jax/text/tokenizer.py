@@ -51,10 +51,17 @@ class Tokenizer(abc.ABC):
             self.token_bytes(token_id)
 
     @abc.abstractmethod
-    def _encode(self, text: str, allow_special: bool) -> list[int]:
+    def _encode(self, text: str, allow_special: bool, continuation: bool) -> list[int]:
         """Token ids of a text, without BOS."""
 
-    def encode(self, text: str, *, add_bos: bool = False, allow_special: bool = False) -> list[int]:
+    def encode(
+        self,
+        text: str,
+        *,
+        add_bos: bool = False,
+        allow_special: bool = False,
+        continuation: bool = False,
+    ) -> list[int]:
         """Returns the token ids of a text.
 
         Args:
@@ -62,6 +69,8 @@ class Tokenizer(abc.ABC):
           add_bos: put BOS in front; an error when the tokenizer has none.
           allow_special: read the texts of control tokens as these tokens (rendered chat templates);
             otherwise they are plain text, so that a data set cannot forge a chat turn.
+          continuation: the text follows other tokens, so sentencepiece-style tokenizers put no
+            space in front of it.
         """
         try:
             text.encode("utf-8")
@@ -70,7 +79,9 @@ class Tokenizer(abc.ABC):
                 f"The text has an unpaired surrogate at character {error.start}, which has no "
                 "UTF-8; clean it with text.encode('utf-8', 'replace').decode()."
             ) from None
-        ids = self._encode(text, allow_special) if text else []
+        ids = self._encode(text, allow_special, continuation) if text else []
+        if add_bos and continuation:
+            raise ValueError("A text that follows other tokens gets no BOS.")
         if not add_bos:
             return ids
         if self.bos_id is None:

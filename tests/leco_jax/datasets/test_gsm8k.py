@@ -128,11 +128,16 @@ def test_download_is_checked_and_kept(data_dir, monkeypatch):
     assert calls[0].endswith("/grade_school_math/data/test.jsonl")
 
 
+def test_preparing_prints_nothing(data_dir, capfd):
+    load_problems("gsm8k", data_dir=data_dir)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_tensorflow_is_not_imported(data_dir):
     script = (
         "import sys\n"
         "from leco_jax.datasets.registry import load_problems\n"
         f"assert len(load_problems('gsm8k', data_dir={str(data_dir)!r})) == 3\n"
-        "sys.exit(', '.join(sorted({'tensorflow', 'jax'} & set(sys.modules))))"
+        "sys.exit(', '.join(sorted({'tensorflow', 'jax'} & set(sys.modules))) or None)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, env=dict(os.environ))

@@ -30,6 +30,6 @@ def test_import_loads_neither_jax_nor_tensorflow_nor_tfds():
     script = (
         "import sys, leco_jax.text, leco_jax.datasets.registry\n"
         "heavy = {'jax', 'tensorflow', 'tensorflow_datasets', 'torch', 'flax'}\n"
-        "sys.exit(', '.join(sorted(heavy & set(sys.modules))))"
+        "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or None)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

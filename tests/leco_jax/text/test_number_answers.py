@@ -87,6 +87,7 @@ def number(text):
         (r"boxed{18}", "18"),
         (r"\boxed{3} or rather \boxed{4}", "4"),
         (r"\boxed{18} as in \boxed{}", "18"),
+        ("Write \\boxed{...}.\nIt is 2 * 9 = 18", "18"),
         # The box holds no single number, so nothing else may be taken for it.
         (r"\boxed{16 - 3}", None),
         (r"\boxed{16-3}", None),

@@ -13,8 +13,7 @@ from leco_jax.text.prompts import (
     few_shot_prefix,
     few_shot_prompt,
     few_shot_question,
-    instruction_layout,
-    label_layout,
+    reprompt,
     step_lines,
 )
 from leco_jax.text.steps import split_steps
@@ -97,15 +96,17 @@ def test_chat_asks_for_steps_and_a_box():
         (["Step 7: 3 pens."], "Step 8:"),
     ],
 )
-def test_label_layout_ends_with_the_next_label(kept, label):
-    text = label_layout(kept)
-    assert text.splitlines() == [*kept, label]
-    assert text.endswith(label)
+def test_label_layout_is_the_next_label(kept, label):
+    assert reprompt(kept, layout="label") == label
 
 
-def test_instruction_layout_puts_the_instruction_after_the_kept_steps():
-    text = instruction_layout(["Step 1: 3 pens. "])
-    assert text == f"Step 1: 3 pens.\n\n{BOX_INSTRUCTION}\n"
-    assert instruction_layout([]) == f"{BOX_INSTRUCTION}\n"
-    # The instruction must not be read as an answer.
-    assert extract_answer(text) is None
+def test_instruction_layout_puts_the_instruction_on_a_line_of_its_own():
+    text = reprompt(["Step 1: 3 pens."], layout="instruction")
+    assert text == f"\n{BOX_INSTRUCTION}\n"
+    assert reprompt([], layout="instruction") == f"{BOX_INSTRUCTION}\n"
+    assert extract_answer(text) is None  # the instruction must not be read as an answer
+
+
+def test_an_unknown_layout_is_refused():
+    with pytest.raises(ValueError, match="'letter'"):
+        reprompt([], layout="letter")

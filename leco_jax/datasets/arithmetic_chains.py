@@ -1,0 +1,162 @@
+"""The synthetic data set `arithmetic_chains` (see `chain_generator`) as array_record files."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leco_jax.datasets import chain_generator as chains
+from leco_jax.datasets.cache import cache_dir
+from leco_jax.datasets.problem import Problem
+
+SPLITS = chains.SPLITS
+# Raise it with every change of the generator that changes problems.
+VERSION = "1.0.0"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChainsConfig:
+    """What is drawn.
+
+    Attributes:
+      seed: names the stream of problems.
+      train: problems of the split "train".
+      validation: problems of the split "validation".
+      test: problems of the split "test".
+      levels: difficulty levels, in equal shares.
+      distractors: distractor styles, in equal shares.
+    """
+
+    seed: int = 0
+    train: int = 100_000
+    validation: int = 1_000
+    test: int = 1_000
+    levels: tuple[int, ...] = chains.LEVELS
+    distractors: tuple[str, ...] = chains.DISTRACTORS
+
+    def __post_init__(self):
+        for split in SPLITS:
+            if getattr(self, split) < 1:
+                raise ValueError(f"{split}={getattr(self, split)} must be at least 1")
+        for name, known in (("levels", chains.LEVELS), ("distractors", chains.DISTRACTORS)):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+            unknown = [x for x in getattr(self, name) if x not in known]
+            if unknown or not getattr(self, name):
+                raise ValueError(f"{name} {unknown or '()'}: known are {known}")
+
+    def problems(self, split: str) -> Iterator[chains.ChainProblem]:
+        """The problems of a split, straight from the generator."""
+        stream = chains.problems(
+            split, seed=self.seed, levels=self.levels, distractors=self.distractors
+        )
+        return itertools.islice(stream, getattr(self, split))
+
+
+def load_arithmetic_chains(split: str, data_dir: str | Path | None = None) -> list[Problem]:
+    """Returns the problems of a split of the default configuration.
+
+    Args:
+      split: "train", "validation" or "test".
+      data_dir: must be None: the problems are drawn from a seed, not read.
+    """
+    if data_dir is not None:
+        raise ValueError("arithmetic_chains are drawn from a seed and take no data_dir.")
+    records = arithmetic_chains(split).as_data_source(split)
+    # One call for all: reading one record at a time takes ten times as long.
+    rows = sorted(records.__getitems__(range(len(records))), key=lambda row: int(row["row"]))
+    return [
+        Problem(
+            id=f"arithmetic_chains/{split}/{int(row['row'])}",
+            question=row["question"].decode("utf-8"),
+            answer=Fraction(int(row["answer"])),
+            gold=str(int(row["answer"])),
+            solution=row["chain"].decode("utf-8"),
+        )
+        for row in rows
+    ]
+
+
+def arithmetic_chains(split: str, config: ChainsConfig | None = None) -> Any:
+    """The prepared tfds builder of one split: `.as_data_source(split)` gives random access.
+
+    A record has "row" (its number), "question", "chain", "answer", "level" and "distractor". The
+    files are written once for each split and configuration, into the cache.
+
+    Args:
+      split: one of `SPLITS`; each is prepared on its own, since few need the largest.
+      config: what is drawn; default: `ChainsConfig()`.
+
+    Raises:
+      ValueError: if `split` is unknown.
+    """
+    config = config or ChainsConfig()
+    if split not in SPLITS:
+        raise ValueError(f"arithmetic_chains has no split {split!r}; it has {list(SPLITS)}.")
+    key = hashlib.sha256(f"{VERSION} {config}".encode()).hexdigest()[:16]
+    base = cache_dir() / "tfds"
+    final = base / f"arithmetic_chains-{split}-{key}"
+    if not final.is_dir():
+        base.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all, also when two processes prepare the same files at once.
+        partial = Path(tempfile.mkdtemp(prefix=".arithmetic_chains-", dir=base))
+        try:
+            _builder(partial, split, config).download_and_prepare()
+            partial.rename(final)
+        except OSError:
+            if not final.is_dir():
+                raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return _builder(final, split, config)
+
+
+def _builder(directory: Path, split: str, config: ChainsConfig) -> Any:
+    import tensorflow_datasets as tfds  # half a second that other data sets need not pay
+
+    class ArithmeticChains(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+        name = "arithmetic_chains"
+        VERSION = tfds.core.Version(VERSION)
+        pkg_dir_path = Path(__file__).parent
+
+        def _info(self) -> tfds.core.DatasetInfo:
+            features = {
+                "row": tfds.features.Scalar(dtype=np.int64),
+                "question": tfds.features.Text(),
+                "chain": tfds.features.Text(),
+                "answer": tfds.features.Scalar(dtype=np.int64),
+                "level": tfds.features.Scalar(dtype=np.int64),
+                "distractor": tfds.features.Text(),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self,
+                description="Synthetic word problems with exact step-by-step solutions.",
+                features=tfds.features.FeaturesDict(features),
+            )
+
+        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+            return {split: self._generate_examples()}
+
+        def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+            for i, problem in enumerate(config.problems(split)):
+                yield (
+                    i,
+                    {
+                        "row": i,
+                        "question": problem.question,
+                        "chain": problem.chain(),
+                        "answer": problem.answer,
+                        "level": problem.level,
+                        "distractor": problem.distractor,
+                    },
+                )
+
+    return ArithmeticChains(data_dir=directory, file_format="array_record")

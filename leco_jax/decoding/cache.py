@@ -26,7 +26,7 @@ def empty_cache(config: ModelConfig, *, rows: int, slots: int, sharding=None) ->
 
 
 def resize(cache: Cache, slots: int) -> Cache:
-    """Gives every row `slots` slots: longer rows of slots get zeros, shorter ones lose their end."""
+    """Gives every row `slots` slots: zeros are added at the end, or the end is cut off."""
 
     def one(x_BKSH):
         have = x_BKSH.shape[2]
@@ -84,7 +84,7 @@ def decode_attend(config: ModelConfig, *, length_B: jax.Array, prefix_length: in
 
 
 def prefill_attend(config: ModelConfig, *, prefix_length: int):
-    """Attention of fresh rows over the prefix and themselves; hands back `[B, K, T, H]` to insert."""
+    """Attention of fresh rows over the prefix and themselves; their keys and values come back."""
 
     def attend(q_BTNH, k_BTKH, v_BTKH, state):
         k_BKTH, v_BKTH = (x.transpose(0, 2, 1, 3) for x in (k_BTKH, v_BTKH))

@@ -96,9 +96,7 @@ class Engine:
             ValueError: an option out of range.
         """
         if slots < 1 or chunk < 1 or max_length < 2:
-            raise ValueError(
-                f"slots={slots}, chunk={chunk}, max_length={max_length} are too small."
-            )
+            raise ValueError(f"Too small: slots={slots}, chunk={chunk}, max_length={max_length}.")
         if capture not in ("raw", "processed"):
             raise ValueError(f'capture must be "raw" or "processed", not {capture!r}.')
         self.config = config
@@ -107,7 +105,7 @@ class Engine:
         self._params = unstack_layers(params)
         self._stats = stats
         self._chunk = chunk
-        self._options = dict(stats=stats, topk=topk, capture=capture, steps=chunk)
+        self._options = {"stats": stats, "topk": topk, "capture": capture, "steps": chunk}
         self._stop_ids = frozenset(stop_ids)
         self._stop_array = jnp.asarray(sorted(stop_ids) or [-1], jnp.int32)
         self._token_bytes = token_bytes

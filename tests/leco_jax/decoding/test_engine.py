@@ -269,7 +269,7 @@ def test_shapes_compiled_are_bounded_by_the_buckets(params):
                 prompt=tuple(rng.integers(1, 50, size=rng.integers(1, 180))),
                 max_new_tokens=int(rng.integers(1, 60)),
                 sampling=Sampling(
-                    temperature=float(rng.integers(0, 2)), top_k=int(rng.integers(9))
+                    temperature=i % 2, top_k=i % 9
                 ),
                 problem=i,
             )

@@ -1,0 +1,52 @@
+"""LeCo and what it is compared with, on a data set.
+
+    python -m launchers.leco --config=configs/leco_smollm2.py --workdir=runs/leco
+
+Any field of the config can be set on the command line: --config.data.limit=50. A run that was
+interrupted goes on where it was when the same command is given again.
+
+Exit codes: 0 done; 1 a config or a file is wrong (the message says which); 130 interrupted.
+"""
+
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from launchers import interrupt
+from leco_jax.evaluation.experiment import run_experiment
+from leco_jax.evaluation.summary import SUMMARY_COLUMNS, format_table
+from leco_jax.models.loading import CheckpointError, ModelNotAvailableError
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "What to run.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where the results go.")
+
+
+def main(argv: list[str]) -> int:
+    """Runs the experiment and prints its table."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    logging.set_verbosity(logging.INFO)
+    workdir = Path(_WORKDIR.value)
+    with interrupt.requested() as stop:
+        try:
+            summary = run_experiment(_CONFIG.value, workdir, stop=stop)
+        except (ValueError, FileNotFoundError, CheckpointError, ModelNotAvailableError) as error:
+            logging.error("%s", error)
+            return 1
+        print(format_table(summary, SUMMARY_COLUMNS))
+        print(f"\nEvery chain with its steps, scores and cuts: {workdir / 'results.jsonl'}")
+        if stop():
+            print("Interrupted: the same command goes on from here.")
+            return 130
+    return 0
+
+
+def run() -> None:
+    """The console entry."""
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,43 @@
+"""A directory that belongs to one configuration."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def claim(workdir: Path, config: dict) -> None:
+    """Writes the config down, or compares it with the one that began this directory.
+
+    Raises:
+        ValueError: the directory was begun with another config; nothing is changed.
+    """
+    path = workdir / "config.json"
+    workdir.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        write_json(path, config)
+        return
+    found = json.loads(path.read_text())
+    if found != config:
+        differing = set(_flat(found)) ^ set(_flat(config))
+        names = ", ".join(sorted({name for name, _ in differing}))
+        raise ValueError(
+            f"{workdir} was begun with another config (differing: {names}). Choose another "
+            "--workdir, or give the same config to go on."
+        )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file whole or not at all."""
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(draft, path)
+
+
+def _flat(tree: Any, name: str = "config") -> Iterator[tuple[str, str]]:
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _flat(value, f"{name}.{key}")
+    else:
+        yield name, json.dumps(tree)

@@ -1,0 +1,149 @@
+"""LeCo: cut the chain at its weakest step, keep what stood before, go on, until answers agree.
+
+Source: arXiv 2403.19094. What the paper leaves open, or its program does differently, is an
+option of `LecoConfig`; the defaults are the paper's.
+"""
+
+import dataclasses
+from collections.abc import Callable, Generator
+
+from leco_jax.decoding.engine import Engine
+from leco_jax.decoding.request import Chain, Sampling
+from leco_jax.reasoning.chain_reader import ChainReader
+from leco_jax.reasoning.question import Question
+from leco_jax.reasoning.result import Result, Round
+from leco_jax.reasoning.selection import (
+    CUT_RULES,
+    FINAL_RULES,
+    converged,
+    cut_step,
+    final_answer,
+)
+from leco_jax.text.prompts import REPROMPT_LAYOUTS, reprompt
+
+POLICIES = ("reprompt", "sample", "avoid")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LecoConfig:
+    """Options of LeCo.
+
+    Greedy decoding that goes on from exactly the kept tokens gives the discarded ones again, so a
+    rethink needs a policy that makes a difference:
+
+    * `reprompt` appends text after the kept steps, in one of the published layouts;
+    * `sample` draws at `rethink_temperature`, with random numbers of the new round;
+    * `avoid` keeps the step's label and forbids its first token once.
+
+    Attributes:
+        policy: one of `POLICIES`; it has no default.
+        reprompt_layout: see `leco_jax.text.prompts.reprompt`.
+        rethink_temperature: for `sample`.
+        max_rethinks: most passes after the first one.
+        cut_rule: `weakest` or, as the published program, `earlier_of_two_weakest`.
+        exclude: steps that hold one of these texts, in any case, are never cut.
+        freeze_kept: a later cut never lies before an earlier one.
+        final_rule: `last` or, as the published program, `weighted_vote`.
+    """
+
+    policy: str
+    reprompt_layout: str = "label"
+    rethink_temperature: float = 0.7
+    max_rethinks: int = 3
+    cut_rule: str = "weakest"
+    exclude: tuple[str, ...] = ("think step by step", "the answer is")
+    freeze_kept: bool = True
+    final_rule: str = "last"
+
+    def __post_init__(self):
+        for name, value, known in (
+            ("policy", self.policy, POLICIES),
+            ("reprompt_layout", self.reprompt_layout, REPROMPT_LAYOUTS),
+            ("cut_rule", self.cut_rule, CUT_RULES),
+            ("final_rule", self.final_rule, FINAL_RULES),
+        ):
+            if value not in known:
+                raise ValueError(f"{name}={value!r} is none of {', '.join(known)}.")
+        if self.max_rethinks < 1:
+            raise ValueError(f"max_rethinks must be at least 1, not {self.max_rethinks}.")
+        if self.policy == "sample" and not self.rethink_temperature > 0:
+            raise ValueError("policy='sample' needs a rethink_temperature above 0.")
+
+
+def leco(
+    engine: Engine,
+    reader: ChainReader,
+    question: Question,
+    config: LecoConfig,
+    *,
+    stop_early: Callable[[list[Round]], bool] | None = None,
+) -> Generator[list[Chain], None, Result]:
+    """Answers one question with LeCo; a task for `decoding.tasks.run_tasks`.
+
+    Args:
+        engine: captures at least `reader.stats`.
+        reader: turns an ended chain into a round.
+        question: the prompt, how to sample the first pass, and the right answer if known.
+        config: LeCo's options.
+        stop_early: looks at all rounds so far and says whether to stop.
+    """
+    chain = engine.submit(dataclasses.replace(question.request, hold=True))
+    try:
+        yield [chain]
+        first, answer = reader.read(chain, kind=question.kind)
+        rounds, answers = [first], [answer]
+        frozen = 0
+        stopped = "rounds"
+        while True:
+            if converged(answers, question.equal):
+                stopped = "converged"
+                break
+            if len(rounds) > config.max_rethinks:
+                break
+            if stop_early is not None and stop_early(rounds):
+                stopped = "hook"
+                break
+            cut = cut_step(
+                rounds[-1].steps, rule=config.cut_rule, first=frozen, exclude=config.exclude
+            )
+            if cut is None:
+                stopped = "no_candidate"
+                break
+            rounds[-1] = dataclasses.replace(rounds[-1], cut=cut)
+            frozen = cut if config.freeze_kept else 0
+            keep, appended = _rethink(engine, reader, chain, rounds[-1], cut, config)
+            yield [chain]
+            following, answer = reader.read(chain, kind=question.kind, kept=keep, appended=appended)
+            rounds.append(following)
+            answers.append(answer)
+    finally:
+        if chain.done:
+            engine.release(chain)
+    answer = final_answer(answers, question.equal, rule=config.final_rule)
+    return question.result(
+        method="leco",
+        answers=answers,
+        answer=answer,
+        stopped=stopped,
+        rounds=rounds,
+        settings=dataclasses.asdict(config),
+    )
+
+
+def _rethink(
+    engine: Engine, reader: ChainReader, chain: Chain, last: Round, cut: int, config: LecoConfig
+) -> tuple[int, int]:
+    """Resumes the chain before the step that was cut; returns tokens kept and appended."""
+    step = last.steps[cut]
+    keep = step.tokens[0]
+    if config.policy == "sample":
+        engine.resume(chain, keep=keep, sampling=Sampling(temperature=config.rethink_temperature))
+        return keep, 0
+    if config.policy == "avoid":
+        keep = step.label_end
+        engine.resume(chain, keep=keep, forbid=chain.tokens[keep])
+        return keep, 0
+    kept = [step.text for step in last.steps[:cut]]
+    append = reader.tokenizer.encode(reprompt(kept, layout=config.reprompt_layout))
+    engine.resume(chain, keep=keep, append=append)
+    return keep, len(append)

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from leco_jax.scoring.steps import heading_mask, step_scores
-from leco_jax.scoring.types import StepScores
+from leco_jax.scoring.types import MAX_TOPK, StepScores, TokenStats
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -13,11 +13,11 @@ class StepPreset:
     """What makes up a step's score; hashable, so static under jit.
 
     Attributes:
-        tau: exponent of the divergence.
-        heading_tokens: tokens of the transition score, counted after the label.
-        label: "exclude" or "include" a step's label in average and divergence.
-        renormalise_topk: score `p / (sum of the k largest p)` in place of p; None scores p.
-        score_eos: the EOS that ends a chain belongs to its last step.
+      tau: exponent of the divergence.
+      heading_tokens: tokens of the transition score, counted after the label.
+      label: "exclude" or "include" a step's label in average and divergence.
+      renormalise_topk: score p / (sum of the k largest p) in place of p; None scores p.
+      score_eos: the EOS that ends a chain belongs to its last step.
     """
 
     tau: float = 0.3
@@ -26,21 +26,56 @@ class StepPreset:
     renormalise_topk: int | None = None
     score_eos: bool = False
 
+    def __post_init__(self):
+        if self.label not in ("exclude", "include"):
+            raise ValueError(f'label must be "exclude" or "include"; got {self.label!r}')
+
+    @property
+    def stats(self) -> tuple[str, ...]:
+        """The token statistics that the scores are made of."""
+        return ("logprob",) if self.renormalise_topk is None else ("logprob", "topk_logmass")
+
+    @property
+    def topk(self) -> int:
+        """`topk` of those statistics."""
+        return MAX_TOPK if self.renormalise_topk is None else self.renormalise_topk
+
+    def logprob(self, stats: TokenStats):
+        """The log-probability that is scored, from `token_stats(stats=.stats, topk=.topk)`."""
+        if self.renormalise_topk is None:
+            return stats.logprob
+        return renormalised(stats)
+
     def step_scores(self, logprob, step_ids, in_label, *, num_steps: int) -> StepScores:
         """Scores steps; the heading begins after the label also where the label is scored.
 
         Args:
-            logprob: `[..., T]` log-probability, renormalised already if the preset asks for it.
-            step_ids: `[..., T]` int32, −1 where a token is not scored.
-            in_label: `[..., T]` bool, tokens inside their line's label.
-            num_steps: how many steps to return.
+          logprob: `[..., T]` log-probability, renormalised already if the preset asks for it.
+          step_ids: `[..., T]` int32, −1 where a token is not scored.
+          in_label: `[..., T]` bool, tokens inside their line's label.
+          num_steps: how many steps to return.
+
+        Returns:
+          StepScores `[..., num_steps]`.
         """
-        body_ids = jnp.where(in_label, -1, step_ids)
-        heading = heading_mask(body_ids, num_steps=num_steps, heading_tokens=self.heading_tokens)
-        return step_scores(logprob, step_ids, num_steps=num_steps, tau=self.tau, heading=heading)
+        counted = jnp.where(in_label, -1, step_ids)
+        if self.label == "exclude":
+            step_ids = counted
+        return step_scores(
+            logprob,
+            step_ids,
+            num_steps=num_steps,
+            tau=self.tau,
+            heading=heading_mask(counted, num_steps=num_steps, heading_tokens=self.heading_tokens),
+        )
 
 
-# Source: arXiv 2403.19094 and the program published with it; where they differ, see each field.
+def renormalised(stats: TokenStats):
+    """The log-probability among the k most likely tokens: logprob − topk_logmass, at most 0."""
+    # A row without a finite logit: −inf − (−inf) would be NaN.
+    return jnp.minimum(stats.logprob - jnp.maximum(stats.topk_logmass, -1e30), 0.0)
+
+
 PRESETS = {
     "paper": StepPreset(),
     "official_code": StepPreset(

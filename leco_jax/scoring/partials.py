@@ -1,0 +1,150 @@
+"""The sums that every statistic is made of, and how sums over parts of a vocabulary combine.
+
+A pass over (part of) the vocabulary keeps, per row, the largest logit and sums relative to it.
+Dividing by the temperature only *after* the largest logit is subtracted keeps differences exact
+where they matter: at temperature 1e-3 the quotient of the logit itself would be off by 1e-3 nats.
+
+In symbols, for capped logits x and temperature τ:
+
+    peak  = max x                        mass = Σ exp((x − peak)/τ)
+    total = Σ x                          dot  = Σ exp((x − peak)/τ) · (x − peak)/τ
+    top   = the k largest x
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from leco_jax.scoring.types import Options, TokenStats
+
+LOWEST = -1e30  # stands for −inf where −inf would make NaN: x − (−inf), 0 · (−inf)
+
+
+class Partials(NamedTuple):
+    """Sums over a part of the vocabulary; what the options do not need is None."""
+
+    peak: Any
+    mass: Any
+    dot: Any = None
+    total: Any = None
+    top: Any = None
+
+
+def cap(logits, options: Options):
+    """The logits in float32 after the soft cap, before the temperature; −inf stays −inf."""
+    x = logits.astype(jnp.float32)
+    if options.soft_cap is None:
+        return x
+    capped = options.soft_cap * jnp.tanh(x * (1.0 / options.soft_cap))
+    return jnp.where(x == -jnp.inf, x, capped)
+
+
+def scaled_gap(x, peak, options: Options):
+    """(x − peak)/τ; −inf where x is."""
+    return (x - peak) * (1.0 / options.temperature)
+
+
+def finite_gap(x, peak, options: Options):
+    """(x − peak)/τ, but never below LOWEST, so that a product with zero is zero."""
+    return jnp.maximum(scaled_gap(x, peak, options), LOWEST)
+
+
+def empty(shape, options: Options) -> Partials:
+    """The sums over no logits (all fields but `top`)."""
+    zeros = jnp.zeros(shape, jnp.float32)
+    return Partials(
+        peak=jnp.full(shape, LOWEST, jnp.float32),
+        mass=zeros,
+        dot=zeros if options.needs_dot else None,
+        total=zeros if options.needs_total else None,
+    )
+
+
+def rebase(sums: Partials, peak, options: Options) -> Partials:
+    """The same sums relative to a larger (or equal) peak."""
+    shift = finite_gap(sums.peak, peak, options)
+    rescale = jnp.exp(shift)
+    dot = None if sums.dot is None else rescale * (sums.dot + sums.mass * shift)
+    return sums._replace(peak=peak, mass=rescale * sums.mass, dot=dot)
+
+
+def absorb(sums: Partials, x, axis: int, options: Options, valid=None) -> Partials:
+    """Adds capped logits `x`, reduced over `axis`, to all sums but `top`.
+
+    Args:
+      sums: fields of the shape of `x` without `axis`.
+      x: float32 logits after the soft cap.
+      axis: the axis of `x` to reduce.
+      options: which sums to keep, and the temperature.
+      valid: bool, broadcastable to `x`: which logits belong to the vocabulary; None for all.
+
+    Returns:
+      The sums over both.
+    """
+    seen = x if valid is None else jnp.where(valid, x, -jnp.inf)
+    old = rebase(sums, jnp.maximum(sums.peak, seen.max(axis)), options)
+    difference = scaled_gap(seen, jnp.expand_dims(old.peak, axis), options)
+    share = jnp.exp(difference)
+    new = old._replace(mass=old.mass + share.sum(axis))
+    if options.needs_dot:
+        # A weight of zero times a difference of −inf would be NaN.
+        new = new._replace(dot=old.dot + (share * jnp.maximum(difference, LOWEST)).sum(axis))
+    if options.needs_total:
+        counted = x if valid is None else jnp.where(valid, x, 0.0)
+        new = new._replace(total=old.total + counted.sum(axis))
+    return new
+
+
+def collapse(sums: Partials, options: Options) -> Partials:
+    """Combines the parts that lie along the last axis (all fields but `top`)."""
+    sums = rebase(sums, sums.peak.max(-1, keepdims=True), options)
+    return Partials(sums.peak[..., 0], *(x if x is None else x.sum(-1) for x in sums[1:4]))
+
+
+def join(a: Partials, b: Partials, options: Options) -> Partials:
+    """Combines two parts (all fields but `top`)."""
+    peak = jnp.maximum(a.peak, b.peak)
+    a, b = rebase(a, peak, options), rebase(b, peak, options)
+    return Partials(peak, *(x if x is None else x + y for x, y in zip(a[1:4], b[1:4], strict=True)))
+
+
+def finish(sums: Partials, target, tokens, options: Options, vocab: int) -> TokenStats:
+    """Statistics from the sums over the whole vocabulary.
+
+    Args:
+      sums: each `[..., T]`, `top` with a further axis of k.
+      target: `[..., T]` capped logit of each token; anything where the token has none.
+      tokens: `[..., T]`; negative ids are ignored (log-probability 0), ids at or beyond `vocab`
+        have probability zero (−inf).
+      options: the statistics asked for.
+      vocab: how many ids the whole vocabulary has.
+
+    Returns:
+      TokenStats; a row without a single finite logit has −inf log-probabilities and zeros else.
+    """
+    alive = sums.mass > 0
+    log_mass = jnp.log(jnp.where(alive, sums.mass, 1.0))
+
+    def logprob(x, exists=alive):
+        return jnp.where(exists, scaled_gap(x, sums.peak, options) - log_mass, -jnp.inf)
+
+    fields = {}
+    if "logprob" in options.stats:
+        fields["logprob"] = jnp.where(tokens < 0, 0.0, logprob(target, alive & (tokens < vocab)))
+    if "entropy" in options.stats:
+        entropy = log_mass - sums.dot / jnp.where(alive, sums.mass, 1.0)
+        fields["entropy"] = jnp.where(alive, jnp.maximum(entropy, 0.0), 0.0)
+    if "self_certainty" in options.stats:
+        divergence = log_mass - scaled_gap(sums.total / vocab, sums.peak, options) - math.log(vocab)
+        fields["self_certainty"] = jnp.where(alive, jnp.maximum(divergence, 0.0), 0.0)
+    if "max_logprob" in options.stats:
+        fields["max_logprob"] = logprob(sums.peak)
+    if options.needs_top:
+        top = [logprob(sums.top[..., i]) for i in range(min(options.topk, vocab))]
+        if "topk_logprob" in options.stats:
+            fields["topk_logprob"] = sum(top) / len(top)
+        if "topk_logmass" in options.stats:
+            mass = sum(map(jnp.exp, top))
+            fields["topk_logmass"] = jnp.where(alive, jnp.minimum(jnp.log(mass), 0.0), -jnp.inf)
+    return TokenStats(**fields)

@@ -1,0 +1,52 @@
+"""The statistics written the plain way, with whole `[T, V]` arrays and JAX's own derivatives.
+
+For tests, and to settle arguments; it costs what the other implementations avoid.
+"""
+
+import math
+
+import jax.numpy as jnp
+from jax import lax
+from jax.nn import logsumexp
+
+from leco_jax.scoring.types import Options, TokenStats
+
+
+def token_stats(logits, tokens, options: Options) -> TokenStats:
+    """Statistics from logits `[..., T, V]`; see `scoring.token_stats`."""
+    x = logits.astype(jnp.float32)[..., : options.valid_vocab]
+    if options.soft_cap is not None:
+        x = jnp.where(x > -jnp.inf, options.soft_cap * jnp.tanh(x / options.soft_cap), -jnp.inf)
+    x = x / options.temperature
+    vocab = x.shape[-1]
+    alive = x.max(-1) > -jnp.inf
+    x = jnp.where(alive[..., None], x, 0.0)
+    logp = x - logsumexp(x, axis=-1, keepdims=True)
+    possible = logp > -jnp.inf
+    fields = {}
+    if "logprob" in options.stats:
+        ids = jnp.clip(tokens, 0, vocab - 1)[..., None]
+        value = jnp.take_along_axis(logp, ids, axis=-1)[..., 0]
+        value = jnp.where(alive & (tokens < vocab), value, -jnp.inf)
+        fields["logprob"] = jnp.where(tokens < 0, 0.0, value)
+    if "entropy" in options.stats:
+        surprise = jnp.where(possible, jnp.exp(logp) * jnp.where(possible, logp, 0.0), 0.0)
+        fields["entropy"] = jnp.where(alive, -surprise.sum(-1), 0.0)
+    if "self_certainty" in options.stats:
+        fields["self_certainty"] = jnp.where(alive, -logp.mean(-1) - math.log(vocab), 0.0)
+    if "max_logprob" in options.stats:
+        fields["max_logprob"] = jnp.where(alive, logp.max(-1), -jnp.inf)
+    if options.needs_top:
+        top = lax.top_k(logp, min(options.topk, vocab))[0]
+        if "topk_logprob" in options.stats:
+            fields["topk_logprob"] = jnp.where(alive, top.mean(-1), -jnp.inf)
+        if "topk_logmass" in options.stats:
+            fields["topk_logmass"] = jnp.where(alive, logsumexp(top, axis=-1), -jnp.inf)
+    return TokenStats(**fields)
+
+
+def token_stats_from_hidden(hidden, unembed, tokens, options: Options, layout: str) -> TokenStats:
+    """Statistics from hidden states `[..., T, D]`; see `scoring.token_stats_from_hidden`."""
+    product = "...d,vd->...v" if layout == "VD" else "...d,dv->...v"
+    logits = jnp.einsum(product, hidden, unembed, preferred_element_type=jnp.float32)
+    return token_stats(logits, tokens, options)

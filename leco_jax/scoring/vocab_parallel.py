@@ -1,0 +1,88 @@
+"""Scoring where each device of a named axis holds an equal share of the vocabulary.
+
+Two all-reduces whatever the statistics: the largest logit, then all sums stacked in one array. The
+top k of each shard travel in that same array: each shard fills its own places, zeros elsewhere.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from leco_jax.scoring import partials
+from leco_jax.scoring.partials import Partials
+from leco_jax.scoring.types import Options, TokenStats
+from leco_jax.scoring.varying import varying_axes
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """Which part of the vocabulary an array holds.
+
+    `vocab` counts the valid ids of the whole vocabulary, `start` is the first id held here, `valid`
+    counts the valid ids held here (an int unless only the device knows).
+    """
+
+    vocab: int
+    size: int
+    start: Any
+    valid: Any
+
+    @property
+    def mask_count(self):
+        """`valid` where some of the columns are not valid, else None."""
+        return None if isinstance(self.valid, int) and self.valid == self.size else self.valid
+
+    def columns(self, tokens):
+        """The column of each token, −1 where it lies elsewhere or nowhere."""
+        columns = tokens - self.start
+        return jnp.where((columns >= 0) & (columns < self.valid), columns, -1)
+
+
+def shard_of(size: int, options: Options) -> Shard:
+    """The part of the vocabulary that an array with `size` columns holds on this device."""
+    parts = 1 if options.axis_name is None else lax.axis_size(options.axis_name)
+    total = size * parts
+    vocab = total if options.valid_vocab is None else options.valid_vocab
+    if not 0 < vocab <= total:
+        raise ValueError(
+            f"valid_vocab={vocab} does not fit {total} columns ({parts} shard(s) of {size}); "
+            "pass the number of real tokens, at most the number of columns"
+        )
+    if options.axis_name is None:
+        return Shard(vocab, size, 0, vocab)
+    start = lax.axis_index(options.axis_name) * size
+    valid = size if vocab == total else jnp.clip(vocab - start, 0, size)
+    return Shard(vocab, size, start, valid)
+
+
+def combine(sums: Partials, target, options: Options) -> tuple[Partials, Any]:
+    """The sums over all shards, and each token's logit from the shard that owns it (others: 0)."""
+    axis = options.axis_name
+    if axis is None:
+        return sums, target
+    sums = partials.rebase(sums, lax.pmax(sums.peak, axis), options)
+    parts = [target, *(x for x in sums[1:4] if x is not None)]
+    if options.needs_top:
+        mine = jnp.arange(lax.axis_size(axis)) == lax.axis_index(axis)
+        places = jnp.where(mine[:, None], sums.top[..., None, :], 0.0)
+        parts += list(jnp.moveaxis(places.reshape(*target.shape, -1), -1, 0))
+    target, mass, *rest = lax.psum(jnp.stack(parts), axis)
+    dot = rest.pop(0) if options.needs_dot else None
+    total = rest.pop(0) if options.needs_total else None
+    top = lax.top_k(jnp.stack(rest, -1), options.topk)[0] if options.needs_top else None
+    return Partials(sums.peak, mass, dot, total, top), target
+
+
+def whole_cotangents(cotangents: TokenStats, shard, options: Options) -> TokenStats:
+    """The cotangents of the combined statistics, as the transpose of the sums over shards.
+
+    With typed axes (`check_vma=True`) a statistic is the same on all shards and its cotangent
+    arrives whole. Untyped, and in `pmap`, every device holds a share, and they add up.
+    """
+    axis = options.axis_name
+    if axis is None or varying_axes(shard):
+        return cotangents
+    summed = lax.psum(jnp.stack([getattr(cotangents, name) for name in options.stats]), axis)
+    return TokenStats(**dict(zip(options.stats, summed, strict=True)))

@@ -1,0 +1,61 @@
+"""The statistics and step scores in float64 NumPy, written from their definitions."""
+
+import numpy as np
+
+STATS = (
+    "logprob",
+    "entropy",
+    "self_certainty",
+    "max_logprob",
+    "topk_logprob",
+    "topk_logmass",
+)
+
+
+def token_stats(logits, tokens, *, soft_cap=None, temperature=1.0, valid_vocab=None, topk=20):
+    x = np.asarray(logits, np.float64)[..., :valid_vocab]
+    if soft_cap is not None:
+        x = np.where(np.isneginf(x), x, soft_cap * np.tanh(x / soft_cap))
+    x = x / temperature
+    with np.errstate(all="ignore"):
+        peak = x.max(-1, keepdims=True)
+        logp = x - (peak + np.log(np.exp(x - peak).sum(-1, keepdims=True)))
+        p = np.exp(logp)
+        top = -np.sort(-logp, axis=-1)[..., :topk]
+        found = {
+            "logprob": np.take_along_axis(logp, np.clip(tokens, 0, x.shape[-1] - 1)[..., None], -1)[
+                ..., 0
+            ],
+            "entropy": -np.where(p > 0, p * logp, 0.0).sum(-1),
+            "self_certainty": -logp.mean(-1) - np.log(x.shape[-1]),
+            "max_logprob": logp.max(-1),
+            "topk_logprob": top.mean(-1),
+            "topk_logmass": np.log(np.exp(top).sum(-1)),
+        }
+    dead = np.isneginf(peak[..., 0])
+    for name in found:
+        found[name] = np.where(dead, 0.0 if name in STATS[1:3] else -np.inf, found[name])
+    found["logprob"] = np.where(tokens >= x.shape[-1], -np.inf, found["logprob"])
+    found["logprob"] = np.where(np.asarray(tokens) < 0, 0.0, found["logprob"])
+    return found
+
+
+def step_scores(logprob, step_ids, *, num_steps, tau=0.3, heading_tokens=3, heading=None):
+    """For one row `[T]`: a list of (average, divergence, transition, score, length)."""
+    steps = []
+    for step in range(num_steps):
+        mine = np.flatnonzero(np.asarray(step_ids) == step)
+        if not len(mine):
+            steps.append((0.0, 0.0, 0.0, np.inf, 0))
+            continue
+        p = np.exp(np.asarray(logprob, np.float64)[mine])
+        first = mine[:heading_tokens] if heading is None else mine[np.asarray(heading)[mine]]
+        average = p.mean()
+        transition = (
+            np.exp(np.asarray(logprob, np.float64)[first]).mean() if len(first) else average
+        )
+        share = p / p.sum() if p.sum() > 0 else np.full(len(p), 1 / len(p))
+        kl = sum(q * np.log(q * len(p)) for q in share if q > 0)
+        divergence = np.log(max(kl, 0.0) ** tau + 1.0)
+        steps.append((average, divergence, transition, average + transition - divergence, len(p)))
+    return steps

@@ -1,0 +1,147 @@
+"""Checkpoints of a run: Orbax v1, asynchronous, kept by policy, with config and data position."""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+# A process that saved on SIGTERM exits with this (EX_TEMPFAIL): start the same command again.
+EXIT_RESUME = 75
+
+
+class CheckpointMismatch(ValueError):
+    """A checkpoint that belongs to another run."""
+
+
+class Checkpoints:
+    """The checkpoints below one directory; a context manager that waits for the last save."""
+
+    def __init__(
+        self,
+        directory: str | pathlib.Path,
+        *,
+        keep_last: int = 2,
+        keep_every: int | None = None,
+        description: dict[str, Any] | None = None,
+        data: str = "",
+    ):
+        """Opens the directory and removes what an interrupted save left there.
+
+        Args:
+          directory: created if need be; must be the same on every process.
+          keep_last: newest checkpoints to keep.
+          keep_every: also keep every checkpoint of a step divisible by this; None: none.
+          description: the run's config, JSON values, written into each checkpoint.
+          data: the data source's fingerprint; a checkpoint of other data is refused.
+        """
+        if keep_last < 1:
+            raise ValueError(f"keep_last={keep_last} must be at least 1")
+        keep: Any = ocp.training.preservation_policies.LatestN(keep_last)
+        if keep_every:
+            keep = ocp.training.preservation_policies.AnyPreservationPolicy(
+                [keep, ocp.training.preservation_policies.EveryNSteps(keep_every)]
+            )
+        self.directory = pathlib.Path(directory).absolute()
+        self._description = description or {}
+        self._data = data
+        self._orbax = ocp.training.Checkpointer(
+            self.directory,
+            # The loop decides when to save.
+            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+            preservation_policy=keep,
+            cleanup_tmp_directories=True,
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._orbax.close()
+
+    @property
+    def latest(self) -> int | None:
+        """The newest finished checkpoint's step; None if there is none."""
+        found = self._orbax.latest
+        return None if found is None else found.step
+
+    def save(self, step: int, weights: Any, rest: Any) -> None:
+        """Starts to save; returns when the arrays may be changed, and writes in the background.
+
+        A step that is saved already is left alone.
+
+        Args:
+          step: steps done, which is also the next step's number.
+          weights: what is trained; can be loaded without the rest.
+          rest: everything else that resuming needs.
+        """
+        if self.latest == step:
+            return
+        described = {
+            "config": self._description,
+            "data": {"fingerprint": self._data, "next_step": step},
+        }
+        # Metadata is JSON: this refuses early and by name what is not.
+        json.dumps(described)
+        self._orbax.save_checkpointables_async(
+            step, {"weights": weights, "rest": rest}, custom_metadata=described
+        )
+
+    def wait(self) -> None:
+        """Waits until what was saved is on disk."""
+        self._orbax.wait()
+
+    def restore(
+        self, abstract_weights: Any, abstract_rest: Any, step: int | None = None
+    ) -> tuple[Any, Any]:
+        """Loads (weights, rest), each process reading its own shards.
+
+        Args:
+          abstract_weights: shapes, dtypes and shardings; the mesh need not be the one of the save.
+          abstract_rest: the same.
+          step: which; None: the newest.
+
+        Raises:
+          CheckpointMismatch: it was saved by a run on other data.
+        """
+        described = self.describe(step)
+        saved = described.get("data", {}).get("fingerprint", "")
+        if saved != self._data:
+            raise CheckpointMismatch(
+                f"checkpoint {self.latest if step is None else step} in {self.directory} was "
+                f"trained on data {saved or 'unknown'}, this run has {self._data or 'unknown'}: "
+                "its position in the data would mean nothing. Use the same data, or a new workdir"
+            )
+        found = self._orbax.load_checkpointables(
+            step, {"weights": abstract_weights, "rest": abstract_rest}
+        )
+        return found["weights"], found["rest"]
+
+    def describe(self, step: int | None = None) -> dict[str, Any]:
+        """Gives the config and data position inside a checkpoint."""
+        return self._orbax.metadata(step).custom_metadata or {}
+
+
+def abstract(tree: Any) -> Any:
+    """Gives shapes, dtypes and shardings of arrays, for `restore`."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
+
+
+def load_weights(directory: str | pathlib.Path, abstract_weights: Any) -> Any:
+    """Loads the trained weights alone from a run's newest checkpoint.
+
+    Args:
+      directory: a run's checkpoint directory ("checkpoints" in its workdir).
+      abstract_weights: shapes, dtypes and shardings of what was trained.
+
+    Raises:
+      FileNotFoundError: there is no finished checkpoint.
+    """
+    directory = pathlib.Path(directory).absolute()
+    if not directory.is_dir():
+        raise FileNotFoundError(f"no checkpoint directory {directory}")
+    with ocp.training.Checkpointer(directory) as orbax:
+        if orbax.latest is None:
+            raise FileNotFoundError(f"no finished checkpoint in {directory}")
+        return orbax.load_checkpointables(None, {"weights": abstract_weights})["weights"]

@@ -1,0 +1,162 @@
+"""What a run reports: metrics as JSON lines, TensorBoard on request, a progress line."""
+
+import importlib
+import json
+import logging
+import math
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+_log = logging.getLogger(__name__)
+
+
+class MetricWriter:
+    """Writes scalars to `metrics.jsonl`, one object per step, and to TensorBoard when asked.
+
+    A context manager that closes its files.
+    """
+
+    def __init__(
+        self,
+        workdir: str | pathlib.Path,
+        *,
+        next_step: int = 0,
+        tensorboard: bool = False,
+        active: bool = True,
+    ):
+        """Opens the file to go on at `next_step`.
+
+        Lines of later steps, which an interrupted run wrote after its last checkpoint, are dropped:
+        the file holds every step once.
+
+        Args:
+          workdir: the file's directory; created if need be.
+          next_step: the first step that will be written.
+          tensorboard: also write event files below `workdir/tensorboard`.
+          active: False on all processes but one: nothing is written.
+
+        Raises:
+          ImportError: TensorBoard is asked for and tensorboardX is not installed.
+        """
+        self._file = self._events = None
+        if not active:
+            return
+        path = pathlib.Path(workdir) / "metrics.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [row for row in read_metrics(path) if row["step"] < next_step]
+        # Written beside and renamed: a kill between the two leaves one of them whole.
+        beside = path.with_suffix(".tmp")
+        beside.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        beside.replace(path)
+        self._file = path.open("a")
+        if tensorboard:
+            self._events = _event_writer(path.parent / "tensorboard", next_step)
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Appends one line; NaN and infinities become null, which JSON can hold."""
+        if self._file is None:
+            return
+        finite = {
+            name: float(value) if math.isfinite(value) else None for name, value in scalars.items()
+        }
+        self._file.write(json.dumps({"step": step, **finite}) + "\n")
+        self._file.flush()
+        if self._events is not None:
+            for name, value in scalars.items():
+                self._events.add_scalar(name, float(value), step)
+
+    def __enter__(self) -> "MetricWriter":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for file in (self._file, self._events):
+            if file is not None:
+                file.close()
+
+
+def read_metrics(path: str | pathlib.Path) -> list[dict[str, Any]]:
+    """Reads a metrics file; a last line that a kill cut short is left out."""
+    path = pathlib.Path(path)
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            _log.warning("%s: dropped an incomplete line", path)
+    return rows
+
+
+def _event_writer(directory: pathlib.Path, next_step: int) -> Any:
+    try:
+        module = importlib.import_module("tensorboardX")
+    except ImportError as error:
+        raise ImportError(
+            "TensorBoard output needs tensorboardX: pip install tensorboardX, or set "
+            "tensorboard=False (metrics.jsonl is always written)"
+        ) from error
+    # purge_step: a viewer forgets what an interrupted run wrote beyond its checkpoint.
+    return module.SummaryWriter(str(directory), purge_step=next_step)
+
+
+class Progress:
+    """Speeds and the progress line, from the wall clock of steps."""
+
+    def __init__(
+        self,
+        *,
+        num_steps: int,
+        first_step: int,
+        chips: int,
+        flops_per_token: float,
+        peak_flops: float | None,
+    ):
+        """Starts the clock.
+
+        Args:
+          num_steps: steps of the whole run.
+          first_step: the first step of this process.
+          chips: devices over which speeds are divided.
+          flops_per_token: model FLOPs of training on one token.
+          peak_flops: FLOP/s of one chip against which MFU is stated; None: no MFU.
+        """
+        self._num_steps, self._first = num_steps, first_step
+        self._chips, self._flops, self._peak = chips, flops_per_token, peak_flops
+        self._start = self._last = time.perf_counter()
+        self._compiled: float | None = None
+
+    def measure(self, step: int, tokens: float) -> dict[str, float]:
+        """Gives the speed of the step that has just ended."""
+        now = time.perf_counter()
+        seconds, self._last = now - self._last, now
+        if self._compiled is None:
+            # The first step compiles: it says nothing about speed and is left out of the ETA.
+            self._compiled = now
+        rate = tokens / seconds / self._chips
+        measured = {"seconds": seconds, "tokens_per_second_per_chip": rate}
+        if self._peak:
+            measured["mfu"] = rate * self._flops / self._peak
+        return measured
+
+    def line(self, step: int, scalars: Mapping[str, float]) -> str:
+        """Makes the line for people."""
+        done = step + 1 - self._first
+        parts = [f"step {step + 1}/{self._num_steps}", f"loss {scalars['loss']:.4f}"]
+        if "rewards/accuracies" in scalars:
+            parts.append(f"reward accuracy {scalars['rewards/accuracies']:.2f}")
+        parts.append(f"{scalars['tokens_per_second_per_chip']:.0f} tokens/s/chip")
+        if "mfu" in scalars:
+            parts.append(f"MFU {100 * scalars['mfu']:.1f} % of {self._peak / 1e12:g} TFLOP/s")
+        if done > 1 and self._compiled is not None:
+            each = (self._last - self._compiled) / (done - 1)
+            parts.append(f"ETA {_clock(each * (self._num_steps - step - 1))}")
+        return ", ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

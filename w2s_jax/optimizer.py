@@ -1,0 +1,134 @@
+"""The optimiser: optax transformations chosen by a small config, state sharded as weights."""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import optax
+from jax.sharding import Mesh, NamedSharding
+
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """How weights are updated.
+
+    Attributes:
+      name: "adamw", or "adafactor" (second moments factored: about half of AdamW's state).
+      learning_rate: the peak, reached after warm-up.
+      schedule: "constant", or "linear" or "cosine" decay to `final_ratio` of the peak.
+      warmup_steps: steps of linear rise from 0.
+      final_ratio: the last step's learning rate over the peak.
+      b1: decay of the first moment (AdamW; Adafactor keeps none).
+      b2: decay of the second moment (AdamW).
+      eps: added to the root of the second moment (AdamW).
+      weight_decay: decoupled, multiplied by the learning rate.
+      no_decay: weights whose path contains one of these are not decayed.
+      clip_norm: gradients are scaled down to this global norm; None: never.
+      moment_dtype: dtype of AdamW's first moment; None: the weights' own.
+    """
+
+    name: Literal["adamw", "adafactor"] = "adamw"
+    learning_rate: float = 1e-5
+    schedule: Schedule = "cosine"
+    warmup_steps: int = 0
+    final_ratio: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    no_decay: tuple[str, ...] = ("norm", "bias")
+    clip_norm: float | None = 1.0
+    moment_dtype: str | None = None
+
+    def __post_init__(self):
+        if self.name not in ("adamw", "adafactor"):
+            raise ValueError(f"optimizer {self.name!r} is neither 'adamw' nor 'adafactor'")
+        if self.schedule not in ("constant", "linear", "cosine"):
+            raise ValueError(f"schedule {self.schedule!r} is none of constant, linear, cosine")
+        if self.learning_rate < 0 or self.warmup_steps < 0:
+            raise ValueError("learning_rate and warmup_steps must not be negative")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(
+                f"clip_norm={self.clip_norm} must be positive, or None for no clipping"
+            )
+
+
+def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
+    """Makes the learning rate as a function of the step, which counts from 0.
+
+    Raises:
+      ValueError: warm-up is not shorter than the run.
+    """
+    if config.warmup_steps and config.warmup_steps >= num_steps:
+        raise ValueError(
+            f"warmup_steps={config.warmup_steps} leaves nothing of a run of {num_steps} steps"
+        )
+    peak, rest = config.learning_rate, max(num_steps - config.warmup_steps, 1)
+    if config.schedule == "constant":
+        after = optax.constant_schedule(peak)
+    elif config.schedule == "linear":
+        after = optax.linear_schedule(peak, peak * config.final_ratio, rest)
+    else:
+        after = optax.cosine_decay_schedule(peak, rest, alpha=config.final_ratio)
+    if not config.warmup_steps:
+        return after
+    # Step 0 already learns: the first of n warm-up steps has 1/n of the peak.
+    rise = optax.linear_schedule(peak / config.warmup_steps, peak, max(config.warmup_steps - 1, 1))
+    return optax.join_schedules([rise, after], [config.warmup_steps])
+
+
+def decay_mask(params: Any, no_decay: tuple[str, ...] = ("norm", "bias")) -> Any:
+    """Says for each weight whether it is decayed; by name, since stacked norms are matrices too."""
+
+    def decayed(path, _):
+        return not any(word in jax.tree_util.keystr(path) for word in no_decay)
+
+    return jax.tree_util.tree_map_with_path(decayed, params)
+
+
+def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
+    """Makes the whole update: clipping, moments, decay, learning rate."""
+    if config.name == "adamw":
+        moments = optax.scale_by_adam(
+            b1=config.b1, b2=config.b2, eps=config.eps, mu_dtype=config.moment_dtype
+        )
+    else:
+        # Without the weights' own scale: a learning rate means the same as with AdamW.
+        moments = optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0))
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
+        moments,
+        optax.add_decayed_weights(
+            config.weight_decay, lambda params: decay_mask(params, config.no_decay)
+        )
+        if config.weight_decay
+        else optax.identity(),
+        optax.scale_by_learning_rate(make_schedule(config, num_steps)),
+    )
+
+
+def optimizer_shardings(
+    tx: optax.GradientTransformation, params: Any, shardings: Any, mesh: Mesh
+) -> Any:
+    """Gives each array of the optimiser's state the sharding of its weight.
+
+    What has another shape than its weight (counters, Adafactor's factors) is small: replicated.
+
+    Args:
+      tx: the optimiser.
+      params: the weights or their shapes.
+      shardings: one sharding per weight.
+      mesh: the mesh of `shardings`.
+    """
+    whole = NamedSharding(mesh, jax.P())
+    state = jax.eval_shape(tx.init, params)
+    return optax.tree_map_params(
+        tx,
+        lambda leaf, weight, sharding: sharding if leaf.shape == weight.shape else whole,
+        state,
+        params,
+        shardings,
+        transform_non_params=lambda _: whole,
+    )

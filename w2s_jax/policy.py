@@ -1,0 +1,107 @@
+"""From trainable arrays and a batch to per-token statistics, on any mesh."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import Mesh
+
+from leco_jax import scoring
+from leco_jax.models.attention import causal_attend
+from leco_jax.models.config import ModelConfig
+from leco_jax.models.transformer import forward, unembedding
+
+# (trainable, frozen weights, dropout key) -> the weights of a forward pass. What is trained may be
+# the weights themselves or a few arrays beside frozen ones (LoRA); the training step need not know.
+Weights = Callable[[Any, Any, Array | None], dict]
+
+BATCH_AXES = ("data", "fsdp")
+
+
+def full_weights(trainable: Any, frozen: Any, key: Array | None) -> dict:
+    """Full fine-tuning: what is trained is the weights."""
+    del frozen, key
+    return trainable
+
+
+def compute_copy(params: dict, config: ModelConfig) -> dict:
+    """Casts weights to the dtype of the matrix products, once instead of at every use.
+
+    Norms stay as they are, because they multiply in float32. The forward pass gives the same bits
+    with this copy, and a sharded weight travels between devices in the smaller dtype.
+    """
+    dtype = jnp.dtype(config.dtype)
+
+    def cast(path, x):
+        kept = "norm" in jax.tree_util.keystr(path) or not jnp.issubdtype(x.dtype, jnp.floating)
+        return x if kept else x.astype(dtype)
+
+    return jax.tree_util.tree_map_with_path(cast, params)
+
+
+def batch_stats(
+    params: dict,
+    batch: dict[str, Array],
+    *,
+    config: ModelConfig,
+    mesh: Mesh | None = None,
+    remat: str = "full",
+    stats: tuple[str, ...] = ("logprob",),
+) -> scoring.TokenStats:
+    """Computes the statistics of every target of a batch; logits are never stored.
+
+    Args:
+      params: the weights.
+      batch: "tokens", "targets", "positions", "segment_ids" (0 is padding), int32 [..., T]; leading
+        axes are rows (chosen and rejected may be an axis of their own).
+      config: the model.
+      mesh: where rows are sharded over ("data", "fsdp") and the vocabulary over "tensor"; None: one
+        device.
+      remat: what the backward pass recomputes, a key of `leco_jax.models.transformer.REMAT`.
+      stats: as in `leco_jax.scoring`.
+
+    Returns:
+      TokenStats, each asked-for field float32 [..., T].
+    """
+    shape = batch["tokens"].shape
+    rows = {
+        name: batch[name].reshape(-1, shape[-1])
+        for name in ("tokens", "targets", "positions", "segment_ids")
+    }
+    attend = causal_attend(rows["positions"], config, segment_ids_BT=rows["segment_ids"])
+    hidden_BTD, _ = forward(
+        params, rows["tokens"], rows["positions"], config=config, attend=attend, remat=remat
+    )
+    with jax.named_scope("score"):
+        found = _score(params, hidden_BTD, rows["targets"], config, mesh, stats)
+    return jax.tree.map(lambda x: x.reshape(shape), found)
+
+
+def _score(params, hidden_BTD, targets_BT, config, mesh, stats):
+    unembed_VD = unembedding(params).astype(hidden_BTD.dtype)
+    options = {
+        "stats": stats,
+        "soft_cap": config.logit_soft_cap,
+        "valid_vocab": config.valid_vocab,
+    }
+    if mesh is None or mesh.size == 1:
+        return scoring.token_stats_from_hidden(hidden_BTD, unembed_VD, targets_BT, **options)
+
+    # By hand, not left to the compiler: each device goes through its own tokens chunk by chunk.
+    tensor = mesh.shape["tensor"]
+    axis_name = "tensor" if tensor > 1 and config.vocab_size % tensor == 0 else None
+    rows = jax.P(BATCH_AXES)
+
+    def local(hidden_BTD, unembed_VD, targets_BT):
+        return scoring.token_stats_from_hidden(
+            hidden_BTD, unembed_VD, targets_BT, axis_name=axis_name, **options
+        )
+
+    return jax.shard_map(
+        local,
+        mesh=mesh,
+        in_specs=(rows, jax.P(axis_name), rows),
+        out_specs=rows,
+    )(hidden_BTD, unembed_VD, targets_BT)

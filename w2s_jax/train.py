@@ -1,0 +1,346 @@
+"""The training loop, read from top to bottom; SFT and preference training are the same loop."""
+
+import contextlib
+import dataclasses
+import itertools
+import logging
+import pathlib
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from leco_jax.models.config import ModelConfig
+from w2s_jax.checkpoints import Checkpoints, abstract
+from w2s_jax.flops import peak_flops, train_flops_per_token
+from w2s_jax.metrics import MetricWriter, Progress
+from w2s_jax.objectives import Objective
+from w2s_jax.optimizer import OptimizerConfig, make_optimizer, make_schedule
+from w2s_jax.policy import Weights, full_weights
+from w2s_jax.report import write_report
+from w2s_jax.step import (
+    StepConfig,
+    TrainState,
+    init_state,
+    make_eval_step,
+    make_train_step,
+    place_batch,
+)
+
+_log = logging.getLogger(__name__)
+
+
+class DataSource(Protocol):
+    """Batches as a function of the step number; this process's rows of each."""
+
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """The rows of a step, [rows, T]; pairs: the chosen rows first."""
+
+    @property
+    def num_steps_per_epoch(self) -> int:
+        """Steps after which every example was seen."""
+
+    def fingerprint(self) -> str:
+        """A hash of everything that decides what `batch` returns."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A run's length and what it writes.
+
+    Attributes:
+      num_steps: steps in all, those before a resume included.
+      log_every: steps between progress lines (`metrics.jsonl` has every step).
+      eval_every: steps between evaluations; 0: only after the last.
+      eval_batches: batches of the held-out data in an evaluation.
+      checkpoint_every: steps between checkpoints; the last step always has one.
+      keep_last: newest checkpoints to keep.
+      keep_every: also keep every checkpoint of a step divisible by this; None: none.
+      tensorboard: also write TensorBoard event files (needs tensorboardX).
+      profile_start: step of this process at which a profile starts (0 compiles); None: no profile.
+      profile_steps: steps in the profile, written to workdir/profile.
+      peak_tflops: a chip's TFLOP/s against which MFU is stated; None: the maker's figure for known
+        accelerators, and no MFU elsewhere.
+    """
+
+    num_steps: int
+    log_every: int = 10
+    eval_every: int = 0
+    eval_batches: int = 8
+    checkpoint_every: int = 100
+    keep_last: int = 2
+    keep_every: int | None = None
+    tensorboard: bool = False
+    profile_start: int | None = None
+    profile_steps: int = 3
+    peak_tflops: float | None = None
+
+    def __post_init__(self):
+        for name in ("num_steps", "log_every", "eval_batches", "checkpoint_every", "keep_last"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+      state: the last state.
+      metrics: the last step's metrics; empty if the run was complete before.
+      steps: steps done in all.
+      interrupted: SIGTERM came; the state is saved, start again to go on.
+      compilations: programs that the training step was compiled to; 1, or 0 without a step.
+    """
+
+    state: TrainState
+    metrics: Mapping[str, float]
+    steps: int
+    interrupted: bool
+    compilations: int
+
+
+class NonFiniteError(FloatingPointError):
+    """Loss or gradients of a step are NaN or infinite."""
+
+
+def train(
+    *,
+    workdir: str | pathlib.Path,
+    run: RunConfig,
+    model: ModelConfig,
+    objective: Objective,
+    optimizer: OptimizerConfig,
+    data: DataSource,
+    mesh: Mesh,
+    init: Callable[[], Any],
+    step_config: StepConfig,
+    frozen: Any = None,
+    weights: Weights = full_weights,
+    eval_data: DataSource | None = None,
+    description: Mapping[str, Any] | None = None,
+) -> TrainResult:
+    """Trains, resuming from the newest checkpoint in `workdir` if there is one.
+
+    Args:
+      workdir: gets checkpoints/, metrics.jsonl and report.html.
+      run: length and output.
+      model: the model.
+      objective: what is minimised.
+      optimizer: how weights are updated.
+      data: training batches.
+      mesh: ("data", "fsdp", "tensor").
+      init: makes the trainable arrays of step 0, on the mesh.
+      step_config: how a step is computed.
+      frozen: arrays that `weights` and the reference need: {"base": ..., "reference": ...}.
+      weights: how trainable and frozen arrays become weights.
+      eval_data: held-out batches.
+      description: the config, JSON values, kept in checkpoints and the report.
+
+    Raises:
+      NonFiniteError: NaN or infinity, named by step and batch; nothing was saved since.
+      CheckpointMismatch: the checkpoint in `workdir` is of other data.
+    """
+    workdir = pathlib.Path(workdir)
+    lead = jax.process_index() == 0
+    description = dict(description or {})
+
+    # --- state ---------------------------------------------------------------------------------
+    tx = make_optimizer(optimizer, run.num_steps)
+    schedule = make_schedule(optimizer, run.num_steps)
+    state, shardings = init_state(init(), tx, mesh)
+    train_step = make_train_step(
+        model=model,
+        objective=objective,
+        tx=tx,
+        schedule=schedule,
+        mesh=mesh,
+        shardings=shardings,
+        config=step_config,
+        weights=weights,
+    )
+    eval_step = make_eval_step(
+        model=model, objective=objective, mesh=mesh, config=step_config, weights=weights
+    )
+
+    checkpoints = Checkpoints(
+        workdir / "checkpoints",
+        keep_last=run.keep_last,
+        keep_every=run.keep_every,
+        description=description,
+        data=data.fingerprint(),
+    )
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(checkpoints)
+        stack.enter_context(jax.set_mesh(mesh))
+        interrupt = stack.enter_context(_Interrupt())
+
+        # --- resume ----------------------------------------------------------------------------
+        first = checkpoints.latest or 0
+        if first:
+            empty = abstract(state)
+            del state  # Its memory is needed for what is loaded.
+            trainable, rest = checkpoints.restore(
+                empty.trainable, {"step": empty.step, "opt_state": empty.opt_state}
+            )
+            state = TrainState(rest["step"], trainable, rest["opt_state"])
+            _log.info("resumed at step %d of %d", first, run.num_steps)
+
+        # --- watching --------------------------------------------------------------------------
+        writer = stack.enter_context(
+            MetricWriter(workdir, next_step=first, tensorboard=run.tensorboard, active=lead)
+        )
+        batch = data.batch(first) if first < run.num_steps else None
+        length = batch["tokens"].shape[-1] if batch else 1
+        progress = Progress(
+            num_steps=run.num_steps,
+            first_step=first,
+            chips=mesh.size,
+            flops_per_token=train_flops_per_token(model, length),
+            peak_flops=peak_flops(
+                mesh.devices.flat[0].device_kind,
+                run.peak_tflops * 1e12 if run.peak_tflops else None,
+            ),
+        )
+        profiling, last, interrupted, step = False, {}, False, first
+
+        def report(step, batch, device_metrics, more=None):
+            """Waits for a step's metrics, stops at NaN, writes and prints them."""
+            scalars = {k: float(v) for k, v in jax.device_get(device_metrics).items()}
+            _check_finite(step, scalars, batch, workdir, checkpoints)
+            scalars |= progress.measure(step, scalars["num_tokens"]) | (more or {})
+            writer.write(step, scalars)
+            if lead and (step % run.log_every == 0 or step + 1 == run.num_steps or more):
+                _log.info("%s", progress.line(step, scalars))
+            return scalars
+
+        # --- the loop --------------------------------------------------------------------------
+        # Metrics of a step are fetched while the next one runs; nothing else leaves the devices.
+        pending = None
+        with jax.transfer_guard("disallow"):
+            for step in range(first, run.num_steps):
+                if run.profile_start is not None and step - first == run.profile_start:
+                    jax.profiler.start_trace(workdir / "profile")
+                    profiling = True
+
+                placed = place_batch(batch, mesh, pairs=objective.pairs)
+                with jax.profiler.StepTraceAnnotation("train", step_num=step):
+                    state, metrics = train_step(state, frozen, placed)
+                now = (step, batch, metrics)
+                done = step + 1
+                if done < run.num_steps:
+                    batch = data.batch(done)
+                if pending is not None:
+                    report(*pending)
+                pending = now
+
+                if profiling and done - first >= run.profile_start + run.profile_steps:
+                    jax.block_until_ready(metrics)
+                    jax.profiler.stop_trace()
+                    profiling = False
+                    _log.info("profile of %d steps in %s", run.profile_steps, workdir / "profile")
+
+                interrupted = interrupt.reached(step)
+                final = done == run.num_steps
+                due = final or (run.eval_every > 0 and done % run.eval_every == 0)
+                more = {}
+                if due and eval_data is not None and not interrupted:
+                    more = evaluate(
+                        eval_step,
+                        state.trainable,
+                        frozen,
+                        itertools.islice(_batches(eval_data), run.eval_batches),
+                        mesh=mesh,
+                        pairs=objective.pairs,
+                    )
+                    more = {f"eval/{name}": value for name, value in more.items()}
+                if due or interrupted or done % run.checkpoint_every == 0:
+                    # In this order: a step that is not finite is never saved.
+                    last = report(*pending, more)
+                    pending = None
+                if interrupted or final or done % run.checkpoint_every == 0:
+                    rest = {"step": state.step, "opt_state": state.opt_state}
+                    checkpoints.save(done, state.trainable, rest)
+                if interrupted:
+                    _log.warning("SIGTERM: saving step %d and stopping", done)
+                    break
+
+        # --- the end ---------------------------------------------------------------------------
+        if profiling:
+            jax.profiler.stop_trace()
+        checkpoints.wait()
+        if lead and last:
+            _log.info("report: %s", write_report(workdir, description))
+    return TrainResult(
+        state=state,
+        metrics=last,
+        steps=step + 1 if first < run.num_steps else first,
+        interrupted=interrupted,
+        compilations=train_step._cache_size(),
+    )
+
+
+def evaluate(
+    eval_step: Callable, trainable: Any, frozen: Any, batches: Any, *, mesh: Mesh, pairs: bool
+) -> dict[str, float]:
+    """Averages an evaluation step's metrics over batches (the means of the batches' means)."""
+    found = [
+        eval_step(trainable, frozen, place_batch(batch, mesh, pairs=pairs)) for batch in batches
+    ]
+    found = jax.device_get(found)
+    return {name: float(np.mean([row[name] for row in found])) for name in found[0]}
+
+
+def _batches(data: DataSource):
+    # At most once over the data: the same batch twice would count twice.
+    for step in range(max(data.num_steps_per_epoch, 1)):
+        yield data.batch(step)
+
+
+def _check_finite(step, scalars, batch, workdir, checkpoints) -> None:
+    bad = {
+        name: scalars[name]
+        for name in ("loss", "grad_norm", "update_norm")
+        if not np.isfinite(scalars[name])
+    }
+    if not bad:
+        return
+    path = workdir / f"bad_batch_step{step}_process{jax.process_index()}.npz"
+    np.savez(path, **batch)
+    saved = checkpoints.latest
+    raise NonFiniteError(
+        f"step {step}: "
+        + ", ".join(f"{name} is {value}" for name, value in bad.items())
+        + f"; its batch is in {path}. "
+        + (f"The last checkpoint is of step {saved}." if saved else "No checkpoint was written.")
+        + " Lower the learning rate, clip, or look at that batch"
+    )
+
+
+class _Interrupt:
+    """Remembers a SIGTERM until the step ends; on many processes all agree on the step."""
+
+    def __enter__(self) -> "_Interrupt":
+        self._set = False
+        # With several processes jax's own preemption service listens for the signal.
+        self._single = jax.process_count() == 1
+        if self._single:
+            self._before = signal.signal(signal.SIGTERM, self._remember)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self._single:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _remember(self, signum, frame) -> None:
+        del signum, frame
+        self._set = True
+
+    def reached(self, step: int) -> bool:
+        if self._single:
+            return self._set
+        return multihost_utils.reached_preemption_sync_point(step)

@@ -1,0 +1,70 @@
+"""A config refuses what no model can be."""
+
+import pytest
+
+from leco_jax.models.config import ModelConfig, RopeConfig
+from leco_jax.models.presets import PRESETS, preset
+from leco_jax.models.weights import weight_table
+
+TINY = PRESETS["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("num_layers", 0, "num_layers=0"),
+        ("num_kv_heads", 3, "num_heads=4 is no multiple of num_kv_heads=3"),
+        ("head_width", 7, "head_width=7 must be even"),
+        ("activation", "relu", "'relu'"),
+        ("sliding_window", 0, "sliding_window=0"),
+        ("logit_soft_cap", -1.0, "logit_soft_cap=-1.0"),
+        ("valid_vocab", 257, "valid_vocab=257 lies outside 1..256"),
+        ("dtype", "int32", "dtype='int32'"),
+    ],
+)
+def test_bad_field_is_named(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        TINY.replace(**{field: value})
+
+
+@pytest.mark.parametrize("bad", [{"scaling": "yarn"}, {"theta": 0.0}, {"factor": -2.0}])
+def test_bad_rope(bad):
+    with pytest.raises(ValueError, match="rope"):
+        RopeConfig(**bad)
+
+
+def test_configs_are_hashable_and_equal_by_value():
+    assert hash(TINY) == hash(ModelConfig(**vars(TINY)))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [  # as counted from the published checkpoints
+        ("smollm2_135m", 134_515_008),
+        ("llama2_7b", 6_738_415_616),
+        ("llama2_13b", 13_015_864_320),
+        ("llama2_70b", 68_976_648_192),
+        ("llama3_8b", 8_030_261_248),
+        ("llama3_70b", 70_553_706_496),
+        ("mistral_7b", 7_241_732_096),
+        ("gemma_2b", 2_506_172_416),
+        ("qwen2_7b", 7_615_616_512),
+    ],
+)
+def test_presets_have_the_published_number_of_parameters(name, parameters):
+    def count(shape):
+        total = 1
+        for size in shape:
+            total *= size
+        return total
+
+    assert sum(count(w.shape) for w in weight_table(preset(name)).values()) == parameters
+
+
+def test_unknown_preset_lists_those_there_are():
+    with pytest.raises(ValueError, match=r"'llama9'.*gemma_2b.*tiny"):
+        preset("llama9")
+
+
+def test_preset_with_changes():
+    assert preset("tiny", num_layers=5) == TINY.replace(num_layers=5)

@@ -1,0 +1,18 @@
+"""Training batches: rows of a file or data set -> texts -> tokens -> arrays by step number."""
+
+from w2s_jax.data.encode import Encoded as Encoded
+from w2s_jax.data.encode import EncodedPairs as EncodedPairs
+from w2s_jax.data.encode import encode_examples as encode_examples
+from w2s_jax.data.encode import encode_pairs as encode_pairs
+from w2s_jax.data.rows import DataError as DataError
+from w2s_jax.data.rows import Example as Example
+from w2s_jax.data.rows import Pair as Pair
+from w2s_jax.data.rows import Template as Template
+from w2s_jax.data.rows import dataset_rows as dataset_rows
+from w2s_jax.data.rows import examples as examples
+from w2s_jax.data.rows import jsonl_rows as jsonl_rows
+from w2s_jax.data.rows import pairs as pairs
+from w2s_jax.data.rows import problem_rows as problem_rows
+from w2s_jax.data.sources import ExampleSource as ExampleSource
+from w2s_jax.data.sources import PairSource as PairSource
+from w2s_jax.data.sources import process_slice as process_slice

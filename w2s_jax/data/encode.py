@@ -2,8 +2,9 @@
 
 The rules, here and nowhere else:
 
-* Prompt and completion are tokenised apart and joined, so that a completion has the same tokens in
-  training as when it is scored or generated after the prompt.
+* Prompt and completion are tokenised apart and joined, the completion as a text that goes on
+  (sentencepiece puts no space in front), so that it has the same tokens in training as when it is
+  scored or generated after the prompt.
 * BOS goes in front if the tokenizer's own settings say so (`wants_bos`), and not otherwise; with a
   chat template, the template writes it.
 * The tokenizer's first EOS ends every completion, whatever the pad token is: masks follow from
@@ -135,7 +136,7 @@ def _join(
                 "comes before the completion's first token"
             )
             continue
-        ids = [[*tokenizer.encode(c), tokenizer.eos_ids[0]] for c in completions]
+        ids = [[*tokenizer.encode(c, continuation=True), tokenizer.eos_ids[0]] for c in completions]
         joined.append((_cut_prompt(prompt, max(map(len, ids)), tokenizer, length), ids))
     if bad:
         raise DataError(list_problems(bad))

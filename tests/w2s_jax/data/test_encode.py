@@ -3,6 +3,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from leco_jax.text.sentencepiece_tokenizer import (
+    CONTROL,
+    NORMAL,
+    UNKNOWN,
+    SentencePieceTokenizer,
+    build_model,
+)
 from w2s_jax import data
 from w2s_jax.data import Example, Pair
 
@@ -19,6 +26,20 @@ def test_prompt_and_completion_are_tokenised_apart_with_bos_before_and_eos_after
     assert prompt == [tokenizer.bos_id, *tokenizer.encode("12 app")]
     assert completion == [*tokenizer.encode("les"), tokenizer.eos_ids[0]]
     assert prompt + completion != tokenizer.encode("12 apples", add_bos=True)
+
+
+def test_a_completion_goes_on_without_a_space_of_its_own():
+    # Llama's sentencepiece models put a space before a text; a completion begins no text.
+    pieces = ["<unk>", "<s>", "</s>", "▁", "a", "b", "▁a", "▁b"]
+    model = build_model(
+        pieces,
+        [-float(i) for i in range(len(pieces))],
+        [UNKNOWN, CONTROL, CONTROL, *[NORMAL] * 5],
+        token_ids={"unk": 0, "bos": 1, "eos": 2, "pad": None},
+    )
+    tokenizer = SentencePieceTokenizer(model)
+    encoded = data.encode_examples([Example("", "a", "b")], tokenizer, length=50)
+    assert _one(encoded) == ([1, 6], [5, 2])
 
 
 def test_bos_follows_the_tokenizer(tokenizer, monkeypatch):

@@ -7,12 +7,13 @@ TEST_WORKERS ?= 2
 # Tests and checks stay on the CPU; libtpu only compiles.
 CPU = JAX_PLATFORMS=cpu
 
-.PHONY: help run test test-slow test-parity lint format clean
+.PHONY: help run test test-slow test-parity lint format build-file clean
 
 help:
 	@echo "make run          LeCo and chain-of-thought on a pretrained model (writes $(WORKDIR))"
 	@echo "make test         lint, types and all tests that need minutes"
 	@echo "make test-slow    the tests that need longer"
+	@echo "make build-file   write BUILD from the imports"
 	@echo "make test-parity  live comparison with torch and transformers"
 
 run: $(RUN_ENV)/.installed
@@ -35,6 +36,9 @@ lint: $(TEST_ENV)/.installed
 format: $(TEST_ENV)/.installed
 	$(TEST_ENV)/bin/ruff check --fix .
 	$(TEST_ENV)/bin/ruff format .
+
+build-file: $(TEST_ENV)/.installed
+	$(TEST_ENV)/bin/python -m tests.build_file
 
 $(RUN_ENV)/bin/python $(TEST_ENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \

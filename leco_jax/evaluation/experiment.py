@@ -170,7 +170,9 @@ def _prompter(tokenizer: Tokenizer, kind: str) -> Callable[[str], list[int]]:
     if kind == "chat":
         return lambda question: encode_chat(tokenizer, prompts.chat_messages(question))
     examples = tokenizer.encode(prompts.few_shot_prefix(), add_bos=tokenizer.wants_bos)
-    return lambda question: examples + tokenizer.encode(prompts.few_shot_question(question))
+    return lambda question: (
+        examples + tokenizer.encode(prompts.few_shot_question(question), continuation=True)
+    )
 
 
 def _without_prefix(question: Question, length: int) -> Question:

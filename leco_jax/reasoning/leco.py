@@ -144,6 +144,7 @@ def _rethink(
         engine.resume(chain, keep=keep, forbid=chain.tokens[keep])
         return keep, 0
     kept = [step.text for step in last.steps[:cut]]
-    append = reader.tokenizer.encode(reprompt(kept, layout=config.reprompt_layout))
+    text = reprompt(kept, layout=config.reprompt_layout)
+    append = reader.tokenizer.encode(text, continuation=True)
     engine.resume(chain, keep=keep, append=append)
     return keep, len(append)

@@ -1,0 +1,180 @@
+"""Scores of chains that were written elsewhere: read from JSONL, teacher-forced, batch by batch."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from leco_jax import scoring
+from leco_jax.models import transformer
+from leco_jax.models.attention import causal_attend
+from leco_jax.models.config import ModelConfig
+from leco_jax.models.loading import LoadedModel
+from leco_jax.reasoning.scored_chain import needed_stats, score_chain
+from leco_jax.scoring.presets import StepPreset
+from leco_jax.text.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GivenChain:
+    """A response to a prompt, in tokens: prompt and response are tokenised apart and joined."""
+
+    prompt: tuple[int, ...]
+    response: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class BadLine:
+    """A line that cannot be scored."""
+
+    number: int
+    reason: str
+
+
+def read_chains(
+    lines: Iterable[str], tokenizer: Tokenizer, *, max_length: int
+) -> tuple[list[GivenChain], list[BadLine]]:
+    """Reads `{"prompt": str, "response": str}` lines; further fields are ignored.
+
+    Args:
+        lines: of a JSONL file.
+        tokenizer: of the model that will score them; BOS is put in front where it is customary.
+        max_length: most tokens of prompt and response together.
+
+    Returns:
+        The good lines in order, and the bad ones.
+    """
+    chains: list[GivenChain] = []
+    bad: list[BadLine] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            chains.append(_read_chain(line, tokenizer, max_length))
+        except ValueError as error:
+            bad.append(BadLine(number, str(error)))
+    return chains, bad
+
+
+def _read_chain(line: str, tokenizer: Tokenizer, max_length: int) -> GivenChain:
+    row = json.loads(line)  # its error is a ValueError
+    if not isinstance(row, dict):
+        raise ValueError("is no JSON object")
+    for name in ("prompt", "response"):
+        if not isinstance(row.get(name), str):
+            raise ValueError(f"has no text {name!r}")
+    prompt = tokenizer.encode(row["prompt"], add_bos=tokenizer.wants_bos)
+    response = tokenizer.encode(row["response"], continuation=True)
+    if not prompt:
+        raise ValueError("has an empty prompt: nothing predicts the response's first token")
+    if not response:
+        raise ValueError("has an empty response")
+    if len(prompt) + len(response) > max_length:
+        raise ValueError(
+            f"has {len(prompt) + len(response)} tokens; the model was made for {max_length}"
+        )
+    return GivenChain(prompt=tuple(prompt), response=tuple(response))
+
+
+def score_chains(
+    model: LoadedModel, chains: Sequence[GivenChain], preset: StepPreset, *, batch_tokens: int
+) -> Iterator[dict[str, Any]]:
+    """Scores chains by one forward pass each, in batches of similar length.
+
+    Args:
+        model: the model whose confidence is asked for.
+        chains: what to score.
+        preset: which variant of the step scores.
+        batch_tokens: most tokens of a batch, padding included.
+
+    Yields:
+        In the order of the chains: `token_logprobs` (nats, of the response's tokens),
+        `sum_logprob` and `steps`.
+    """
+    if batch_tokens < 1:
+        raise ValueError(f"batch_tokens must be at least 1, not {batch_tokens}.")
+    by_length = sorted(range(len(chains)), key=lambda i: len(chains[i].prompt + chains[i].response))
+    done: dict[int, dict[str, Any]] = {}
+    for batch in _batches([chains[i] for i in by_length], batch_tokens):
+        stats = _score_batch(model, batch, needed_stats(preset))
+        for row, chain in enumerate(batch):
+            size = len(chain.response)
+            own = {name: values[row, :size] for name, values in stats.items()}
+            logprobs = own["logprob"].tolist()
+            steps = score_chain(chain.response, own, model.tokenizer, preset)
+            done[by_length[len(done)]] = {
+                "token_logprobs": logprobs,
+                "sum_logprob": float(np.sum(own["logprob"], dtype=np.float64)),
+                "steps": [_step_line(step) for step in steps],
+            }
+    for i in range(len(chains)):
+        yield done.pop(i)
+
+
+def _step_line(step) -> dict[str, Any]:
+    names = ("text", "tokens", "average", "divergence", "transition", "score")
+    return {name: getattr(step, name) for name in names}
+
+
+def _batches(chains: Sequence[GivenChain], batch_tokens: int) -> Iterator[list[GivenChain]]:
+    """Cuts chains sorted by length where the padded batch would grow too large."""
+    batch: list[GivenChain] = []
+    for chain in chains:
+        length = _power_of_two(len(chain.prompt) + len(chain.response))
+        if batch and (len(batch) + 1) * length > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(chain)
+    if batch:
+        yield batch
+
+
+def _score_batch(
+    model: LoadedModel, batch: Sequence[GivenChain], stats: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+    """Statistics `[B, R]` of the responses' tokens, aligned at their first ones."""
+    rows = _power_of_two(len(batch), least=1)
+    length = _power_of_two(max(len(c.prompt) + len(c.response) for c in batch))
+    longest = _power_of_two(max(len(c.response) for c in batch))
+    tokens_BT = np.zeros((rows, length), np.int32)
+    targets_BR = np.full((rows, longest), -1, np.int32)  # ignored by the scoring
+    first_B = np.zeros(rows, np.int32)
+    for b, chain in enumerate(batch):
+        both = chain.prompt + chain.response
+        tokens_BT[b, : len(both)] = both
+        targets_BR[b, : len(chain.response)] = chain.response
+        first_B[b] = len(chain.prompt) - 1
+    out = _token_stats(
+        model.params, tokens_BT, first_B, targets_BR, config=model.config, stats=stats
+    )
+    return {name: np.asarray(getattr(out, name)) for name in stats}
+
+
+@functools.partial(jax.jit, static_argnames=("config", "stats"))
+def _token_stats(
+    params: Any, tokens_BT, first_B, targets_BR, *, config: ModelConfig, stats: tuple[str, ...]
+) -> scoring.TokenStats:
+    positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
+    hidden_BTD, _ = transformer.forward(
+        params, tokens_BT, positions_BT, config=config, attend=causal_attend(positions_BT, config)
+    )
+    # Only what predicts a response's token meets the vocabulary.
+    index_BR = first_B[:, None] + jnp.arange(targets_BR.shape[1])
+    index_BR = jnp.minimum(index_BR, tokens_BT.shape[1] - 1)
+    hidden_BRD = jnp.take_along_axis(hidden_BTD, index_BR[..., None], axis=1)
+    return scoring.token_stats_from_hidden(
+        hidden_BRD,
+        transformer.unembedding(params),
+        targets_BR,
+        stats=stats,
+        soft_cap=config.logit_soft_cap,
+        valid_vocab=config.valid_vocab,
+        topk=5,
+    )
+
+
+def _power_of_two(count: int, least: int = 16) -> int:
+    return max(least, 1 << (count - 1).bit_length())

@@ -1,0 +1,189 @@
+"""LeCo on a model whose every choice is written down here."""
+
+import dataclasses
+from fractions import Fraction
+
+import pytest
+
+from leco_jax.decoding.engine import Engine
+from leco_jax.decoding.request import Request
+from leco_jax.decoding.tasks import run_tasks
+from leco_jax.reasoning.chain_reader import ChainReader
+from leco_jax.reasoning.cot import chain_of_thought
+from leco_jax.reasoning.leco import LecoConfig, leco
+from leco_jax.reasoning.question import Question
+from leco_jax.scoring.presets import PRESETS
+from tests.leco_jax.reasoning.scripted import Pieces, scripted_model
+
+# Sure of its first step, unsure in the second, where the runner-up leads to the right answer.
+PIECES = [
+    "Q", "Step 1:", " two", " pens", "\n", "Step 2 :", " guess", " wrong", " count", " right",
+    "\n\n", "Step 3: The answer is \\boxed{5}.", "Step 4: The answer is \\boxed{4}.", "\r",
+    "Step 3:", " so", " thus", "\n\r", "Step 2", ":",
+]  # fmt: skip
+(
+    Q, ONE, TWO, PENS, NL, LABEL, GUESS, WRONG, COUNT, RIGHT, NL5, FIVE, FOUR, NL3, THREE, SO, THUS,
+    NL4, STEP, COLON, EOS,
+) = range(len(PIECES) + 1)  # fmt: skip
+TABLE = {
+    Q: {ONE: 0.99},
+    ONE: {TWO: 0.95},
+    TWO: {PENS: 0.95},
+    PENS: {NL: 0.99},
+    NL: {LABEL: 0.99},
+    LABEL: {GUESS: 0.5, COUNT: 0.4},
+    GUESS: {WRONG: 0.6},
+    WRONG: {NL5: 0.99},
+    NL5: {FIVE: 0.9},
+    FIVE: {EOS: 0.99},
+    STEP: {COLON: 0.9},
+    COLON: {COUNT: 0.9},  # after the label as `reprompt` writes it
+    COUNT: {RIGHT: 0.9},
+    RIGHT: {NL3: 0.99},
+    NL3: {THREE: 0.9},
+    THREE: {SO: 0.3, THUS: 0.2},  # the weakest step of this way; both of its turns agree
+    SO: {NL4: 0.9},
+    THUS: {NL4: 0.9},
+    NL4: {FOUR: 0.9},
+    FOUR: {EOS: 0.99},
+}
+TOKENIZER = Pieces(PIECES)
+FIRST = "Step 1: two pens\nStep 2 : guess wrong\n\nStep 3: The answer is \\boxed{5}."
+SECOND = "Step 1: two pens\nStep 2 : count right\rStep 3: so\n\rStep 4: The answer is \\boxed{4}."
+
+
+@pytest.fixture(scope="module")
+def model():
+    return scripted_model(len(PIECES) + 1, TABLE)
+
+
+def _run(model, config=None, *, table=None, gold=4, stop_early=None, problems=1):
+    config_and_params = model if table is None else scripted_model(len(PIECES) + 1, TABLE | table)
+    engine = Engine(
+        *config_and_params, slots=2, max_length=200, stop_ids=TOKENIZER.eos_ids, chunk=4
+    )
+    reader = ChainReader(TOKENIZER, PRESETS["paper"])
+    tasks = []
+    for i in range(problems):
+        question = Question(
+            id=str(i), request=Request(prompt=(Q,), max_new_tokens=24, problem=i),
+            gold=None if gold is None else Fraction(gold),
+        )  # fmt: skip
+        if config is None:
+            tasks.append((i, chain_of_thought(engine, reader, question)))
+        else:
+            tasks.append((i, leco(engine, reader, question, config, stop_early=stop_early)))
+    outcomes = list(run_tasks(engine, tasks))
+    assert all(o.error is None for o in outcomes)
+    assert not engine.busy
+    assert engine.counters.prefilled_twice == 0
+    results = [o.result for o in sorted(outcomes)]
+    return (results if problems > 1 else results[0]), engine
+
+
+def test_chain_of_thought_reads_answer_steps_and_scores(model):
+    result, _ = _run(model)
+    (only,) = result.rounds
+    assert (only.text, only.answer, only.finish) == (FIRST, "5", "eos")
+    assert (result.answer, result.correct, result.stopped) == ("5", False, "single")
+    assert [s.text for s in only.steps] == [
+        "Step 1: two pens", "Step 2 : guess wrong", "Step 3: The answer is \\boxed{5}.",
+    ]  # fmt: skip
+    # Two scored tokens of 0.95 each: average and transition 0.95, and no divergence.
+    assert only.steps[0].score == pytest.approx(1.9, abs=1e-4)
+    # 0.5 and 0.6: KL = ln 2 - H(5/11), to the power 0.3, plus one, in a logarithm.
+    assert only.steps[1].average == pytest.approx(0.55, abs=1e-4)
+    assert only.steps[1].divergence == pytest.approx(0.1763, abs=2e-4)
+
+
+def test_avoid_keeps_the_label_and_takes_the_runner_up_until_two_answers_agree(model):
+    result, engine = _run(model, LecoConfig(policy="avoid"))
+    assert [r.answer for r in result.rounds] == ["5", "4", "4"]
+    assert [r.cut for r in result.rounds] == [1, 2, None]
+    assert [r.kept for r in result.rounds] == [0, 5, 9]
+    assert [r.sampled for r in result.rounds] == [10, 8, 4]
+    assert result.rounds[1].text == SECOND
+    assert result.rounds[2].text == SECOND.replace("so", "thus")
+    assert (result.answer, result.correct, result.first_correct) == ("4", True, False)
+    assert result.stopped == "converged"
+    assert result.settings["policy"] == "avoid"
+    assert engine.counters.sampled == 22
+    assert engine.counters.discarded == (10 - 5) + (13 - 9)
+
+
+def test_reprompt_appends_the_next_label_and_goes_on(model):
+    result, engine = _run(model, LecoConfig(policy="reprompt"))
+    assert result.rounds[1].appended == 2
+    assert result.rounds[1].kept == 4
+    assert result.rounds[1].text == SECOND.replace("2 :", "2:")
+    assert result.answer == "4"
+    assert engine.counters.given == sum(r.appended for r in result.rounds)
+
+
+def test_sample_draws_anew_in_every_round(model):
+    table = {LABEL: {GUESS: 0.5, COUNT: 0.48}}
+    results, _ = _run(
+        model, LecoConfig(policy="sample", rethink_temperature=1.0), table=table, problems=12
+    )
+    seconds = {r.rounds[1].text for r in results}
+    assert {FIRST, SECOND} <= seconds  # chance decides, and not the same way for all
+    assert all(r.rounds[0].text == FIRST for r in results)  # the first pass stays greedy
+
+
+def test_rounds_are_bounded_and_the_last_answer_stands(model):
+    # Greedy after "avoid" comes back to the first way as soon as the second is forbidden.
+    table = {COUNT: {RIGHT: 0.1}, RIGHT: {NL3: 0.3}}
+    result, _ = _run(model, LecoConfig(policy="avoid", max_rethinks=2), table=table)
+    assert [r.answer for r in result.rounds] == ["5", "4", "5"]
+    assert (result.stopped, result.answer) == ("rounds", "5")
+
+
+def test_the_vote_of_the_published_program_can_be_had(model):
+    config = LecoConfig(policy="avoid", final_rule="weighted_vote")
+    result, _ = _run(model, config)
+    assert result.answer == "4"  # 2 against 1.5
+
+
+def test_nothing_to_cut_ends_it(model):
+    config = LecoConfig(policy="avoid", exclude=("step",))
+    result, _ = _run(model, config)
+    assert (result.stopped, len(result.rounds), result.answer) == ("no_candidate", 1, "5")
+
+
+def test_a_hook_can_stop_it_and_gold_may_be_unknown(model):
+    seen = []
+
+    def hook(rounds):
+        seen.append(len(rounds))
+        return len(rounds) == 2
+
+    result, _ = _run(
+        model, LecoConfig(policy="avoid"), gold=None, stop_early=hook,
+    )  # fmt: skip
+    assert result.correct is None
+    assert (result.stopped, result.answer, seen) == ("hook", "4", [1, 2])
+
+
+def test_an_answer_that_cannot_be_read_agrees_with_none(model):
+    table = {NL5: {EOS: 0.9}, NL4: {EOS: 0.9}}
+    result, _ = _run(model, LecoConfig(policy="avoid"), table=table)
+    assert [r.answer for r in result.rounds] == [None] * 4
+    assert (result.stopped, result.answer, result.correct) == ("rounds", None, False)
+
+
+def test_many_problems_share_the_slots_and_do_not_disturb_each_other(model):
+    alone, _ = _run(model, LecoConfig(policy="avoid"))
+    together, _ = _run(model, LecoConfig(policy="avoid"), problems=7)
+    for i, result in enumerate(together):
+        assert dataclasses.replace(result, id="0") == dataclasses.replace(alone, id="0"), i
+
+
+def test_bad_options_are_refused_by_name():
+    with pytest.raises(ValueError, match="policy='luck'"):
+        LecoConfig(policy="luck")
+    with pytest.raises(ValueError, match="cut_rule='first'"):
+        LecoConfig(policy="avoid", cut_rule="first")
+    with pytest.raises(ValueError, match="rethink_temperature"):
+        LecoConfig(policy="sample", rethink_temperature=0.0)
+    with pytest.raises(TypeError, match="policy"):
+        LecoConfig()

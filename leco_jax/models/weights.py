@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.sharding import RULES, Rules, named_sharding
@@ -159,24 +159,17 @@ def init_params(
     Returns:
       A nested dict of arrays of dtype `config.param_dtype`.
     """
-    table = weight_table(config)
-    dtype = jnp.dtype(config.param_dtype)
+    shardings = None if mesh is None else param_shardings(config, mesh, rules)
+    return jax.jit(_random_params, static_argnums=0, out_shardings=shardings)(config, key)
 
-    def build(key: jax.Array) -> Params:
-        return nest(
-            {
-                # Drawn in float32: bfloat16 draws would come from few random bits.
-                path: w.init(
-                    jax.random.fold_in(key, zlib.crc32(path.encode())), w.shape, jnp.float32
-                ).astype(dtype)
-                for path, w in table.items()
-            }
-        )
 
-    if mesh is None:
-        return jax.jit(build)(key)
-    shardings: dict[str, NamedSharding] = param_shardings(config, mesh, rules)
-    return jax.jit(build, out_shardings=shardings)(key)
+def _random_params(config: ModelConfig, key: jax.Array) -> Params:
+    def draw(path: str, weight: Weight) -> jax.Array:
+        key_of_path = jax.random.fold_in(key, zlib.crc32(path.encode()))
+        # In float32 first: bfloat16 draws would come from few random bits.
+        return weight.init(key_of_path, weight.shape, jnp.float32).astype(config.param_dtype)
+
+    return nest({path: draw(path, weight) for path, weight in weight_table(config).items()})
 
 
 def unstack_layers(params: Params) -> Params:

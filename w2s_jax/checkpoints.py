@@ -1,7 +1,9 @@
 """Checkpoints of a run: Orbax v1, asynchronous, kept by policy, with config and data position."""
 
+import contextlib
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -138,10 +140,26 @@ def load_weights(directory: str | pathlib.Path, abstract_weights: Any) -> Any:
     Raises:
       FileNotFoundError: there is no finished checkpoint.
     """
+    with _open(directory) as orbax:
+        return orbax.load_checkpointables(None, {"weights": abstract_weights})["weights"]
+
+
+def read_description(directory: str | pathlib.Path) -> dict[str, Any]:
+    """Gives {"config", "data"} of a run's newest checkpoint.
+
+    Raises:
+      FileNotFoundError: there is no finished checkpoint.
+    """
+    with _open(directory) as orbax:
+        return orbax.metadata(None).custom_metadata or {}
+
+
+@contextlib.contextmanager
+def _open(directory: str | pathlib.Path) -> Iterator[Any]:
     directory = pathlib.Path(directory).absolute()
     if not directory.is_dir():
-        raise FileNotFoundError(f"no checkpoint directory {directory}")
+        raise FileNotFoundError(f"there is no checkpoint directory {directory}")
     with ocp.training.Checkpointer(directory) as orbax:
         if orbax.latest is None:
-            raise FileNotFoundError(f"no finished checkpoint in {directory}")
-        return orbax.load_checkpointables(None, {"weights": abstract_weights})["weights"]
+            raise FileNotFoundError(f"{directory} holds no finished checkpoint")
+        yield orbax

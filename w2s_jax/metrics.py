@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import pathlib
+import statistics
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -109,7 +110,6 @@ class Progress:
         self,
         *,
         num_steps: int,
-        first_step: int,
         chips: int,
         flops_per_token: float,
         peak_flops: float | None,
@@ -118,23 +118,24 @@ class Progress:
 
         Args:
           num_steps: steps of the whole run.
-          first_step: the first step of this process.
           chips: devices over which speeds are divided.
           flops_per_token: model FLOPs of training on one token.
           peak_flops: FLOP/s of one chip against which MFU is stated; None: no MFU.
         """
-        self._num_steps, self._first = num_steps, first_step
+        self._num_steps = num_steps
         self._chips, self._flops, self._peak = chips, flops_per_token, peak_flops
-        self._start = self._last = time.perf_counter()
-        self._compiled: float | None = None
+        self._last = time.perf_counter()
+        self._seconds: list[float] = []
 
-    def measure(self, step: int, tokens: float) -> dict[str, float]:
+    def restart(self) -> None:
+        """Starts the clock again after a pause that belongs to no step."""
+        self._last = time.perf_counter()
+
+    def measure(self, tokens: float) -> dict[str, float]:
         """Gives the speed of the step that has just ended."""
         now = time.perf_counter()
         seconds, self._last = now - self._last, now
-        if self._compiled is None:
-            # The first step compiles: it says nothing about speed and is left out of the ETA.
-            self._compiled = now
+        self._seconds.append(seconds)
         rate = tokens / seconds / self._chips
         measured = {"seconds": seconds, "tokens_per_second_per_chip": rate}
         if self._peak:
@@ -143,16 +144,17 @@ class Progress:
 
     def line(self, step: int, scalars: Mapping[str, float]) -> str:
         """Makes the line for people."""
-        done = step + 1 - self._first
         parts = [f"step {step + 1}/{self._num_steps}", f"loss {scalars['loss']:.4f}"]
         if "rewards/accuracies" in scalars:
             parts.append(f"reward accuracy {scalars['rewards/accuracies']:.2f}")
         parts.append(f"{scalars['tokens_per_second_per_chip']:.0f} tokens/s/chip")
-        if "mfu" in scalars:
+        if self._peak and "mfu" in scalars:
             parts.append(f"MFU {100 * scalars['mfu']:.1f} % of {self._peak / 1e12:g} TFLOP/s")
-        if done > 1 and self._compiled is not None:
-            each = (self._last - self._compiled) / (done - 1)
-            parts.append(f"ETA {_clock(each * (self._num_steps - step - 1))}")
+        # The first step compiles and says nothing about the others.
+        steps = self._seconds[1:][-50:]
+        if steps:
+            left = statistics.median(steps) * (self._num_steps - step - 1)
+            parts.append(f"ETA {_clock(left)}")
         return ", ".join(parts)
 
 

@@ -22,9 +22,12 @@ REFERENCES = ("none", "frozen", "lora_off", "stored")
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes, and so everything that a checkpoint must hold."""
+    """Everything that a step changes, and so everything that a checkpoint must hold.
 
-    step: Array
+    `step` is an int32 scalar, the number of steps done. The same tuple holds shardings or shapes.
+    """
+
+    step: Any
     trainable: Any
     opt_state: Any
 
@@ -145,7 +148,7 @@ def make_train_step(
     shardings: TrainState,
     config: StepConfig,
     weights: Weights = full_weights,
-) -> Callable:
+) -> Any:
     """Compiles nothing yet: gives the jitted step.
 
     Args:

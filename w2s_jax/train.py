@@ -194,11 +194,10 @@ def train(
         writer = stack.enter_context(
             MetricWriter(workdir, next_step=first, tensorboard=run.tensorboard, active=lead)
         )
-        batch = data.batch(first) if first < run.num_steps else None
-        length = batch["tokens"].shape[-1] if batch else 1
+        batch = data.batch(first)
+        length = batch["tokens"].shape[-1]
         progress = Progress(
             num_steps=run.num_steps,
-            first_step=first,
             chips=mesh.size,
             flops_per_token=train_flops_per_token(model, length),
             peak_flops=peak_flops(
@@ -206,27 +205,27 @@ def train(
                 run.peak_tflops * 1e12 if run.peak_tflops else None,
             ),
         )
-        profiling, last, interrupted, step = False, {}, False, first
+        profile = _Profile(workdir / "profile", run)
+        last: dict[str, float] = {}
+        done, interrupted = first, False
 
-        def report(step, batch, device_metrics, more=None):
-            """Waits for a step's metrics, stops at NaN, writes and prints them."""
+        def collect(step, batch, device_metrics) -> dict[str, float]:
+            """Waits for a step's metrics and stops at NaN."""
             scalars = {k: float(v) for k, v in jax.device_get(device_metrics).items()}
             _check_finite(step, scalars, batch, workdir, checkpoints)
-            scalars |= progress.measure(step, scalars["num_tokens"]) | (more or {})
+            return scalars | progress.measure(scalars["num_tokens"])
+
+        def publish(step, scalars) -> None:
             writer.write(step, scalars)
-            if lead and (step % run.log_every == 0 or step + 1 == run.num_steps or more):
+            if lead and (step % run.log_every == 0 or step + 1 == run.num_steps):
                 _log.info("%s", progress.line(step, scalars))
-            return scalars
 
         # --- the loop --------------------------------------------------------------------------
         # Metrics of a step are fetched while the next one runs; nothing else leaves the devices.
         pending = None
         with jax.transfer_guard("disallow"):
             for step in range(first, run.num_steps):
-                if run.profile_start is not None and step - first == run.profile_start:
-                    jax.profiler.start_trace(workdir / "profile")
-                    profiling = True
-
+                profile.before(step - first)
                 placed = place_batch(batch, mesh, pairs=objective.pairs)
                 with jax.profiler.StepTraceAnnotation("train", step_num=step):
                     state, metrics = train_step(state, frozen, placed)
@@ -235,50 +234,49 @@ def train(
                 if done < run.num_steps:
                     batch = data.batch(done)
                 if pending is not None:
-                    report(*pending)
+                    publish(pending[0], collect(*pending))
                 pending = now
-
-                if profiling and done - first >= run.profile_start + run.profile_steps:
-                    jax.block_until_ready(metrics)
-                    jax.profiler.stop_trace()
-                    profiling = False
-                    _log.info("profile of %d steps in %s", run.profile_steps, workdir / "profile")
+                profile.after(step - first, metrics)
 
                 interrupted = interrupt.reached(step)
                 final = done == run.num_steps
-                due = final or (run.eval_every > 0 and done % run.eval_every == 0)
-                more = {}
-                if due and eval_data is not None and not interrupted:
-                    more = evaluate(
+                save = final or interrupted or done % run.checkpoint_every == 0
+                look = final or (run.eval_every > 0 and done % run.eval_every == 0)
+                if not save and not look:
+                    continue
+                # In this order: what is not finite is never saved.
+                last, pending = collect(*pending), None
+                if look and eval_data is not None and not interrupted:
+                    batches = itertools.islice(_once(eval_data), run.eval_batches)
+                    found = evaluate(
                         eval_step,
                         state.trainable,
                         frozen,
-                        itertools.islice(_batches(eval_data), run.eval_batches),
+                        batches,
                         mesh=mesh,
                         pairs=objective.pairs,
                     )
-                    more = {f"eval/{name}": value for name, value in more.items()}
-                if due or interrupted or done % run.checkpoint_every == 0:
-                    # In this order: a step that is not finite is never saved.
-                    last = report(*pending, more)
-                    pending = None
-                if interrupted or final or done % run.checkpoint_every == 0:
+                    last |= {f"eval/{name}": value for name, value in found.items()}
+                    if lead:
+                        _log.info("step %d/%d, held-out %s", done, run.num_steps, _short(found))
+                publish(step, last)
+                if save:
                     rest = {"step": state.step, "opt_state": state.opt_state}
                     checkpoints.save(done, state.trainable, rest)
                 if interrupted:
-                    _log.warning("SIGTERM: saving step %d and stopping", done)
+                    _log.warning("SIGTERM: step %d is being saved, then this process stops", done)
                     break
+                progress.restart()  # Evaluation and saving are not the next step's time.
 
         # --- the end ---------------------------------------------------------------------------
-        if profiling:
-            jax.profiler.stop_trace()
+        profile.close()
         checkpoints.wait()
         if lead and last:
             _log.info("report: %s", write_report(workdir, description))
     return TrainResult(
         state=state,
         metrics=last,
-        steps=step + 1 if first < run.num_steps else first,
+        steps=done,
         interrupted=interrupted,
         compilations=train_step._cache_size(),
     )
@@ -295,9 +293,9 @@ def evaluate(
     return {name: float(np.mean([row[name] for row in found])) for name in found[0]}
 
 
-def _batches(data: DataSource):
-    # At most once over the data: the same batch twice would count twice.
-    for step in range(max(data.num_steps_per_epoch, 1)):
+def _once(data: DataSource):
+    # Not twice over the data: what came twice would count twice.
+    for step in range(data.num_steps_per_epoch):
         yield data.batch(step)
 
 
@@ -319,6 +317,35 @@ def _check_finite(step, scalars, batch, workdir, checkpoints) -> None:
         + (f"The last checkpoint is of step {saved}." if saved else "No checkpoint was written.")
         + " Lower the learning rate, clip, or look at that batch"
     )
+
+
+def _short(scalars: Mapping[str, float]) -> str:
+    shown = ("loss", "mean_token_accuracy", "rewards/accuracies", "rewards/margins")
+    return ", ".join(f"{name} {scalars[name]:.4f}" for name in shown if name in scalars)
+
+
+class _Profile:
+    """Traces some steps, counted from this process's first."""
+
+    def __init__(self, directory: pathlib.Path, run: RunConfig):
+        self._directory, self._start, self._steps = directory, run.profile_start, run.profile_steps
+        self._on = False
+
+    def before(self, index: int) -> None:
+        if index == self._start:
+            jax.profiler.start_trace(self._directory)
+            self._on = True
+
+    def after(self, index: int, metrics: Any) -> None:
+        if self._on and self._start is not None and index + 1 == self._start + self._steps:
+            jax.block_until_ready(metrics)
+            self.close()
+
+    def close(self) -> None:
+        if self._on:
+            jax.profiler.stop_trace()
+            self._on = False
+            _log.info("profile in %s", self._directory)
 
 
 class _Interrupt:

@@ -1,0 +1,30 @@
+"""Supervised fine-tuning on prompts and completions.
+
+    python -m launchers.sft --config=configs/sft_cpu_minute.py --workdir=runs/sft
+
+Any field of the config can be set on the command line: --config.run.num_steps=50. A run that was
+stopped goes on where it was when the same command is given again. On a pod every host runs the same
+command with --distributed.
+
+Exit codes: 0 done; 1 a config or a file is wrong; 2 loss or gradients are not finite (the message
+names step and batch); 75 SIGTERM came and the state is saved, run the same command again.
+"""
+
+from absl import app
+
+from launchers import training
+
+
+def main(argv: list[str]) -> int:
+    """Trains."""
+    return training.main(argv, objectives=("sft",))
+
+
+def run() -> None:
+    """The console entry."""
+    training.require_flags()
+    app.run(main)
+
+
+if __name__ == "__main__":
+    run()

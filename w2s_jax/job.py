@@ -1,0 +1,289 @@
+"""A training job: from a config (`job_config.training_config`) to one call of `train`."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from leco_jax.datasets.registry import load_problems
+from leco_jax.evaluation.workdir import claim
+from leco_jax.models.config import ModelConfig
+from leco_jax.models.loading import load_model
+from leco_jax.models.lora import LoraConfig, adapt, init_adapters, merge
+from leco_jax.models.presets import preset
+from leco_jax.models.sharding import make_mesh
+from leco_jax.models.weights import init_params
+from leco_jax.text.tokenizer import Tokenizer, load_tokenizer
+from w2s_jax import data as batches
+from w2s_jax.checkpoints import abstract, load_weights, read_description
+from w2s_jax.objectives import Objective
+from w2s_jax.optimizer import OptimizerConfig
+from w2s_jax.policy import Weights, full_weights
+from w2s_jax.reference import frozen_copy, store_reference
+from w2s_jax.step import StepConfig
+from w2s_jax.train import DataSource, RunConfig, TrainResult, train
+
+
+class Start(NamedTuple):
+    """The model that training starts from."""
+
+    config: ModelConfig
+    params: dict
+    tokenizer: Tokenizer
+
+
+def run_job(config: Any, workdir: str | Path) -> TrainResult:
+    """Trains as a config says, going on where an interrupted run of the same config stopped.
+
+    Args:
+      config: see `job_config.training_config`.
+      workdir: where everything goes.
+
+    Raises:
+      ValueError: a config that says something impossible, or a workdir of another config.
+      FileNotFoundError: a model or data that is not there.
+      NonFiniteError: see `train`.
+    """
+    workdir = Path(workdir)
+    described = json.loads(config.to_json())
+    objective = Objective(**config.objective)
+    optimizer = OptimizerConfig(
+        **{
+            **config.optimizer,
+            "no_decay": tuple(config.optimizer.no_decay),
+            "clip_norm": config.optimizer.clip_norm or None,
+            "moment_dtype": config.optimizer.moment_dtype or None,
+        }
+    )
+    mesh = make_mesh(**config.mesh)
+    reference = _reference(config, objective)
+    if jax.process_index() == 0:
+        claim(workdir, _what_decides(described))
+
+    start = load_start(config, mesh)
+    data, held_out = load_data(config, start.tokenizer, mesh, pairs=objective.pairs)
+    run = _run_config(config, data)
+    if reference == "stored":
+        stored = [
+            store_reference(
+                source,
+                start.params,
+                num_steps=steps,
+                directory=workdir / "reference",
+                model=start.config,
+                mesh=mesh,
+            )
+            for source, steps in _sources(data, held_out, run)
+        ]
+        data, held_out = stored[0], stored[1] if held_out else None
+    trainable, frozen, weights = _policy(config, start, mesh, reference)
+    model = start.config
+    del start  # What is not trained or frozen need not stay in memory.
+
+    return train(
+        workdir=workdir,
+        run=run,
+        model=model,
+        objective=objective,
+        optimizer=optimizer,
+        data=data,
+        eval_data=held_out,
+        mesh=mesh,
+        init=trainable.pop,
+        frozen=frozen,
+        weights=weights,
+        step_config=StepConfig(
+            accumulate=config.step.accumulate,
+            remat=config.step.remat,
+            stats=tuple(config.step.stats),
+            reference=reference,
+            seed=config.seed,
+        ),
+        description=described,
+    )
+
+
+def load_start(config: Any, mesh: Mesh) -> Start:
+    """Loads or makes the weights of step 0, on the mesh."""
+    wanted = config.model
+    if bool(wanted.name) == bool(wanted.preset):
+        raise ValueError("give either model.name, or model.preset for fresh weights")
+    if wanted.name:
+        loaded = load_model(
+            wanted.name, mesh=mesh, dtype=wanted.dtype, param_dtype=wanted.param_dtype
+        )
+        model, params, tokenizer = loaded.config, loaded.params, loaded.tokenizer
+    else:
+        if not wanted.tokenizer:
+            raise ValueError("model.preset needs model.tokenizer: a tokenizer file or directory")
+        tokenizer = load_tokenizer(wanted.tokenizer)
+        model = preset(wanted.preset, dtype=wanted.dtype, param_dtype=wanted.param_dtype)
+        if tokenizer.vocab_size > model.vocab_size:
+            model = model.replace(vocab_size=tokenizer.vocab_size)
+        elif tokenizer.vocab_size < model.vocab_size:
+            model = model.replace(valid_vocab=tokenizer.vocab_size)
+        params = init_params(model, jax.random.key(config.seed), mesh)
+    if wanted.checkpoint:
+        params = trained_weights(wanted.checkpoint, model, params, mesh)
+    return Start(model, params, tokenizer)
+
+
+def trained_weights(workdir: str | Path, model: ModelConfig, params: dict, mesh: Mesh) -> dict:
+    """Loads the weights that an earlier run ended with; its adapters are merged into `params`.
+
+    Args:
+      workdir: the earlier run's.
+      model: the model of both runs.
+      params: the weights that the earlier run started from; only their shapes count if it trained
+        all of them.
+      mesh: where to put them.
+    """
+    directory = Path(workdir) / "checkpoints"
+    described = read_description(directory)["config"].get("lora", {})
+    if not described.get("rank"):
+        return load_weights(directory, abstract(params))
+    lora = _lora(described)
+    adapters = load_weights(
+        directory, abstract(init_adapters(model, lora, jax.random.key(0), mesh))
+    )
+    return jax.jit(
+        lambda params, adapters: merge(params, adapters, lora),
+        out_shardings=jax.tree.map(lambda x: x.sharding, params),
+    )(params, adapters)
+
+
+def load_data(
+    config: Any, tokenizer: Tokenizer, mesh: Mesh, *, pairs: bool
+) -> tuple[DataSource, DataSource | None]:
+    """Makes the batches of training and, if the config asks for it, of evaluation."""
+    wanted, held_out = config.data, config.held_out
+    found = _texts(config, wanted.source, wanted.split, wanted.limit, pairs)
+    kept = None
+    if held_out.rows and held_out.source:
+        raise ValueError("give either held_out.rows or held_out.source, not both")
+    if held_out.rows:
+        if held_out.rows >= len(found):
+            raise ValueError(f"held_out.rows={held_out.rows} leaves none of {len(found)} rows")
+        order = np.random.default_rng(config.seed).permutation(len(found))
+        kept = [found[i] for i in order[: held_out.rows]]
+        found = [found[i] for i in sorted(order[held_out.rows :])]
+    elif held_out.source:
+        kept = _texts(config, held_out.source, held_out.split, held_out.limit, pairs)
+    return (
+        _source(config, found, tokenizer, mesh, pairs),
+        _source(config, kept, tokenizer, mesh, pairs) if kept else None,
+    )
+
+
+def _texts(config: Any, source: str, split: str, limit: int, pairs: bool) -> list[Any]:
+    wanted = config.data
+    if not source:
+        raise ValueError("data.source is empty: a .jsonl file or the name of a data set")
+    if source.endswith(".jsonl"):
+        if not Path(source).is_file():
+            raise FileNotFoundError(f"data.source: there is no file {source}")
+        rows = list(batches.jsonl_rows(source))
+    else:
+        rows = list(
+            batches.problem_rows(load_problems(source, split=split, data_dir=wanted.dir or None))
+        )
+    template = batches.Template(
+        prompt=wanted.prompt,
+        completion=wanted.completion,
+        chosen=wanted.chosen,
+        rejected=wanted.rejected,
+        remove=wanted.remove or None,
+    )
+    return (batches.pairs if pairs else batches.examples)(rows[: limit or None], template)
+
+
+def _source(
+    config: Any, texts: list[Any], tokenizer: Tokenizer, mesh: Mesh, pairs: bool
+) -> DataSource:
+    wanted = config.data
+    common = {
+        "rows": wanted.batch,
+        "length": wanted.length,
+        "seed": config.seed,
+        "process_slice": batches.process_slice(mesh, wanted.batch),
+    }
+    if not pairs:
+        encoded = batches.encode_examples(texts, tokenizer, length=wanted.length, chat=wanted.chat)
+        return batches.ExampleSource(encoded, packed=wanted.packed, **common)
+    if wanted.packed:
+        raise ValueError("data.packed is for SFT: a pair's two rows are compared as wholes")
+    encoded_pairs = batches.encode_pairs(texts, tokenizer, length=wanted.length, chat=wanted.chat)
+    return batches.PairSource(encoded_pairs, **common)
+
+
+def _run_config(config: Any, data: DataSource) -> RunConfig:
+    fields = dict(config.run)
+    epochs = fields.pop("epochs")
+    return RunConfig(
+        **{
+            **fields,
+            "num_steps": fields["num_steps"] or epochs * data.num_steps_per_epoch,
+            "keep_every": fields["keep_every"] or None,
+            "profile_start": None if fields["profile_start"] < 0 else fields["profile_start"],
+            "peak_tflops": fields["peak_tflops"] or None,
+        }
+    )
+
+
+def _sources(data: DataSource, held_out: DataSource | None, run: RunConfig):
+    yield data, run.num_steps
+    if held_out is not None:
+        yield held_out, min(run.eval_batches, held_out.num_steps_per_epoch)
+
+
+def _reference(config: Any, objective: Objective) -> str:
+    lora, wanted = config.lora.rank > 0, config.reference
+    if wanted == "auto":
+        if not objective.needs_reference:
+            return "none"
+        return "lora_off" if lora else "stored"
+    if wanted == "lora_off" and not lora:
+        raise ValueError("reference='lora_off' needs lora.rank > 0")
+    if wanted == "frozen" and lora:
+        raise ValueError("with LoRA the frozen copy is the base itself: use reference='lora_off'")
+    return wanted
+
+
+def _lora(described: Any) -> LoraConfig:
+    return LoraConfig(
+        rank=described["rank"],
+        alpha=described["alpha"],
+        dropout=described["dropout"],
+        targets=tuple(described["targets"]),
+        layers=tuple(described["layers"]) or None,
+    )
+
+
+def _policy(
+    config: Any, start: Start, mesh: Mesh, reference: str
+) -> tuple[list[Any], dict[str, Any], Weights]:
+    """Gives what is trained (in a list, to be taken out), what stays, and how they make weights."""
+    if config.lora.rank:
+        lora = _lora(config.lora)
+        adapters = init_adapters(start.config, lora, jax.random.key(config.seed), mesh)
+
+        def weights(adapters: Any, frozen: Any, key: jax.Array | None) -> dict:
+            return adapt(frozen["base"], adapters, lora, dropout_key=key)
+
+        return [adapters], {"base": start.params}, weights
+    frozen = {}
+    if reference == "frozen":
+        frozen["reference"] = frozen_copy(start.params, start.config)
+    return [start.params], frozen, full_weights
+
+
+def _what_decides(described: dict) -> dict:
+    """The part of a config that may not change between a run and its continuation."""
+    free = {"mesh", "held_out"}
+    decides = {name: value for name, value in described.items() if name not in free}
+    steps = {name: described["run"][name] for name in ("num_steps", "epochs")}
+    # Accumulation and rematerialisation change rounding only; stats change nothing.
+    return {**{k: v for k, v in decides.items() if k != "step"}, "run": steps}

@@ -119,7 +119,8 @@ def gguf_config(reader: gguf.GGUFReader) -> ModelConfig:
         num_heads=heads,
         num_kv_heads=get("attention.head_count_kv", heads),
         head_width=head_width,
-        norm_eps=float(get("attention.layer_norm_rms_epsilon")),
+        # Stored in float32: 1e-5 and not 9.999999747378752e-06.
+        norm_eps=float(str(np.float32(get("attention.layer_norm_rms_epsilon")))),
         rope=rope,
         activation="gelu_tanh" if arch == "gemma" else "silu",
         tied="output.weight" not in shapes,

@@ -1,0 +1,198 @@
+"""config.json in its old and new spellings; what is not supported is refused, all at once."""
+
+import pytest
+
+from leco_jax.models.config import RopeConfig
+from leco_jax.models.loading.assemble import CheckpointError
+from leco_jax.models.loading.huggingface_config import huggingface_config
+from leco_jax.models.presets import PRESETS
+
+LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 128,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+}
+
+# As published with each model (the keys that bear on the maths).
+PUBLISHED = {
+    "smollm2_135m": {
+        "model_type": "llama", "attention_bias": False, "hidden_act": "silu", "hidden_size": 576,
+        "intermediate_size": 1536, "max_position_embeddings": 8192, "mlp_bias": False,
+        "num_attention_heads": 9, "num_hidden_layers": 30, "num_key_value_heads": 3,
+        "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_interleaved": False,
+        "rope_scaling": None, "rope_theta": 100000, "tie_word_embeddings": True,
+        "torch_dtype": "bfloat16", "vocab_size": 49152,
+    },
+    "llama3_8b": {
+        "model_type": "llama", "attention_bias": False, "hidden_act": "silu", "hidden_size": 4096,
+        "intermediate_size": 14336, "max_position_embeddings": 8192, "num_attention_heads": 32,
+        "num_hidden_layers": 32, "num_key_value_heads": 8, "pretraining_tp": 1,
+        "rms_norm_eps": 1e-05, "rope_scaling": None, "rope_theta": 500000.0,
+        "tie_word_embeddings": False, "torch_dtype": "bfloat16", "vocab_size": 128256,
+    },
+    "mistral_7b": {
+        "model_type": "mistral", "hidden_act": "silu", "hidden_size": 4096,
+        "intermediate_size": 14336, "max_position_embeddings": 32768, "num_attention_heads": 32,
+        "num_hidden_layers": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-05,
+        "rope_theta": 10000.0, "sliding_window": 4096, "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16", "vocab_size": 32000,
+    },
+    "gemma_2b": {
+        "model_type": "gemma", "attention_bias": False, "head_dim": 256, "hidden_act": "gelu",
+        "hidden_size": 2048, "intermediate_size": 16384, "max_position_embeddings": 8192,
+        "num_attention_heads": 8, "num_hidden_layers": 18, "num_key_value_heads": 1,
+        "rms_norm_eps": 1e-06, "rope_scaling": None, "rope_theta": 10000.0,
+        "torch_dtype": "bfloat16", "vocab_size": 256000,
+    },
+    "qwen2_7b": {
+        "model_type": "qwen2", "hidden_act": "silu", "hidden_size": 3584,
+        "intermediate_size": 18944, "max_position_embeddings": 131072, "max_window_layers": 28,
+        "num_attention_heads": 28, "num_hidden_layers": 28, "num_key_value_heads": 4,
+        "rms_norm_eps": 1e-06, "rope_theta": 1000000.0, "sliding_window": 131072,
+        "tie_word_embeddings": False, "torch_dtype": "bfloat16", "use_sliding_window": False,
+        "vocab_size": 152064,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configs_give_the_presets(name):
+    want = PRESETS[name].replace(valid_vocab=None)
+    if name == "smollm2_135m":  # ours to run in float32, saved in bfloat16
+        want = want.replace(dtype="bfloat16", param_dtype="bfloat16")
+    assert huggingface_config(PUBLISHED[name]) == want
+
+
+def test_defaults_that_configs_leave_out():
+    config = huggingface_config(LLAMA)
+    assert (config.num_kv_heads, config.head_width, config.norm_eps) == (4, 16, 1e-6)
+    assert (config.max_positions, config.tied, config.dtype) == (2048, False, "float32")
+    assert config.rope == RopeConfig(theta=10_000.0)
+    gemma = huggingface_config(LLAMA | {"model_type": "gemma", "num_attention_heads": 16})
+    assert (gemma.tied, gemma.head_width, gemma.num_kv_heads) == (True, 256, 16)
+    mistral = huggingface_config(LLAMA | {"model_type": "mistral", "num_attention_heads": 8})
+    assert (mistral.sliding_window, mistral.num_kv_heads) == (4096, 8)
+
+
+LLAMA31 = {
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+SCALED = RopeConfig(theta=5e5, scaling="llama3", factor=8.0, original_max_positions=8192)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rope"),
+    [
+        ({"rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", **LLAMA31}}, SCALED),
+        (
+            {"rope_parameters": {"rope_type": "llama3", "rope_theta": 5e5, **LLAMA31}},
+            SCALED,
+        ),
+        (
+            {"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4}},
+            RopeConfig(theta=5e5, scaling="linear", factor=4.0),
+        ),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}, RopeConfig(theta=7.0)),
+        ({"rope_theta": 9.0, "rope_parameters": {"rope_type": "default"}}, RopeConfig(theta=9.0)),
+        ({"rope_theta": 9.0, "rope_scaling": None}, RopeConfig(theta=9.0)),
+    ],
+)
+def test_rope_spellings(settings, rope):
+    assert huggingface_config(LLAMA | settings).rope == rope
+
+
+MISTRAL = LLAMA | {"model_type": "mistral", "num_key_value_heads": 2}
+QWEN2 = LLAMA | {"model_type": "qwen2", "num_key_value_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("raw", "window"),
+    [
+        (MISTRAL | {"sliding_window": 7}, 7),
+        (MISTRAL | {"sliding_window": None}, None),
+        (LLAMA | {"sliding_window": 7}, None),
+        (QWEN2 | {"sliding_window": 7}, None),
+        (QWEN2 | {"sliding_window": 7, "use_sliding_window": False}, None),
+        (QWEN2 | {"sliding_window": 7, "use_sliding_window": True, "max_window_layers": 0}, 7),
+        (QWEN2 | {"sliding_window": 7, "use_sliding_window": True, "max_window_layers": 4}, None),
+        (
+            QWEN2
+            | {"sliding_window": 7, "use_sliding_window": True}
+            | {"layer_types": ["sliding_attention"] * 4},
+            7,
+        ),
+    ],
+)
+def test_sliding_window(raw, window):
+    assert huggingface_config(raw).sliding_window == window
+
+
+@pytest.mark.parametrize(
+    ("settings", "dtype"),
+    [
+        ({"torch_dtype": "float16"}, "bfloat16"),
+        ({"dtype": "bfloat16"}, "bfloat16"),
+        ({"dtype": None, "torch_dtype": "float32"}, "float32"),
+        ({"torch_dtype": "torch.bfloat16"}, "bfloat16"),
+    ],
+)
+def test_dtype_spellings(settings, dtype):
+    config = huggingface_config(LLAMA | settings)
+    assert (config.dtype, config.param_dtype) == (dtype, dtype)
+
+
+def test_biases():
+    assert not huggingface_config(LLAMA).qkv_bias
+    both = huggingface_config(LLAMA | {"attention_bias": True})
+    assert (both.qkv_bias, both.o_bias) == (True, True)
+    qwen = huggingface_config(QWEN2)
+    assert (qwen.qkv_bias, qwen.o_bias) == (True, False)
+
+
+def test_logit_soft_cap():
+    assert huggingface_config(LLAMA | {"final_logit_softcapping": 30.0}).logit_soft_cap == 30.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"model_type": "mixtral"}, "model_type 'mixtral' is not supported; supported: llama, mis"),
+        ({"model_type": None}, "model_type None"),
+        ({"hidden_size": None}, "hidden_size missing"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope type 'yarn'"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 4.0}}, "rope type 'dynamic'"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "without low_freq_factor, high"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "rope type 'linear'"),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 1.0}}}, "one set per layer type"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5"),
+        ({"hidden_act": "relu"}, "hidden_act='relu'"),
+        ({"hidden_act": "gelu"}, "hidden_act='gelu'"),
+        ({"mlp_bias": True}, "mlp_bias=True"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping=50.0"),
+        ({"rope_interleaved": True}, "rope_interleaved=True"),
+        ({"torch_dtype": "float8_e4m3fn"}, "dtype='float8_e4m3fn'"),
+        ({"num_attention_heads": 5}, "hidden_size=64 is no multiple of 5 heads"),
+        (
+            {"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 2},
+            "sliding_window in some layers only",
+        ),
+    ],
+)
+def test_unsupported_settings_are_named(settings, named):
+    with pytest.raises(CheckpointError, match=named):
+        huggingface_config(LLAMA | {"num_key_value_heads": 4} | settings)
+
+
+def test_all_unsupported_settings_are_in_one_error():
+    bad = {"mlp_bias": True, "hidden_act": "relu", "rope_scaling": {"type": "yarn"}}
+    with pytest.raises(CheckpointError) as caught:
+        huggingface_config(LLAMA | bad)
+    for part in ("mlp_bias=True", "hidden_act='relu'", "rope type 'yarn'"):
+        assert part in str(caught.value)

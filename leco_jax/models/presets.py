@@ -37,6 +37,18 @@ PRESETS: dict[str, ModelConfig] = {
         tied=True,
         max_positions=512,
     ),
+    # The bundled reasoner of configs/sft_arithmetic.py: 1.4 million parameters.
+    "arithmetic_1m": ModelConfig(
+        vocab_size=640,
+        width=128,
+        mlp_width=384,
+        num_layers=6,
+        num_heads=4,
+        num_kv_heads=4,
+        head_width=32,
+        tied=True,
+        max_positions=512,
+    ),
     "smollm2_135m": ModelConfig(
         vocab_size=49_152,
         width=576,

@@ -11,7 +11,9 @@ depend on its own request and on the number of slots, not on what else is in the
 """
 
 import collections
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,10 +25,18 @@ from leco_jax.decoding import cache as kv
 from leco_jax.decoding import programs
 from leco_jax.decoding.request import Chain, Request, Sampling
 from leco_jax.models.config import ModelConfig
+from leco_jax.models.sharding import named_sharding
 from leco_jax.models.weights import unstack_layers
 
-_insert = jax.jit(kv.insert, donate_argnames=("cache",))
-_resize = jax.jit(kv.resize, static_argnames=("slots",))
+
+@functools.partial(jax.jit, donate_argnames=("cache",))
+def _insert(cache: kv.Cache, chunk: kv.Cache, row) -> kv.Cache:
+    return programs.sharded(kv.insert(cache, chunk, row))
+
+
+@functools.partial(jax.jit, static_argnames=("slots",))
+def _resize(cache: kv.Cache, slots: int) -> kv.Cache:
+    return programs.sharded(kv.resize(cache, slots))
 
 
 @dataclasses.dataclass
@@ -75,6 +85,7 @@ class Engine:
         stop_ids: Sequence[int] = (),
         token_bytes: Callable[[int], bytes] | None = None,
         chunk: int = 8,
+        mesh: jax.sharding.Mesh | None = None,
     ):
         """Computes the prefix and allocates the cache.
 
@@ -91,6 +102,8 @@ class Engine:
             stop_ids: sampled tokens that end a chain.
             token_bytes: bytes of a token, needed for stop texts.
             chunk: tokens decoded between two looks at the results.
+            mesh: where the weights live and the rows go; None: the default device. With several
+                processes, each runs an engine of its own over the same requests in the same order.
 
         Raises:
             ValueError: an option out of range.
@@ -102,6 +115,7 @@ class Engine:
         self.config = config
         self.counters = Counters()
         self.max_length = max_length
+        self._mesh = mesh
         self._params = unstack_layers(params)
         self._stats = stats
         self._chunk = chunk
@@ -120,7 +134,10 @@ class Engine:
             self._prefix = jax.tree.map(lambda x: x[0], chunk_cache)
             self._prefix_length = len(prefix)
         self._slots_S = self._buckets[0]
-        self._cache = kv.empty_cache(config, rows=slots, slots=self._slots_S)
+        with self._on_mesh():
+            self._cache = kv.empty_cache(
+                config, rows=slots, slots=self._slots_S, sharding=self._cache_sharding()
+            )
 
     def submit(self, request: Request) -> Chain:
         """Queues a request.
@@ -215,16 +232,17 @@ class Engine:
         if not live:
             return []
         self._fit(max(self._length(c) for c in self._rows if c is not None) + self._chunk + 1)
-        self._cache, decoded = programs.decode(
-            self._params,
-            self._cache,
-            self._prefix,
-            self._host_rows(),
-            self._stop_array,
-            config=self.config,
-            prefix_length=self._prefix_length,
-            **self._options,
-        )
+        with self._on_mesh():
+            self._cache, decoded = programs.decode(
+                self._params,
+                self._cache,
+                self._prefix,
+                self._host_rows(),
+                self._stop_array,
+                config=self.config,
+                prefix_length=self._prefix_length,
+                **self._options,
+            )
         decoded = jax.device_get(decoded)
         self.counters.row_steps += self._chunk * self.slots
         return self._harvest(decoded)
@@ -261,27 +279,39 @@ class Engine:
                 self.counters.reused += count
             chunk_length = shared.chunk["k"][0].shape[2]
             self._fit(max(chunk_length, self._slots_S))
-            self._cache = _insert(self._cache, shared.chunk, np.int32(row))
+            with self._on_mesh():
+                self._cache = _insert(self._cache, shared.chunk, np.int32(row))
         if not shared.waiting:
             del self._shared[prompt]
 
     def _run_prefill(self, tokens: Sequence[int], bucket: int) -> kv.Cache:
         padded = np.zeros((1, bucket), np.int32)
         padded[0, : len(tokens)] = tokens
-        return programs.prefill(
-            self._params,
-            self._prefix,
-            padded,
-            config=self.config,
-            prefix_length=self._prefix_length,
-        )
+        with self._on_mesh():
+            return programs.prefill(
+                self._params,
+                self._prefix,
+                padded,
+                config=self.config,
+                prefix_length=self._prefix_length,
+            )
 
     def _fit(self, slots: int) -> None:
         """Gives the cache the smallest bucket that holds `slots`, so attention reads no more."""
         bucket = next(b for b in self._buckets if b >= slots)
         if bucket != self._slots_S:
-            self._cache = _resize(self._cache, slots=bucket)
+            with self._on_mesh():
+                self._cache = _resize(self._cache, slots=bucket)
             self._slots_S = bucket
+
+    def _on_mesh(self):
+        return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
+
+    def _cache_sharding(self):
+        if self._mesh is None:
+            return None
+        shape = (self.slots, self.config.num_kv_heads, self._slots_S, self.config.head_width)
+        return named_sharding("cache", shape, programs.CACHE_AXES, self._mesh)
 
     # Rows
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from leco_jax import scoring
 from leco_jax.decoding.cache import (
     Cache,
     cache_of,
@@ -14,9 +13,14 @@ from leco_jax.decoding.cache import (
     layer_states,
     prefill_attend,
 )
+from leco_jax.decoding.capture import captured_stats
 from leco_jax.decoding.sampling import SamplingRows, choose, process
 from leco_jax.models import transformer
 from leco_jax.models.config import ModelConfig
+from leco_jax.models.sharding import constrain
+
+# Logical axes of a `[B, K, S, H]` array of the cache.
+CACHE_AXES = ("batch", "act_kv_heads", "length", "head_width")
 
 
 class Rows(NamedTuple):
@@ -133,6 +137,7 @@ def decode(
         )
         with jax.named_scope("choose"):
             raw_BV = transformer.logits(params, hidden_B1D[:, 0], config=config)
+            raw_BV = constrain(raw_BV, "batch", "act_vocab")
             given_B = index < rows.num_forced
             options = SamplingRows(
                 rows.temperature, rows.top_k, rows.top_p, jnp.where(given_B, -1, forbid_B), keys
@@ -141,7 +146,7 @@ def decode(
             sampled_B = choose(processed_BV, options, prefix_length + length_B + 1)
             next_B = jnp.where(given_B, forced_B, sampled_B)
         with jax.named_scope("capture"):
-            captured = scoring.token_stats(
+            captured = captured_stats(
                 raw_BV if capture == "raw" else processed_BV,
                 next_B,
                 stats=stats,
@@ -151,12 +156,10 @@ def decode(
         live_B = remaining_B > 0
         chosen_B = jnp.take_along_axis(processed_BV, sampled_B[:, None], axis=-1)[:, 0]
         finite_B = given_B | jnp.isfinite(chosen_B)
-        decoded = Decoded(
-            next_B, live_B, finite_B, {name: getattr(captured, name) for name in stats}
-        )
+        decoded = Decoded(next_B, live_B, finite_B, captured)
         ended_B = ~given_B & ((next_B[:, None] == stop_ids).any(axis=-1) | ~finite_B)
         carry = (
-            cache_of(states),
+            sharded(cache_of(states)),
             jnp.where(live_B, next_B, token_B),
             jnp.where(live_B, length_B + 1, length_B),
             jnp.where(ended_B, 0, jnp.maximum(remaining_B - 1, 0)),
@@ -166,7 +169,13 @@ def decode(
 
     start = (cache, rows.token, rows.length, rows.remaining, rows.forbid)
     (cache, *_), decoded = jax.lax.scan(step, start, (jnp.arange(steps), rows.forced.T))
-    return cache, decoded
+    # Every process reads the whole outcome: a few numbers a row and step.
+    return cache, jax.tree.map(lambda x: constrain(x, "length", "length"), decoded)
+
+
+def sharded(cache: Cache) -> Cache:
+    """The cache as its rules place it, so that it is updated where it lies."""
+    return jax.tree.map(lambda x: constrain(x, *CACHE_AXES), cache)
 
 
 def _request_key(ids_4: jax.Array) -> jax.Array:

@@ -268,9 +268,7 @@ def test_shapes_compiled_are_bounded_by_the_buckets(params):
             Request(
                 prompt=tuple(rng.integers(1, 50, size=rng.integers(1, 180))),
                 max_new_tokens=int(rng.integers(1, 60)),
-                sampling=Sampling(
-                    temperature=i % 2, top_k=i % 9
-                ),
+                sampling=Sampling(temperature=i % 2, top_k=i % 9),
                 problem=i,
             )
         )

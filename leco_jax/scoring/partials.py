@@ -96,10 +96,11 @@ def absorb(sums: Partials, x, axis: int, options: Options, valid=None) -> Partia
     return new
 
 
-def collapse(sums: Partials, options: Options) -> Partials:
-    """Combines the parts that lie along the last axis (all fields but `top`)."""
-    sums = rebase(sums, sums.peak.max(-1, keepdims=True), options)
-    return Partials(sums.peak[..., 0], *(x if x is None else x.sum(-1) for x in sums[1:4]))
+def collapse(sums: Partials, options: Options, axis: int = -1) -> Partials:
+    """Combines the parts that lie along an axis (all fields but `top`)."""
+    peak = sums.peak.max(axis, keepdims=True)
+    sums = rebase(sums, peak, options)
+    return Partials(peak.squeeze(axis), *(x if x is None else x.sum(axis) for x in sums[1:4]))
 
 
 def join(a: Partials, b: Partials, options: Options) -> Partials:

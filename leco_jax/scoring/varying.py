@@ -27,3 +27,11 @@ def sum_to_type(cotangent, primal):
     """Sums a cotangent over the axes over which its primal does not vary."""
     extra = tuple(sorted(varying_axes(cotangent) - varying_axes(primal), key=str))
     return lax.psum(cotangent, extra) if extra else vary_like(cotangent, primal)
+
+
+def shape_like(shape, dtype, example) -> jax.ShapeDtypeStruct:
+    """The type of a kernel's output that varies over the axes over which `example` does."""
+    manual = getattr(jax.typeof(example), "manual_axis_type", None)
+    if manual is not None:
+        return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=manual)
+    return jax.ShapeDtypeStruct(shape, dtype)

@@ -1,0 +1,92 @@
+"""Sums over the vocabulary from logits, as a Pallas TPU kernel: each logit is read once from HBM."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from leco_jax.scoring import block_sizes, lane_sums, topk
+from leco_jax.scoring.partials import Partials
+from leco_jax.scoring.types import Options
+from leco_jax.scoring.varying import shape_like
+
+
+def sums_from_logits(logits, valid, options: Options) -> Partials:
+    """Sums over the first `valid` logits of the last axis; arguments as in `xla`."""
+    *rows, vocab = logits.shape
+    flat = logits.reshape(-1, vocab)
+    found = _sums(flat, valid, options)
+    sums = lane_sums.unpack(found, options)
+    sums = jax.tree.map(lambda x: x.reshape(rows), sums)
+    if options.needs_top:
+        sums = sums._replace(top=topk.top_of_logits(logits, valid, options.topk, options)[0])
+    return sums
+
+
+def _sums(logits, valid, options: Options):
+    count, vocab = logits.shape
+    blocks = block_sizes.blocks_for(block_sizes.LOGITS)
+    columns = min(blocks.columns, pl.cdiv(vocab, lane_sums.LANES) * lane_sums.LANES)
+    # No tile of a static count is ever masked but the last one, and then only if it is not whole.
+    static = isinstance(valid, int)
+    tiles = pl.cdiv(valid if static else vocab, columns)
+    used_rows = min(blocks.rows, pl.cdiv(count, lane_sums.GROUP) * lane_sums.GROUP)
+    number = len(lane_sums.names(options))
+    kernel = functools.partial(
+        _kernel,
+        options=options,
+        shape=(used_rows, columns),
+        ragged=not static or valid % columns != 0,
+    )
+    return pl.pallas_call(
+        kernel,
+        out_shape=shape_like((number, count), jnp.float32, logits),
+        grid_spec=pltpu.PrefetchScalarGridSpec(
+            num_scalar_prefetch=1,
+            grid=(pl.cdiv(count, blocks.rows), tiles),
+            in_specs=[pl.BlockSpec((blocks.rows, columns), lambda i, j, _: (i, j))],
+            out_specs=pl.BlockSpec((number, blocks.rows), lambda i, j, _: (0, i)),
+            scratch_shapes=lane_sums.scratch(blocks.rows, options),
+        ),
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("parallel", "arbitrary"), vmem_limit_bytes=blocks.vmem_limit
+        ),
+        cost_estimate=pl.CostEstimate(
+            flops=5 * number * math.prod(logits.shape),
+            transcendentals=math.prod(logits.shape),
+            bytes_accessed=logits.size * logits.dtype.itemsize + 4 * number * count,
+        ),
+        name="leco_sums_from_logits",
+    )(jnp.asarray(valid, jnp.int32).reshape(1), logits)
+
+
+def _kernel(valid_ref, logits_ref, out_ref, *sums, options: Options, shape, ragged: bool):
+    tile, columns = pl.program_id(1), shape[1]
+
+    def load(rows, columns):
+        return logits_ref[rows, columns]
+
+    @pl.when(tile == 0)
+    def _():
+        lane_sums.reset(sums)
+
+    limit = valid_ref[0] - tile * columns
+    if ragged:
+
+        @pl.when(limit >= columns)
+        def _():
+            lane_sums.absorb(load, shape, sums, options)
+
+        @pl.when((limit > 0) & (limit < columns))
+        def _():  # one tile of many: rolled, to keep the program short
+            lane_sums.absorb(load, shape, sums, options, limit=limit, unroll=1)
+
+    else:
+        lane_sums.absorb(load, shape, sums, options)
+
+    @pl.when(tile == pl.num_programs(1) - 1)
+    def _():
+        lane_sums.write(out_ref, sums, options)

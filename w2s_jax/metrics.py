@@ -46,14 +46,14 @@ class MetricWriter:
             return
         path = pathlib.Path(workdir) / "metrics.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
+        if tensorboard:
+            self._events = _event_writer(path.parent / "tensorboard", next_step)
         kept = [row for row in read_metrics(path) if row["step"] < next_step]
         # Written beside and renamed: a kill between the two leaves one of them whole.
         beside = path.with_suffix(".tmp")
         beside.write_text("".join(json.dumps(row) + "\n" for row in kept))
         beside.replace(path)
         self._file = path.open("a")
-        if tensorboard:
-            self._events = _event_writer(path.parent / "tensorboard", next_step)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Appends one line; NaN and infinities become null, which JSON can hold."""

@@ -1,0 +1,31 @@
+"""Preference training in a CPU minute, from the model of sft_cpu_minute.
+
+Command:   python -m launchers.sft --config=configs/sft_cpu_minute.py --workdir=runs/sft_minute
+           python -m launchers.dpo --config=configs/dpo_cpu_minute.py --workdir=runs/dpo_minute \
+               --config.data.source=PAIRS.jsonl
+           with a line {"prompt": ..., "chosen": ..., "rejected": ...} for each pair
+Hardware:  2 CPU cores, 1 GB of memory
+"""
+
+import ml_collections
+
+from w2s_jax.job_config import training_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """All weights of the tiny model; the reference's log-probabilities are stored."""
+    config = training_config()
+    config.model.name = ""
+    config.model.preset = "tiny"
+    config.model.tokenizer = "runs/vocabulary"
+    config.model.checkpoint = "runs/sft_minute"
+    config.data.length = 192
+    config.data.batch = 8
+    config.held_out.rows = 16
+    config.objective.name = "dpo"
+    config.optimizer.learning_rate = 3e-4
+    config.step.remat = "none"
+    config.run.num_steps = 60
+    config.run.eval_every = 30
+    config.run.checkpoint_every = 30
+    return config

@@ -1,0 +1,30 @@
+"""Llama-3-8B, DPO with full weights, 16 pairs x 2048 tokens a step, on a v5e-16 slice.
+
+Command:   on every host, all with the same workdir on shared storage:
+           python -m launchers.dpo --config=configs/dpo_llama3_8b_pod.py --distributed \
+               --workdir=gs://BUCKET/dpo_llama3 --config.model.name=DIR_OF_LLAMA_3_8B \
+               --config.data.source=PAIRS.jsonl
+Hardware:  TPU v5e-16 (4x4). Not run on one; the TPU compiler says that the step fits (see
+           tests/w2s_jax/test_tpu_compile.py, which compiles this config's step).
+"""
+
+import ml_collections
+
+from w2s_jax.job_config import training_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """bfloat16 compute, float32 masters, weights and moments spread over all chips."""
+    config = training_config()
+    config.model.name = "meta-llama/Meta-Llama-3-8B"  # a local directory
+    config.model.dtype = "bfloat16"
+    config.data.length = 2048
+    config.data.batch = 16
+    config.held_out.rows = 128
+    config.objective.name = "dpo"
+    config.optimizer.learning_rate = 1e-6
+    config.optimizer.warmup_steps = 20
+    config.run.epochs = 1
+    config.run.eval_every = 100
+    config.mesh.fsdp = -1
+    return config

@@ -1,0 +1,28 @@
+"""DPO of SmolLM2-135M-Instruct on pairs of GSM8K solutions.
+
+Command:   python -m launchers.dpo --config=configs/dpo_smollm2_gsm8k.py --workdir=runs/dpo_gsm8k \
+               --config.data.source=PAIRS.jsonl
+           with a line {"prompt": ..., "chosen": ..., "rejected": ...} for each pair
+           (from an SFT run: --config.model.checkpoint=runs/sft_gsm8k)
+Hardware:  2 CPU cores, 4 GB of memory
+"""
+
+import ml_collections
+
+from w2s_jax.job_config import training_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """All weights, float32, 4 pairs x 256 tokens; the reference's log-probabilities are stored."""
+    config = training_config()
+    config.data.length = 256
+    config.data.batch = 4
+    config.held_out.rows = 16
+    config.objective.name = "dpo"
+    config.optimizer.learning_rate = 5e-6
+    config.optimizer.schedule = "linear"
+    config.run.num_steps = 40
+    config.run.eval_every = 20
+    config.run.eval_batches = 4
+    config.run.checkpoint_every = 20
+    return config

@@ -1,0 +1,34 @@
+"""Fine-tuning in a CPU minute: a model of 90 thousand weights learns chains of arithmetic.
+
+Command:   python -m launchers.vocabulary --output=runs/vocabulary
+           python -m launchers.sft --config=configs/sft_cpu_minute.py --workdir=runs/sft_minute
+Hardware:  2 CPU cores, 1 GB of memory
+"""
+
+import ml_collections
+
+from w2s_jax.job_config import training_config
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Fresh weights, packed rows."""
+    config = training_config()
+    config.model.name = ""
+    config.model.preset = "tiny"
+    config.model.tokenizer = "runs/vocabulary"
+    config.data.source = "arithmetic_chains"
+    config.data.limit = 5000
+    config.data.prompt = "Question: {question}\nAnswer:"
+    config.data.completion = " {solution}"
+    config.data.length = 256
+    config.data.batch = 16
+    config.data.packed = True
+    config.held_out.rows = 64
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.warmup_steps = 20
+    config.optimizer.weight_decay = 0.1
+    config.step.remat = "none"
+    config.run.num_steps = 150
+    config.run.eval_every = 50
+    config.run.checkpoint_every = 50
+    return config

@@ -18,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.name = ""
     config.model.preset = "arithmetic_1m"
     # Made by: python -m launchers.vocabulary --dataset=arithmetic_chains --size=640 --output=...
-    config.model.tokenizer = str(bundled_path("arithmetic_1m"))
+    config.model.tokenizer = str(bundled_path("arithmetic-1m"))
 
     config.data.source = "arithmetic_chains"
     config.data.prompt = "Question: {question}\nAnswer:\n"

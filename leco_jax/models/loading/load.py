@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jax.sharding import Mesh
 
+from leco_jax.models.bundled import BUNDLED, bundled_path
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.loading.cache import MODELS, fetch
 from leco_jax.models.loading.gguf import gguf_config, load_gguf, open_gguf
@@ -35,7 +36,8 @@ def load_model(
     """Loads a model's config, weights and tokenizer.
 
     Args:
-      name_or_path: a key of `MODELS`, a Hugging Face directory, or a .gguf file.
+      name_or_path: a key of `MODELS` or `BUNDLED`, a Hugging Face directory, a directory in Orbax's
+        format (see `save_orbax`), or a .gguf file.
       mesh: where the weights go; None: the default device.
       rules: logical axis -> mesh axis.
       dtype: of activations and matrix products; default: the checkpoint's (GGUF: float32).
@@ -54,12 +56,7 @@ def load_model(
     """
     path = Path(name_or_path).expanduser()
     if not path.exists():
-        if str(name_or_path) not in MODELS:
-            raise FileNotFoundError(
-                f"{name_or_path}: no such file or directory, and no model of that name; names: "
-                + ", ".join(MODELS)
-            )
-        path = fetch(MODELS[str(name_or_path)])
+        path = _named(str(name_or_path))
     if path.is_dir() and not (path / "config.json").is_file():
         files = sorted(path.glob("*.gguf"))
         if len(files) != 1:
@@ -73,13 +70,30 @@ def load_model(
         config = _finish(
             huggingface_config(read_json(path / "config.json")), tokenizer, dtype, param_dtype
         )
-        params = load_huggingface(path, config, mesh=mesh, rules=rules)
+        if (path / "params").is_dir():
+            from leco_jax.models.loading.orbax import load_orbax  # a second that few need to wait
+
+            params = load_orbax(path, config, mesh=mesh, rules=rules)
+        else:
+            params = load_huggingface(path, config, mesh=mesh, rules=rules)
     else:
         reader = open_gguf(path)
         tokenizer = tokenizer_from_gguf(reader)
         config = _finish(gguf_config(reader), tokenizer, dtype, param_dtype)
         params = load_gguf(reader, config, mesh=mesh, rules=rules, where=str(path))
     return LoadedModel(config, params, tokenizer)
+
+
+def _named(name: str) -> Path:
+    """Where the model of a name lies, fetched if need be."""
+    if name in BUNDLED:
+        return bundled_path(name)
+    if name in MODELS:
+        return fetch(MODELS[name])
+    raise FileNotFoundError(
+        f"{name}: no such file or directory, and no model of that name; names: "
+        + ", ".join((*MODELS, *BUNDLED))
+    )
 
 
 def _finish(

@@ -1,0 +1,97 @@
+"""Models in Orbax's format: config.json and tokenizer files, and the parameters in `params`.
+
+Each process writes and reads its own shards, whatever the mesh was when they were written.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from orbax.checkpoint import v1 as ocp
+
+from leco_jax.models.config import ModelConfig
+from leco_jax.models.loading.assemble import CheckpointError
+from leco_jax.models.loading.export import config_json
+from leco_jax.models.sharding import RULES, Rules
+from leco_jax.models.weights import Params, abstract_params, stack_layers
+from leco_jax.text.saving import generation_config, save_tokenizer
+from leco_jax.text.tokenizer import Tokenizer
+
+PARAMS = "params"
+
+
+def save_orbax(
+    directory: str | Path, config: ModelConfig, params: Params, tokenizer: Tokenizer
+) -> None:
+    """Writes a model that `load_model` reads; every process must call this.
+
+    Args:
+      directory: made if need be; must not hold a model.
+      config: the model.
+      params: its weights, in the dtype to be written.
+      tokenizer: its files are written beside.
+
+    Raises:
+      FileExistsError: `directory` holds a model already.
+    """
+    directory = Path(directory).absolute()
+    if (directory / PARAMS).exists() or (directory / "config.json").exists():
+        raise FileExistsError(f"{directory}: holds a model already; name a new place")
+    directory.mkdir(parents=True, exist_ok=True)
+    ocp.save(directory / PARAMS, stack_layers(params))
+    save_tokenizer(tokenizer, directory)
+    for name, value in (
+        ("generation_config.json", generation_config(tokenizer)),
+        ("config.json", config_json(config, tokenizer=tokenizer)),
+    ):
+        (directory / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def load_orbax(
+    directory: str | Path, config: ModelConfig, *, mesh: Mesh | None = None, rules: Rules = RULES
+) -> Params:
+    """The parameters below a directory that `save_orbax` wrote.
+
+    Args:
+      directory: holds `params`.
+      config: the model; weights are cast to `config.param_dtype`.
+      mesh: where the weights go; None: the default device.
+      rules: logical axis -> mesh axis.
+
+    Raises:
+      CheckpointError: the arrays are not those of the model.
+    """
+    path = Path(directory).absolute() / PARAMS
+    wanted = abstract_params(config, mesh, rules)
+    _check(path, wanted)
+    if mesh is None:
+        device = jnp.zeros(()).sharding  # the default device
+        wanted = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), wanted
+        )
+    return ocp.load(path, wanted)
+
+
+def _check(path: Path, wanted: Params) -> None:
+    """Refuses other arrays by name; Orbax itself would name none, and only some at once."""
+
+    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {jax.tree_util.keystr(p, simple=True, separator="/"): x.shape for p, x in leaves}
+
+    found, wants = shapes(ocp.metadata(path).metadata), shapes(wanted)
+    wrong = [
+        f"    {name}: has {found.get(name, 'none')}, wants {wants.get(name, 'none')}"
+        for name in sorted({*found, *wants})
+        if found.get(name) != wants.get(name)
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{path}: not the parameters of the model that config.json describes\n"
+            + "\n".join(wrong)
+        )

@@ -13,12 +13,19 @@ from leco_jax.scoring.varying import sum_to_type
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _token_stats(hidden, unembed, tokens, options: Options, layout: str) -> TokenStats:
     """Statistics of `tokens` `[..., T]` under `hidden` `[..., T, D]` times `unembed`."""
-    return _forward_and_keep(hidden, unembed, tokens, options, layout)[0]
+    return _forward(dispatch.sums_from_hidden, hidden, unembed, tokens, options, layout)[0]
 
 
 def _forward_and_keep(hidden, unembed, tokens, options: Options, layout: str):
+    compute = dispatch.sums_from_hidden
+    if gradients.top_size(options):  # the kernel does not know which tokens are the most likely
+        compute = functools.partial(hidden_xla.sums_from_hidden, keep_top=True)
+    return _forward(compute, hidden, unembed, tokens, options, layout)
+
+
+def _forward(compute, hidden, unembed, tokens, options: Options, layout: str):
     shard = vocab_parallel.shard_of(unembed.shape[layout.index("V")], options)
-    sums, target, top = dispatch.sums_from_hidden(
+    sums, target, top = compute(
         hidden, unembed, shard.columns(tokens), shard.valid, options, layout
     )
     sums, target = vocab_parallel.combine(sums, target, options)

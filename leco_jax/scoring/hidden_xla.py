@@ -16,7 +16,9 @@ from leco_jax.scoring.varying import vary_like
 BLOCK = 2048  # columns; a block of logits is 4 * rows * BLOCK bytes
 
 
-def sums_from_hidden(hidden, unembed, columns, valid, options: Options, layout: str):
+def sums_from_hidden(
+    hidden, unembed, columns, valid, options: Options, layout: str, keep_top: bool = False
+):
     """Sums over the first `valid` rows of the vocabulary axis.
 
     Args:
@@ -26,12 +28,14 @@ def sums_from_hidden(hidden, unembed, columns, valid, options: Options, layout: 
       valid: how many columns count: an int, or an int32 array where only the device knows.
       options: the statistics asked for.
       layout: "VD" or "DV".
+      keep_top: return what the backward pass must know of the most likely tokens.
 
     Returns:
-      Partials; the capped logit of each token, 0 for none; and the columns of the top k, or None.
+      Partials; the capped logit of each token, 0 for none; and the k most likely tokens (capped
+      logits, columns), or None.
     """
+    k = gradients.top_size(options) if keep_top or options.needs_top else 0
     count, dynamic = _static_count(unembed, valid, layout)
-    k = gradients.top_size(options)
 
     def add(carry, start, size):
         sums, target, top = carry

@@ -42,7 +42,7 @@ def reset(sums):
         ref[...] = jnp.zeros_like(ref)
 
 
-def absorb(load, shape, sums, options: Options, *, limit=None, unroll=True):
+def absorb(load, shape, sums, options: Options, *, limit=None, unroll=True, visit=None):
     """Adds a tile of logits to the sums.
 
     Args:
@@ -52,6 +52,7 @@ def absorb(load, shape, sums, options: Options, *, limit=None, unroll=True):
       options: the statistics asked for.
       limit: how many of the columns count; None for all.
       unroll: of the loop over groups of rows.
+      visit: called with (row slice, first column, capped logits) of each register.
     """
     rows, columns = shape
     scale = 1.0 / (options.temperature * math.log(2.0))
@@ -63,6 +64,8 @@ def absorb(load, shape, sums, options: Options, *, limit=None, unroll=True):
             x, counted = [], []
             for column in range(start, min(start + CHUNK, columns), LANES):
                 logits = partials.cap(load(here, pl.ds(column, LANES)), options)
+                if visit is not None:
+                    visit(here, column, logits)
                 if limit is None:
                     x.append(logits)
                     counted.append(logits)

@@ -1,0 +1,162 @@
+"""Sums over the vocabulary from hidden states, as a Pallas TPU kernel: logits live in VMEM alone.
+
+The grid runs over tiles of rows, of the vocabulary and of the contraction. A tile's products are
+accumulated in float32; when the contraction is complete the tile is added to the running sums, the
+logit of each row's token is picked by comparing column numbers, and the tile is overwritten.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from leco_jax.scoring import block_sizes, lane_sums
+from leco_jax.scoring.lane_sums import GROUP, LANES
+from leco_jax.scoring.types import Options
+from leco_jax.scoring.varying import shape_like
+
+UNROLL = 4  # groups of eight rows in one basic block
+
+
+def unsupported(hidden, unembed, options: Options) -> str | None:
+    """Why this kernel does not serve such a call, or None."""
+    if options.needs_top:
+        return 'the kernel keeps no top k; "xla" does'
+    if hidden.dtype != unembed.dtype:
+        return f"hidden is {hidden.dtype} and unembed {unembed.dtype}; cast one of them"
+    if hidden.shape[-1] % LANES:
+        return f"the width {hidden.shape[-1]} is not a multiple of {LANES}"
+    return None
+
+
+def sums_from_hidden(hidden, unembed, columns, valid, options: Options, layout: str):
+    """Sums and target logits; arguments and results as in `hidden_xla`, without a top k."""
+    *rows, width = hidden.shape
+    flat = hidden.reshape(-1, width)
+    found = _sums(flat, unembed, columns.reshape(1, -1), valid, options, layout)
+    sums = lane_sums.unpack(found[:-1], options)
+    return (*jax.tree.map(lambda x: x.reshape(rows), (sums, found[-1])), None)
+
+
+def _sums(hidden, unembed, token_columns, valid, options: Options, layout: str):
+    count, width = hidden.shape
+    vocab = unembed.shape[layout.index("V")]
+    blocks = block_sizes.blocks_for(block_sizes.HIDDEN)
+    rows = min(blocks.rows, pl.cdiv(count, LANES) * LANES)
+    columns = min(blocks.columns, pl.cdiv(vocab, LANES) * LANES)
+    depth = max(d for d in range(LANES, min(blocks.depth, width) + 1, LANES) if width % d == 0)
+    static = isinstance(valid, int)
+    tiles = pl.cdiv(valid if static else vocab, columns)
+    number = len(lane_sums.names(options)) + 1
+    block = (columns, depth) if layout == "VD" else (depth, columns)
+    place = (lambda i, j, k, _: (j, k)) if layout == "VD" else (lambda i, j, k, _: (k, j))
+    return pl.pallas_call(
+        functools.partial(
+            _kernel,
+            options=options,
+            used_rows=min(rows, pl.cdiv(count, GROUP) * GROUP),
+            columns=columns,
+            contract=layout.index("D"),
+            ragged=not static or valid % columns != 0,
+        ),
+        out_shape=shape_like((number, count), jnp.float32, hidden),
+        grid_spec=pltpu.PrefetchScalarGridSpec(
+            num_scalar_prefetch=1,
+            grid=(pl.cdiv(count, rows), tiles, width // depth),
+            in_specs=[
+                pl.BlockSpec((1, rows), lambda i, j, k, _: (0, i)),
+                pl.BlockSpec((rows, depth), lambda i, j, k, _: (i, k)),
+                pl.BlockSpec(block, place),
+            ],
+            out_specs=pl.BlockSpec((number, rows), lambda i, j, k, _: (0, i)),
+            scratch_shapes=[
+                pltpu.VMEM((rows, columns), jnp.float32),
+                pltpu.VMEM((rows, LANES), jnp.int32),
+                pltpu.VMEM((rows, LANES), jnp.float32),
+                *lane_sums.scratch(rows, options),
+            ],
+        ),
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("parallel", "arbitrary", "arbitrary"),
+            vmem_limit_bytes=blocks.vmem_limit,
+        ),
+        cost_estimate=pl.CostEstimate(
+            flops=2 * count * width * vocab,
+            transcendentals=count * vocab,
+            bytes_accessed=hidden.dtype.itemsize
+            * width
+            * (count * tiles + vocab * pl.cdiv(count, rows)),
+        ),
+        name="leco_sums_from_hidden",
+    )(jnp.asarray(valid, jnp.int32).reshape(1), token_columns, hidden, unembed)
+
+
+def _kernel(
+    valid_ref,
+    token_ref,
+    hidden_ref,
+    unembed_ref,
+    out_ref,
+    logits_ref,
+    wanted_ref,
+    target_ref,
+    *sums,
+    options: Options,
+    used_rows: int,
+    columns: int,
+    contract: int,
+    ragged: bool,
+):
+    tile, step = pl.program_id(1), pl.program_id(2)
+
+    @pl.when((tile == 0) & (step == 0))
+    def _():
+        lane_sums.reset(sums)
+        target_ref[...] = jnp.zeros_like(target_ref)
+        # Each row's token in all lanes of the row, to be compared with column numbers.
+        wanted_ref[...] = jnp.broadcast_to(token_ref[...], (LANES, token_ref.shape[1])).T
+
+    product = lax.dot_general(
+        hidden_ref[...],
+        unembed_ref[...],
+        (((1,), (contract,)), ((), ())),
+        preferred_element_type=jnp.float32,
+    )
+
+    @pl.when(step == 0)
+    def _():
+        logits_ref[...] = product
+
+    @pl.when(step > 0)
+    def _():
+        logits_ref[...] += product
+
+    limit = valid_ref[0] - tile * columns
+
+    def absorb(limit):
+        def load(rows, lanes):
+            return logits_ref[rows, lanes]
+
+        def pick(rows, column, x):
+            """Adds the tokens' logits to the target; −inf elsewhere must not enter the sum."""
+            ids = lax.broadcasted_iota(jnp.int32, x.shape, 1) + (tile * columns + column)
+            target_ref[rows, :] += jnp.where(ids == wanted_ref[rows, :], x, 0.0)
+
+        lane_sums.absorb(
+            load, (used_rows, columns), sums, options, limit=limit, unroll=UNROLL, visit=pick
+        )
+
+    last = step == pl.num_programs(2) - 1
+    if ragged:
+        pl.when(last & (limit >= columns))(lambda: absorb(None))
+        pl.when(last & (limit > 0) & (limit < columns))(lambda: absorb(limit))
+    else:
+        pl.when(last)(lambda: absorb(None))
+
+    @pl.when(last & (tile == pl.num_programs(1) - 1))
+    def _():
+        lane_sums.write(out_ref, sums, options)
+        out_ref[len(sums) : len(sums) + 1, :] = target_ref[...].T.sum(0, keepdims=True)

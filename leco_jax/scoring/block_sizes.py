@@ -11,7 +11,6 @@ matrix unit is kept busy where rows·columns/(rows + columns) exceeds FLOPs over
 
 import dataclasses
 
-import jax
 from jax.experimental.pallas import tpu as pltpu
 
 MIB = 1 << 20

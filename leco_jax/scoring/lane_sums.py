@@ -6,10 +6,8 @@ their maximum first, then every exponential relative to it. Powers are of two, s
 1/(τ ln 2) serves temperature and base.
 """
 
-import functools
 import math
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl

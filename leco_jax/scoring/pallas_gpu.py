@@ -1,8 +1,8 @@
 """Sums over the vocabulary from logits, as a Pallas Triton kernel: each logit is read once.
 
-A program takes one row, or part of a row where there are too few rows to fill the GPU. It walks over
-tiles of DEPTH × LANES logits with a running sum per lane, so that threads never exchange anything
-before the end; lanes are combined in the kernel, the parts of a row after it.
+A program takes one row, or part of a row where there are too few rows to fill the GPU. It walks
+over tiles of DEPTH × LANES logits with a running sum per lane, so that threads never exchange
+anything before the end; lanes are combined in the kernel, the parts of a row after it.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Sums over the vocabulary from logits, as a Pallas TPU kernel: each logit is read once from HBM."""
+"""Sums over the vocabulary from logits, as a Pallas TPU kernel: one read of HBM."""
 
 import functools
 import math

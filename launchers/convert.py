@@ -1,0 +1,48 @@
+"""Converts a model between formats.
+
+    python -m launchers.convert --input=smollm2-135m-instruct --output=runs/smollm2
+    python -m launchers.convert --input=model.gguf --format=orbax --output=runs/orbax
+    python -m launchers.convert --input=runs/sft --output=runs/model --dtype=bfloat16
+
+Input: a known name, a Hugging Face directory, a .gguf file, a directory in Orbax's format, or the
+workdir of a training run (its newest checkpoint; adapters are merged). Output: a Hugging Face
+directory that transformers loads, or Orbax's format, which every process of a pod writes and reads
+in parallel. GGUF is read only; llama.cpp's convert_hf_to_gguf.py makes one of the former.
+
+Exit codes: 0 done; 1 the input is no such model, or the output holds one already.
+"""
+
+from absl import app, flags, logging
+
+from leco_jax.models.loading import CheckpointError, ModelNotAvailableError
+from leco_jax.models.sharding import make_mesh
+from w2s_jax.conversion import read_model, write_model
+
+_INPUT = flags.DEFINE_string("input", None, "model to read", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "directory to write", required=True)
+_FORMAT = flags.DEFINE_enum("format", "huggingface", ["huggingface", "orbax"], "format to write")
+_DTYPE = flags.DEFINE_enum(
+    "dtype", None, ["float32", "bfloat16"], "dtype of the weights; default: the input's"
+)
+_SHARD_GB = flags.DEFINE_float(
+    "shard_gb", 5.0, "largest safetensors file, in 10^9 bytes", lower_bound=1e-6
+)
+
+
+def main(argv: list[str]) -> int:
+    """Runs the program; returns the exit code."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    try:
+        model = read_model(_INPUT.value, make_mesh(fsdp=-1), dtype=_DTYPE.value)
+        shard_bytes = int(_SHARD_GB.value * 1e9)
+        write_model(model, _OUTPUT.value, form=_FORMAT.value, shard_bytes=shard_bytes)
+    except (ValueError, OSError, CheckpointError, ModelNotAvailableError) as error:
+        logging.error("%s", error)
+        return 1
+    print(f"{_INPUT.value} -> {_OUTPUT.value} ({_FORMAT.value}, {model.config.param_dtype})")
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -24,6 +24,9 @@ import numpy as np
 from leco_jax.decoding import cache as kv
 from leco_jax.decoding import programs
 from leco_jax.decoding.request import Chain, Request, Sampling
+from leco_jax.decoding.rows import cached_tokens, cut_at_stop_text, take_row, to_rows
+from leco_jax.decoding.step_scorer import StepScorer
+from leco_jax.decoding.watch import Watch
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.sharding import named_sharding
 from leco_jax.models.weights import unstack_layers
@@ -84,6 +87,7 @@ class Engine:
         capture: str = "raw",
         stop_ids: Sequence[int] = (),
         token_bytes: Callable[[int], bytes] | None = None,
+        step_scorer: StepScorer | None = None,
         chunk: int = 8,
         mesh: jax.sharding.Mesh | None = None,
     ):
@@ -101,6 +105,7 @@ class Engine:
                 temperature and truncation.
             stop_ids: sampled tokens that end a chain.
             token_bytes: bytes of a token, needed for stop texts.
+            step_scorer: scores closed steps for the watches that need them.
             chunk: tokens decoded between two looks at the results.
             mesh: where the weights live and the rows go; None: the default device. With several
                 processes, each runs an engine of its own over the same requests in the same order.
@@ -123,6 +128,7 @@ class Engine:
         self._stop_ids = frozenset(stop_ids)
         self._stop_array = jnp.asarray(sorted(stop_ids) or [-1], jnp.int32)
         self._token_bytes = token_bytes
+        self._step_scorer = step_scorer
         self._buckets = buckets(max_length + chunk)
         self._queue: collections.deque[Chain] = collections.deque()
         self._shared: dict[tuple[int, ...], _SharedPrompt] = {}
@@ -154,7 +160,12 @@ class Engine:
             )
         if request.stop and self._token_bytes is None:
             raise ValueError("Stop texts need an engine that was given token_bytes.")
-        chain = Chain(request, stats={name: [] for name in self._stats}, sampling=request.sampling)
+        chain = Chain(
+            request,
+            stats={name: [] for name in self._stats},
+            sampling=request.sampling,
+            watch=self._checked(request.watch),
+        )
         self._enqueue(chain)
         return chain
 
@@ -166,6 +177,7 @@ class Engine:
         append: Sequence[int] = (),
         sampling: Sampling | None = None,
         forbid: int | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """Cuts an ended chain after `keep` tokens and lets it go on, in a new round.
 
@@ -175,6 +187,7 @@ class Engine:
             append: tokens to put after them.
             sampling: how to choose from here on; default: as before.
             forbid: a token that may not be the first one sampled.
+            watch: for this round; the one of the round before is gone.
 
         Raises:
             ValueError: the chain is still running, `keep` is out of range, or nothing would fit.
@@ -189,17 +202,15 @@ class Engine:
                 f"Going on needs {need} slots, but the engine has max_length={self.max_length}."
             )
         self.counters.discarded += len(chain.tokens) - keep
-        del chain.tokens[keep:]
-        for values in chain.stats.values():
-            del values[keep:]
+        chain.watch = self._checked(watch)
+        chain.cut(keep, finish=None)
         chain.round += 1
         chain.sampled = 0
         chain.appended = list(append)
         chain.tail = b""
-        chain.finish = None
         chain.forbid = -1 if forbid is None else forbid
-        if sampling is not None:
-            chain.sampling = sampling
+        chain.sampling = chain.sampling if sampling is None else sampling
+        chain.closed_steps = []
         if chain not in self._rows:
             self._enqueue(chain)
 
@@ -231,13 +242,13 @@ class Engine:
         live = [c for c in self._rows if c is not None and not c.done]
         if not live:
             return []
-        self._fit(max(self._length(c) for c in self._rows if c is not None) + self._chunk + 1)
+        self._fit(max(cached_tokens(c) for c in self._rows if c is not None) + self._chunk + 1)
         with self._on_mesh():
             self._cache, decoded = programs.decode(
                 self._params,
                 self._cache,
                 self._prefix,
-                self._host_rows(),
+                to_rows(self._rows, chunk=self._chunk),
                 self._stop_array,
                 config=self.config,
                 prefix_length=self._prefix_length,
@@ -246,6 +257,18 @@ class Engine:
         decoded = jax.device_get(decoded)
         self.counters.row_steps += self._chunk * self.slots
         return self._harvest(decoded)
+
+    def _checked(self, watch: Watch | None) -> Watch | None:
+        if watch is not None:
+            missing = set(watch.stats) - set(self._stats)
+            if missing:
+                raise ValueError(
+                    f"{type(watch).__name__} needs the statistics {sorted(missing)}, which this "
+                    f"engine does not capture: Engine(stats={(*self._stats, *sorted(missing))})."
+                )
+            if watch.needs_steps and self._step_scorer is None:
+                raise ValueError(f"{type(watch).__name__} needs an engine with a step_scorer.")
+        return watch
 
     # Slots and cache
 
@@ -313,108 +336,34 @@ class Engine:
         shape = (self.slots, self.config.num_kv_heads, self._slots_S, self.config.head_width)
         return named_sharding("cache", shape, programs.CACHE_AXES, self._mesh)
 
-    # Rows
-
-    def _length(self, chain: Chain) -> int:
-        """Tokens of a chain in the cache: all known ones but the last."""
-        return len(chain.request.prompt) + len(chain.tokens) - 1
-
-    def _host_rows(self) -> programs.Rows:
-        batch, chunk = self.slots, self._chunk
-        rows = programs.Rows(
-            token=np.zeros(batch, np.int32),
-            length=np.zeros(batch, np.int32),
-            remaining=np.zeros(batch, np.int32),
-            forced=np.zeros((batch, chunk), np.int32),
-            num_forced=np.zeros(batch, np.int32),
-            temperature=np.zeros(batch, np.float32),
-            top_k=np.zeros(batch, np.int32),
-            top_p=np.ones(batch, np.float32),
-            forbid=np.full(batch, -1, np.int32),
-            key_ids=np.zeros((batch, 4), np.uint32),
-        )
-        for b, chain in enumerate(self._rows):
-            if chain is None:
-                continue
-            request = chain.request
-            rows.token[b] = chain.tokens[-1] if chain.tokens else request.prompt[-1]
-            rows.length[b] = self._length(chain)
-            if chain.done:
-                continue  # held: it rewrites its own last slot with the same values
-            forced = chain.appended[:chunk]
-            rows.remaining[b] = len(chain.appended) + request.max_new_tokens - chain.sampled
-            rows.forced[b, : len(forced)] = forced
-            rows.num_forced[b] = len(forced)
-            rows.temperature[b] = chain.sampling.temperature
-            rows.top_k[b] = chain.sampling.top_k
-            rows.top_p[b] = chain.sampling.top_p
-            rows.forbid[b] = chain.forbid
-            rows.key_ids[b] = [
-                part & 0xFFFFFFFF
-                for part in (request.seed, request.problem, request.sample, chain.round)
-            ]
-        return rows
-
     def _harvest(self, decoded: programs.Decoded) -> list[Chain]:
-        ended = []
-        for b, chain in enumerate(self._rows):
-            if chain is None or chain.done:
-                continue
+        """Takes the decoded tokens over and returns the chains that ended."""
+        running = [(row, c) for row, c in enumerate(self._rows) if c is not None and not c.done]
+        fresh = {}
+        for row, chain in running:
             before = len(chain.tokens)
-            given = len(chain.appended[: self._chunk])
-            for i in range(self._chunk):
-                if chain.done:
-                    break
-                self._take(chain, decoded, i, b, given=i < given)
-            del chain.appended[:given]
+            given, sampled = take_row(chain, decoded, row, stop_ids=self._stop_ids)
             self.counters.given += given
-            self._cut_at_stop_text(chain, before + given)
-            if chain.done:
-                ended.append(chain)
-                if not chain.request.hold:
-                    self._rows[b] = None
-        return ended
+            self.counters.sampled += sampled
+            fresh[chain] = before + given
+            if chain.request.stop and self._token_bytes is not None:
+                cut_at_stop_text(chain, before + given, self._token_bytes)
+        self._ask_watches([chain for _, chain in running if not chain.done], fresh)
+        for row, chain in running:
+            if chain.done and not chain.request.hold:
+                self._rows[row] = None
+        return [chain for _, chain in running if chain.done]
 
-    def _take(self, chain: Chain, decoded: programs.Decoded, i: int, b: int, *, given: bool):
-        if not given and not decoded.finite[i, b]:
-            chain.finish = "nan"
-            return
-        token = int(decoded.token[i, b])
-        chain.tokens.append(token)
-        for name, values in chain.stats.items():
-            values.append(float(decoded.stats[name][i, b]))
-        if given:
-            return
-        chain.forbid = -1
-        chain.sampled += 1
-        self.counters.sampled += 1
-        if token in self._stop_ids:
-            chain.finish = "eos"
-        elif chain.sampled == chain.request.max_new_tokens:
-            chain.finish = "length"
-
-    def _cut_at_stop_text(self, chain: Chain, fresh: int) -> None:
-        """Ends a chain at the first stop text that the tokens from `fresh` on complete."""
-        if not chain.request.stop or self._token_bytes is None:
-            return
-        pieces = [self._token_bytes(t) for t in chain.tokens]
-        ends = np.cumsum([len(p) for p in pieces], dtype=np.int64)
-        text = b"".join(pieces)
-        scanned = int(ends[fresh - 1]) if fresh else 0
-        hits = []
-        for stop in (s.encode() for s in chain.request.stop):
-            at = text.find(stop, max(0, scanned - len(stop) + 1))
-            if at >= 0:
-                hits.append(at)
-        if not hits:
-            return
-        cut = min(hits)
-        keep = int(np.searchsorted(ends, cut, side="right"))
-        chain.tail = text[int(ends[keep - 1]) if keep else 0 : cut]
-        del chain.tokens[keep:]
-        for values in chain.stats.values():
-            del values[keep:]
-        chain.finish = "stop"
+    def _ask_watches(self, chains: list[Chain], fresh: dict[Chain, int]) -> None:
+        with_steps = [c for c in chains if c.watch is not None and c.watch.needs_steps]
+        if with_steps and self._step_scorer is not None:
+            self._step_scorer(with_steps, rows=self.slots, length=self._slots_S)
+        for chain in chains:
+            verdict = None if chain.watch is None else chain.watch.look(chain, fresh[chain])
+            if verdict is not None:
+                finish, keep = verdict
+                self.counters.discarded += len(chain.tokens) - keep
+                chain.cut(keep, finish=finish)
 
 
 def buckets(most: int, least: int = 64) -> list[int]:

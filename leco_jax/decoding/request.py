@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+from leco_jax.decoding.watch import Watch
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -41,6 +43,7 @@ class Request:
         seed, problem, sample: with the chain's round and a token's position, all that the random
             numbers depend on.
         stop: texts that end the chain; they are cut off.
+        watch: ends the chain early when its confidence says so.
         hold: keep the row in its slot when the chain ends, so that `Engine.resume` prefills
             nothing; the holder must `release` it.
     """
@@ -52,6 +55,7 @@ class Request:
     problem: int = 0
     sample: int = 0
     stop: tuple[str, ...] = ()
+    watch: Watch | None = None
     hold: bool = False
 
     def __post_init__(self):
@@ -72,12 +76,14 @@ class Chain:
         tokens: ids after the prompt: sampled and appended ones, the stop token included.
         stats: for each captured statistic one float a token.
         finish: why it ended: `"eos"`, `"stop"` (a stop text), `"length"`, `"nan"` (the model's
-            logits were not finite); None while it runs.
+            logits were not finite), or what its watch said; None while it runs.
         tail: bytes of a token that a stop text cut in two, up to the cut; the token itself is
             not in `tokens`.
         round: how often the chain was resumed.
         appended: ids that were given by `resume` and are still to be fed.
         sampled: tokens sampled in this round.
+        sampling, forbid, watch: as the request or the last `resume` has them.
+        closed_steps: scores of the steps closed so far, if the watch asks for them.
     """
 
     request: Request
@@ -90,8 +96,17 @@ class Chain:
     sampled: int = 0
     sampling: Sampling = GREEDY
     forbid: int = -1
+    watch: Watch | None = None
+    closed_steps: list[float] = dataclasses.field(default_factory=list)
 
     @property
     def done(self) -> bool:
         """Whether the result is final, for now."""
         return self.finish is not None
+
+    def cut(self, keep: int, *, finish: str | None) -> None:
+        """Drops the tokens from `keep` on, with their statistics."""
+        del self.tokens[keep:]
+        for values in self.stats.values():
+            del values[keep:]
+        self.finish = finish

@@ -1,5 +1,7 @@
 """The engine against a plain loop that reads the whole sequence again for every token."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,13 +34,19 @@ def _run(engine, chains):
     return chains
 
 
-def _logits(params, tokens, config=CONFIG):
-    tokens = jnp.asarray([tokens], jnp.int32)
+@functools.partial(jax.jit, static_argnames="config")
+def _all_logits(params, tokens, config):
     positions = jnp.arange(tokens.shape[1])[None]
     hidden, _ = transformer.forward(
         params, tokens, positions, config=config, attend=causal_attend(positions, config)
     )
-    return np.asarray(transformer.logits(params, hidden, config=config)[0], np.float64)
+    return transformer.logits(params, hidden, config=config)[0]
+
+
+def _logits(params, tokens, config=CONFIG):
+    padded = np.zeros((1, 128), np.int32)  # behind the tokens: nothing before sees it
+    padded[0, : len(tokens)] = tokens
+    return np.asarray(_all_logits(params, padded, config)[: len(tokens)], np.float64)
 
 
 def _greedy(params, prompt, count, config=CONFIG):

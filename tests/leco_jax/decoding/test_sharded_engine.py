@@ -17,6 +17,7 @@ import pytest
 from leco_jax.decoding import programs
 from leco_jax.decoding.engine import Engine, _insert
 from leco_jax.decoding.request import Request, Sampling
+from leco_jax.decoding.rows import to_rows
 from leco_jax.models.presets import preset
 from leco_jax.models.sharding import make_mesh
 from leco_jax.models.weights import init_params, param_shardings
@@ -81,7 +82,7 @@ def test_the_cache_is_split_and_nothing_of_its_size_is_gathered():
         texts.append(_insert.lower(engine._cache, chunk, 0).compile().as_text())
         texts.append(
             programs.decode.lower(
-                engine._params, engine._cache, None, engine._host_rows(), engine._stop_array,
+                engine._params, engine._cache, None, to_rows(engine._rows, chunk=8), engine._stop_array,
                 config=CONFIG, prefix_length=0, **engine._options,
             ).compile().as_text()
         )  # fmt: skip

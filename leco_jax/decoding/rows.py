@@ -1,0 +1,101 @@
+"""Between chains, which the host keeps, and rows, which the device decodes."""
+
+from collections.abc import Callable, Sequence, Set
+
+import numpy as np
+
+from leco_jax.decoding.programs import Decoded, Rows
+from leco_jax.decoding.request import Chain
+
+
+def cached_tokens(chain: Chain) -> int:
+    """Tokens of a chain that stand in the cache: all known ones but the last."""
+    return len(chain.request.prompt) + len(chain.tokens) - 1
+
+
+def to_rows(chains: Sequence[Chain | None], *, chunk: int) -> Rows:
+    """Writes down where each slot's chain stands; slots without one, and held ones, are idle."""
+    batch = len(chains)
+    rows = Rows(
+        token=np.zeros(batch, np.int32),
+        length=np.zeros(batch, np.int32),
+        remaining=np.zeros(batch, np.int32),
+        forced=np.zeros((batch, chunk), np.int32),
+        num_forced=np.zeros(batch, np.int32),
+        temperature=np.zeros(batch, np.float32),
+        top_k=np.zeros(batch, np.int32),
+        top_p=np.ones(batch, np.float32),
+        forbid=np.full(batch, -1, np.int32),
+        key_ids=np.zeros((batch, 4), np.uint32),
+    )
+    for b, chain in enumerate(chains):
+        if chain is None:
+            continue
+        request = chain.request
+        rows.token[b] = chain.tokens[-1] if chain.tokens else request.prompt[-1]
+        rows.length[b] = cached_tokens(chain)
+        if chain.done:
+            continue  # held: it rewrites its own last slot with the same values
+        forced = chain.appended[:chunk]
+        rows.remaining[b] = len(chain.appended) + request.max_new_tokens - chain.sampled
+        rows.forced[b, : len(forced)] = forced
+        rows.num_forced[b] = len(forced)
+        rows.temperature[b] = chain.sampling.temperature
+        rows.top_k[b] = chain.sampling.top_k
+        rows.top_p[b] = chain.sampling.top_p
+        rows.forbid[b] = chain.forbid
+        ids = (request.seed, request.problem, request.sample, chain.round)
+        rows.key_ids[b] = [part & 0xFFFFFFFF for part in ids]
+    return rows
+
+
+def take_row(chain: Chain, decoded: Decoded, row: int, *, stop_ids: Set[int]) -> tuple[int, int]:
+    """Moves a row's decoded tokens into its chain, up to the one that ends it.
+
+    Returns:
+        How many tokens were given and how many were sampled.
+    """
+    steps = len(decoded.token)
+    given = min(len(chain.appended), steps)
+    for i in range(given):
+        _add(chain, decoded, i, row)
+    del chain.appended[:given]
+    sampled = 0
+    for i in range(given, steps):
+        if not decoded.finite[i, row]:
+            chain.finish = "nan"
+            break
+        _add(chain, decoded, i, row)
+        chain.forbid = -1
+        chain.sampled += 1
+        sampled += 1
+        if chain.tokens[-1] in stop_ids:
+            chain.finish = "eos"
+        elif chain.sampled == chain.request.max_new_tokens:
+            chain.finish = "length"
+        if chain.done:
+            break
+    return given, sampled
+
+
+def _add(chain: Chain, decoded: Decoded, i: int, row: int) -> None:
+    chain.tokens.append(int(decoded.token[i, row]))
+    for name, values in chain.stats.items():
+        values.append(float(decoded.stats[name][i, row]))
+
+
+def cut_at_stop_text(chain: Chain, fresh: int, token_bytes: Callable[[int], bytes]) -> None:
+    """Ends a chain at the first of its stop texts that the tokens from `fresh` on complete."""
+    pieces = [token_bytes(t) for t in chain.tokens]
+    ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
+    text = b"".join(pieces)
+    scanned = int(ends[fresh - 1]) if fresh else 0
+    stops = [stop.encode() for stop in chain.request.stop]
+    hits = [text.find(stop, max(0, scanned - len(stop) + 1)) for stop in stops]
+    hits = [at for at in hits if at >= 0]
+    if not hits:
+        return
+    keep = int(np.searchsorted(ends, min(hits), side="right"))
+    tail = text[int(ends[keep - 1]) if keep else 0 : min(hits)]
+    chain.cut(keep, finish="stop")
+    chain.tail = tail

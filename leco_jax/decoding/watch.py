@@ -1,0 +1,91 @@
+"""Looks at a chain while it is written, and ends it early when its confidence says so.
+
+A watch is part of a request. It sees the chain after every chunk of tokens, with the statistics
+that were captured and, if it asks for them, the scores of the steps that are closed by then.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from leco_jax.decoding.request import Chain
+
+
+class Watch(Protocol):
+    """What the engine asks of a watch; an implementation is frozen and keeps no state."""
+
+    @property
+    def stats(self) -> tuple[str, ...]:
+        """Statistics that the engine has to capture."""
+
+    @property
+    def needs_steps(self) -> bool:
+        """Whether `Chain.closed_steps` is to be filled."""
+
+    def look(self, chain: "Chain", fresh: int) -> tuple[str, int] | None:
+        """Says whether to end the chain: why (its `finish`) and how many tokens to keep.
+
+        Args:
+            chain: still running.
+            fresh: its tokens from here on have not been looked at.
+        """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConfidenceFloor:
+    """Ends a chain whose confidence, averaged over a window, falls below a threshold.
+
+    Source: DeepConf online (arXiv 2508.15260). A token's confidence is the negative mean
+    log-probability of the k most likely tokens (`-topk_logprob`); the threshold comes from whole
+    chains written before, as a percentile of their lowest windows.
+
+    Attributes:
+        threshold: in nats.
+        window: tokens; a chain shorter than this is never ended.
+    """
+
+    threshold: float
+    window: int = 2048
+    stats = ("topk_logprob",)
+    needs_steps = False
+
+    def look(self, chain: "Chain", fresh: int) -> tuple[str, int] | None:
+        """See `Watch`."""
+        start = max(0, fresh - self.window + 1)
+        confidence = -np.asarray(chain.stats["topk_logprob"][start:], np.float64)
+        if len(confidence) < self.window:
+            return None
+        total = np.concatenate([[0.0], np.cumsum(confidence)])
+        means = (total[self.window :] - total[: -self.window]) / self.window
+        low = np.flatnonzero(means < self.threshold)
+        return ("low_confidence", start + self.window + int(low[0])) if low.size else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeakStep:
+    """Ends a chain as soon as a closed step is weaker than all others by a margin.
+
+    Ours: what LeCo would cut at the end need not be continued to the end.
+
+    Attributes:
+        margin: by how much its score has to lie below every other closed step's.
+        first: steps before this one are not looked at, and count among the others.
+    """
+
+    margin: float
+    first: int = 0
+    stats = ("logprob",)
+    needs_steps = True
+
+    def look(self, chain: "Chain", fresh: int) -> tuple[str, int] | None:
+        """See `Watch`."""
+        scores = chain.closed_steps
+        if len(scores) < 2:
+            return None
+        weakest = min(range(len(scores)), key=lambda i: scores[i])
+        others = min(score for i, score in enumerate(scores) if i != weakest)
+        if weakest >= self.first and scores[weakest] < others - self.margin:
+            return "weak_step", len(chain.tokens)
+        return None

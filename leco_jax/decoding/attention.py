@@ -1,0 +1,238 @@
+"""What a decoding model attends to: a shared prefix and each row's own slots of the cache.
+
+`decode_attend` and `prefill_attend` make the `attend` that `transformer.forward` asks for. XLA's
+form is here; on TPU `attention_decode_tpu` and `attention_prefill_tpu` do the same with kernels.
+"""
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType
+
+from leco_jax.decoding import attention_decode_tpu, attention_prefill_tpu
+from leco_jax.decoding.attention_decode_tpu import Softmax
+from leco_jax.decoding.cache import append
+from leco_jax.models.attention import attention_mask
+from leco_jax.models.config import ModelConfig
+from leco_jax.models.sharding import resolve
+from leco_jax.models.transformer import Attend
+
+Implementation = Literal["auto", "xla", "pallas_tpu"]
+IMPLEMENTATIONS = ("auto", "xla", "pallas_tpu")
+
+_MASKED = -1e30  # finite, so that a row that sees nothing yet gives numbers and not NaN
+
+_log = logging.getLogger(__name__)
+
+
+def decode_attend(
+    config: ModelConfig,
+    *,
+    length_B: jax.Array,
+    prefix_length: int,
+    implementation: Implementation = "auto",
+) -> Attend:
+    """Attention of one new token a row over the prefix and the row's own slots.
+
+    Args:
+        config: the model, for its sliding window.
+        length_B: `[B]` int32, tokens of each row that stand in the cache; the new one goes there.
+        prefix_length: number of shared positions before every row.
+        implementation: `"xla"`; `"pallas_tpu"`, which reads no slot beyond a row's own length; or
+            `"auto"`, the kernel on a TPU if it fits the model.
+
+    Returns:
+        An `attend` for `forward`, which stores the new key and value and returns the new cache.
+
+    Raises:
+        ValueError: an unknown implementation, or one that does not fit the model.
+    """
+    kernel = _choose(implementation, "decode", attention_decode_tpu.unfit, config)
+
+    def attend(q_B1NH, k_B1KH, v_B1KH, state):
+        k_BKSH = append(state["k"], k_B1KH[:, 0], length_B)
+        v_BKSH = append(state["v"], v_B1KH[:, 0], length_B)
+        prefix = (state["prefix_k"], state["prefix_v"]) if "prefix_k" in state else ()
+        if kernel:
+            run = functools.partial(_decode_kernel, window=config.sliding_window)
+            axes = (_QUERY, _CACHE, _CACHE, ("batch",), *([_PREFIX] * len(prefix)))
+            out = _on_shards(run, axes, q_B1NH, k_BKSH, v_BKSH, length_B, *prefix)
+        else:
+            out = _attend(q_B1NH, k_BKSH, v_BKSH, prefix, length_B[:, None], prefix_length, config)
+        return out, {"k": k_BKSH, "v": v_BKSH}
+
+    return attend
+
+
+def prefill_attend(
+    config: ModelConfig, *, prefix_length: int, implementation: Implementation = "auto"
+) -> Attend:
+    """Attention of fresh rows over the prefix and themselves; their keys and values come back.
+
+    Args:
+        config: the model, for its sliding window.
+        prefix_length: number of shared positions before every row.
+        implementation: as for `decode_attend`; the kernel is JAX's splash attention.
+
+    Raises:
+        ValueError: an unknown implementation, or one that does not fit the model.
+    """
+    kernel = _choose(implementation, "prefill", attention_prefill_tpu.unfit, config)
+
+    def attend(q_BTNH, k_BTKH, v_BTKH, state):
+        k_BKTH, v_BKTH = (x.transpose(0, 2, 1, 3) for x in (k_BTKH, v_BTKH))
+        prefix = (state["prefix_k"], state["prefix_v"]) if "prefix_k" in state else ()
+        if kernel:
+            run = functools.partial(
+                attention_prefill_tpu.prefill_attention, sliding_window=config.sliding_window
+            )
+            axes = (_QUERY, _CACHE, _CACHE, *([_PREFIX] * len(prefix)))
+            out = _on_shards(run, axes, q_BTNH, k_BKTH, v_BKTH, *prefix)
+        else:
+            position_BT = jnp.broadcast_to(jnp.arange(q_BTNH.shape[1]), q_BTNH.shape[:2])
+            out = _attend(q_BTNH, k_BKTH, v_BKTH, prefix, position_BT, prefix_length, config)
+        return out, {"k": k_BKTH, "v": v_BKTH}
+
+    return attend
+
+
+# XLA
+
+
+def _attend(q_BTNH, k_BKSH, v_BKSH, prefix, position_BT, prefix_length: int, config: ModelConfig):
+    """Softmax over own slots and the shared prefix together, each key and value read once.
+
+    The prefix is multiplied with the queries of all rows at once: one read for the whole batch.
+    """
+    q_BTKGH = _grouped(q_BTNH, k_BKSH.shape[1])
+    before_P = jnp.arange(-prefix_length, 0)  # its positions end where the rows' own begin
+    window = config.sliding_window
+    own_S = jnp.arange(k_BKSH.shape[2])
+    scores = [_scores("BTKGH,BKSH->BKGTS", q_BTKGH, k_BKSH, position_BT, own_S, window)]
+    if prefix:
+        scores.append(
+            _scores("BTKGH,KPH->BKGTP", q_BTKGH, prefix[0], position_BT, before_P, window)
+        )
+    top_BKGT = functools.reduce(jnp.maximum, (jnp.max(x, axis=-1) for x in scores))
+    weights = [jnp.exp(x - top_BKGT[..., None]) for x in scores]
+    total_BKGT = functools.reduce(jnp.add, (jnp.sum(w, axis=-1) for w in weights))
+    weights = [w.astype(v_BKSH.dtype) for w in weights]
+    out_BTKGH = jnp.einsum("BKGTS,BKSH->BTKGH", weights[0], v_BKSH)
+    if prefix:
+        out_BTKGH += jnp.einsum("BKGTP,KPH->BTKGH", weights[1], prefix[1])
+    out_BTKGH /= total_BKGT.transpose(0, 3, 1, 2)[..., None].astype(out_BTKGH.dtype)
+    return out_BTKGH.reshape(q_BTNH.shape)
+
+
+def _grouped(q_BTNH, kv_heads: int):
+    """Queries scaled, and split by the key/value head that they read."""
+    batch, tokens, heads, width = q_BTNH.shape
+    return q_BTNH.reshape(batch, tokens, kv_heads, heads // kv_heads, width) * width**-0.5
+
+
+def _scores(einsum, q_BTKGH, key, position_BT, key_position_X, window):
+    mask_BTX = attention_mask(position_BT, key_position_X[None], sliding_window=window)
+    scores = jnp.einsum(einsum, q_BTKGH, key, preferred_element_type=jnp.float32)
+    return jnp.where(mask_BTX[:, None, None], scores, _MASKED)
+
+
+# Kernels
+
+_QUERY = ("batch", "length", "act_kv_heads", "head_width")  # query heads follow the key heads
+_CACHE = ("batch", "act_kv_heads", "length", "head_width")
+_PREFIX = ("act_kv_heads", "length", "head_width")
+
+
+def _decode_kernel(q_B1NH, k_BKSH, v_BKSH, length_B, prefix_k=None, prefix_v=None, *, window):
+    start = None
+    if prefix_k is not None:
+        start = prefix_softmax(q_B1NH, prefix_k, prefix_v, length_B, sliding_window=window)
+    visible_B = jnp.minimum(length_B + 1, k_BKSH.shape[2])
+    out_BNH = attention_decode_tpu.decode_attention(
+        q_B1NH[:, 0], k_BKSH, v_BKSH, visible_B, start, sliding_window=window
+    )
+    return out_BNH[:, None]
+
+
+def prefix_softmax(
+    q_B1NH: jax.Array,
+    k_KPH: jax.Array,
+    v_KPH: jax.Array,
+    length_B: jax.Array,
+    *,
+    sliding_window: int | None,
+) -> Softmax:
+    """The prefix's share in decode attention: one product for all rows, so one read for them."""
+    q_BTKGH = _grouped(q_B1NH, k_KPH.shape[0])
+    before_P = jnp.arange(-k_KPH.shape[1], 0)
+    scores_BKGP = _scores(
+        "BTKGH,KPH->BKGTP", q_BTKGH, k_KPH, length_B[:, None], before_P, sliding_window
+    )[..., 0, :]
+    top_BKG = jnp.max(scores_BKGP, axis=-1)
+    weights_BKGP = jnp.exp(scores_BKGP - top_BKG[..., None])
+    weighted_BKGH = jnp.einsum(
+        "BKGP,KPH->BKGH",
+        weights_BKGP.astype(v_KPH.dtype),
+        v_KPH,
+        preferred_element_type=jnp.float32,
+    )
+    return Softmax(weighted_BKGH, top_BKG, jnp.sum(weights_BKGP, axis=-1))
+
+
+def _on_shards(run: Callable[..., jax.Array], axes: tuple[tuple[str, ...], ...], *arrays):
+    """Runs a kernel on every device's rows and heads: the compiler cannot split one by itself."""
+    mesh = jax.sharding.get_abstract_mesh()
+    sizes = {
+        name: size
+        for name, size, kind in zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
+        if kind == AxisType.Auto
+    }
+    if not sizes:
+        return run(*arrays)
+    # Query heads split as the key heads do, which are fewer: their number decides.
+    kv_heads = arrays[1].shape[1]
+    shapes = [(*arrays[0].shape[:2], kv_heads, 1), *(x.shape for x in arrays[1:])]
+    specs = tuple(
+        resolve("attention", shape, names, sizes)[0]
+        for shape, names in zip(shapes, axes, strict=True)
+    )
+    sharded = jax.shard_map(
+        run, in_specs=specs, out_specs=specs[0], axis_names=set(sizes), check_vma=False
+    )
+    return sharded(*arrays)
+
+
+def _choose(implementation: str, what: str, unfit, config: ModelConfig) -> bool:
+    """Whether the kernel runs; an explicit request is strict, "auto" says once what it took."""
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"implementation {implementation!r} is none of {', '.join(IMPLEMENTATIONS)}"
+        )
+    if implementation == "xla":
+        return False
+    reason = unfit(head_width=config.head_width, dtype=config.dtype)
+    if implementation == "pallas_tpu":
+        if reason:
+            raise ValueError(
+                f'{what} attention cannot run as "pallas_tpu": {reason}; take "xla" or "auto"'
+            )
+        return True
+    if _platform() != "tpu":
+        return False
+    _log_once(what, reason)
+    return reason is None
+
+
+def _platform() -> str:
+    """What the program is compiled for: the mesh's device kind, which on a topology is its own."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
+
+
+@functools.cache
+def _log_once(what: str, reason: str | None):
+    _log.info("%s attention: %s", what, "pallas_tpu" if reason is None else f"xla, as {reason}")

@@ -1,0 +1,75 @@
+"""Prefill attention on TPU: JAX's splash attention, which skips the blocks that the mask hides."""
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
+_LANES = 128
+_BLOCKS = (512, 256, 128)
+
+
+def unfit(*, head_width: int, dtype) -> str | None:
+    """Why the kernel cannot run, or None if it can."""
+    if head_width % _LANES and head_width != 64:
+        return f"head_width={head_width} is neither 64 nor a multiple of {_LANES}"
+    if jnp.dtype(dtype) not in (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32)):
+        return f"the model computes in {jnp.dtype(dtype).name}, not bfloat16 or float32"
+    return None
+
+
+def prefill_attention(
+    q_BTNH: jax.Array,
+    k_BKTH: jax.Array,
+    v_BKTH: jax.Array,
+    prefix_k_KPH: jax.Array | None = None,
+    prefix_v_KPH: jax.Array | None = None,
+    *,
+    sliding_window: int | None = None,
+) -> jax.Array:
+    """Attention of fresh rows over a shared prefix and themselves.
+
+    Args:
+        q_BTNH: queries, not scaled.
+        k_BKTH: the rows' own keys.
+        v_BKTH: their values.
+        prefix_k_KPH: keys of the prefix, whose positions end where the rows' own begin.
+        prefix_v_KPH: its values.
+        sliding_window: a token sees itself and `sliding_window - 1` tokens before it.
+
+    Returns:
+        `[B, T, N, H]` in the queries' dtype.
+    """
+    length, num_heads, width = q_BTNH.shape[1:]
+    offset = 0 if prefix_k_KPH is None else prefix_k_KPH.shape[1]
+    # Padded queries cost work, padded keys do not: no query sees them, so their blocks are skipped.
+    padded = _up(length, _LANES)
+    block_q = next(n for n in _BLOCKS if padded % n == 0)
+    block_kv = min(_BLOCKS[0], _up(offset + length, _LANES))
+    total = _up(offset + padded, block_kv)
+
+    shape = (padded, total)
+    if sliding_window is None:
+        mask = splash.CausalMask(shape, offset=offset)
+    else:
+        mask = splash.LocalMask(shape, (sliding_window - 1, 0), offset=offset)
+    kernel = splash.make_splash_mha(
+        splash.MultiHeadMask([mask] * num_heads),
+        block_sizes=splash.BlockSizes(block_q=block_q, block_kv=block_kv),
+        head_shards=1,
+        q_seq_shards=1,
+    )
+
+    def keys(prefix_KPH, own_BKTH):
+        if prefix_KPH is not None:
+            prefix_BKPH = jnp.broadcast_to(prefix_KPH, (own_BKTH.shape[0], *prefix_KPH.shape))
+            own_BKTH = jnp.concatenate([prefix_BKPH, own_BKTH], axis=2)
+        return jnp.pad(own_BKTH, ((0, 0), (0, 0), (0, total - offset - length), (0, 0)))
+
+    q_BNTH = (q_BTNH * width**-0.5).transpose(0, 2, 1, 3)
+    q_BNTH = jnp.pad(q_BNTH, ((0, 0), (0, 0), (0, padded - length), (0, 0)))
+    out_BNTH = jax.vmap(kernel)(q_BNTH, keys(prefix_k_KPH, k_BKTH), keys(prefix_v_KPH, v_BKTH))
+    return out_BNTH[:, :, :length].transpose(0, 2, 1, 3)
+
+
+def _up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple

@@ -77,7 +77,9 @@ def place_batch(batch: dict[str, np.ndarray], mesh: Mesh, *, pairs: bool) -> dic
             x = np.ascontiguousarray(np.moveaxis(x.reshape(2, -1, *x.shape[1:]), 0, 1))
         return jax.make_array_from_process_local_data(sharding, x)
 
-    return {name: place(np.asarray(x)) for name, x in batch.items()}
+    # The one transfer to the devices that the loop wants.
+    with jax.transfer_guard_host_to_device("allow"):
+        return {name: place(np.asarray(x)) for name, x in batch.items()}
 
 
 def init_state(

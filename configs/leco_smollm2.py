@@ -41,6 +41,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.leco.exclude = ("think step by step", "the answer is")
     config.leco.freeze_kept = True
     config.leco.final_rule = "last"  # or "weighted_vote"
+    # Cut as soon as a closed step is weaker than all others by this much; None: at the end.
+    config.leco.online_margin = ml_collections.config_dict.placeholder(float)
 
     config.engine = ml_collections.ConfigDict()
     config.engine.slots = 16

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from leco_jax.decoding.request import Chain
 
 
+LOW_CONFIDENCE = "low_confidence"
+WEAK_STEP = "weak_step"
+
+
 class Watch(Protocol):
     """What the engine asks of a watch; an implementation is frozen and keeps no state."""
 
@@ -60,7 +64,7 @@ class ConfidenceFloor:
         total = np.concatenate([[0.0], np.cumsum(confidence)])
         means = (total[self.window :] - total[: -self.window]) / self.window
         low = np.flatnonzero(means < self.threshold)
-        return ("low_confidence", start + self.window + int(low[0])) if low.size else None
+        return (LOW_CONFIDENCE, start + self.window + int(low[0])) if low.size else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,5 +91,5 @@ class WeakStep:
         weakest = min(range(len(scores)), key=lambda i: scores[i])
         others = min(score for i, score in enumerate(scores) if i != weakest)
         if weakest >= self.first and scores[weakest] < others - self.margin:
-            return "weak_step", len(chain.tokens)
+            return WEAK_STEP, len(chain.tokens)
         return None

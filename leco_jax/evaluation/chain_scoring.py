@@ -15,7 +15,7 @@ from leco_jax.models import transformer
 from leco_jax.models.attention import causal_attend
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.loading import LoadedModel
-from leco_jax.reasoning.scored_chain import needed_stats, score_chain
+from leco_jax.reasoning.scored_chain import score_chain
 from leco_jax.scoring.presets import StepPreset
 from leco_jax.text.tokenizer import Tokenizer
 
@@ -99,7 +99,7 @@ def score_chains(
     by_length = sorted(range(len(chains)), key=lambda i: len(chains[i].prompt + chains[i].response))
     done: dict[int, dict[str, Any]] = {}
     for batch in _batches([chains[i] for i in by_length], batch_tokens):
-        stats = _score_batch(model, batch, needed_stats(preset))
+        stats = _score_batch(model, batch, preset)
         for row, chain in enumerate(batch):
             size = len(chain.response)
             own = {name: values[row, :size] for name, values in stats.items()}
@@ -133,7 +133,7 @@ def _batches(chains: Sequence[GivenChain], batch_tokens: int) -> Iterator[list[G
 
 
 def _score_batch(
-    model: LoadedModel, batch: Sequence[GivenChain], stats: tuple[str, ...]
+    model: LoadedModel, batch: Sequence[GivenChain], preset: StepPreset
 ) -> dict[str, np.ndarray]:
     """Statistics `[B, R]` of the responses' tokens, aligned at their first ones."""
     rows = _power_of_two(len(batch), least=1)
@@ -148,14 +148,14 @@ def _score_batch(
         targets_BR[b, : len(chain.response)] = chain.response
         first_B[b] = len(chain.prompt) - 1
     out = _token_stats(
-        model.params, tokens_BT, first_B, targets_BR, config=model.config, stats=stats
+        model.params, tokens_BT, first_B, targets_BR, config=model.config, preset=preset
     )
-    return {name: np.asarray(getattr(out, name)) for name in stats}
+    return {name: np.asarray(getattr(out, name)) for name in preset.stats}
 
 
-@functools.partial(jax.jit, static_argnames=("config", "stats"))
+@functools.partial(jax.jit, static_argnames=("config", "preset"))
 def _token_stats(
-    params: Any, tokens_BT, first_B, targets_BR, *, config: ModelConfig, stats: tuple[str, ...]
+    params: Any, tokens_BT, first_B, targets_BR, *, config: ModelConfig, preset: StepPreset
 ) -> scoring.TokenStats:
     positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
     hidden_BTD, _ = transformer.forward(
@@ -169,10 +169,10 @@ def _token_stats(
         hidden_BRD,
         transformer.unembedding(params),
         targets_BR,
-        stats=stats,
+        stats=preset.stats,
         soft_cap=config.logit_soft_cap,
         valid_vocab=config.valid_vocab,
-        topk=5,
+        topk=preset.topk,
     )
 
 

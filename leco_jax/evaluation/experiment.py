@@ -22,6 +22,7 @@ from leco_jax.datasets.problem import Problem
 from leco_jax.datasets.registry import load_problems
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Request, Sampling
+from leco_jax.decoding.step_scorer import StepScorer
 from leco_jax.decoding.tasks import Task, run_tasks
 from leco_jax.evaluation.results_file import ResultsFile
 from leco_jax.evaluation.summary import summarise
@@ -34,6 +35,7 @@ from leco_jax.reasoning.question import Question
 from leco_jax.scoring.presets import PRESETS
 from leco_jax.text import prompts
 from leco_jax.text.chat import encode_chat
+from leco_jax.text.step_tables import step_tables
 from leco_jax.text.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -147,10 +149,13 @@ def make_engine(
         chunk=config.engine.chunk,
         max_length=longest + rounds * (config.generation.max_new_tokens + 64),
         prefix=prefix,
-        stats=reader.stats,
-        topk=reader.preset.renormalise_topk or 20,
+        stats=reader.preset.stats,
+        topk=reader.preset.topk,
         stop_ids=model.tokenizer.eos_ids,
         token_bytes=model.tokenizer.token_bytes,
+        step_scorer=StepScorer(
+            step_tables(model.tokenizer, size=model.config.vocab_size), reader.preset
+        ),
     )
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from leco_jax.decoding.watch import WEAK_STEP
+
 SUMMARY_COLUMNS = (
     ("method", ""),
     ("problems", "d"),
@@ -31,10 +33,17 @@ def summarise(rows: Iterable[dict]) -> list[dict]:
     """
     groups: dict[str, list[dict]] = {}
     for row in rows:
-        if row["error"] is None and row["stopped"] != "single":
+        if _has_first_pass(row):
             groups.setdefault(f"{row['method']}, first pass", []).append(_first_pass(row))
         groups.setdefault(row["method"], []).append(row)
     return [_line(method, group) for method, group in groups.items()]
+
+
+def _has_first_pass(row: dict) -> bool:
+    """Whether a whole first pass stands before others: not where a watch ended it."""
+    if row["error"] is not None or row["stopped"] == "single":
+        return False
+    return row["rounds"][0]["finish"] != WEAK_STEP
 
 
 def _first_pass(row: dict) -> dict:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from leco_jax.decoding.request import Chain
 from leco_jax.reasoning.result import Round
-from leco_jax.reasoning.scored_chain import needed_stats, score_chain
+from leco_jax.reasoning.scored_chain import score_chain
 from leco_jax.scoring.presets import StepPreset
 from leco_jax.text.answers import extract_answer, format_answer
 from leco_jax.text.tokenizer import Tokenizer
@@ -29,11 +29,6 @@ class ChainReader:
 
     tokenizer: Tokenizer
     preset: StepPreset
-
-    @property
-    def stats(self) -> tuple[str, ...]:
-        """The statistics that the engine has to capture."""
-        return needed_stats(self.preset)
 
     def read(self, chain: Chain, *, kind: str, kept: int = 0, appended: int = 0) -> Reading:
         """Reads a chain that has ended.

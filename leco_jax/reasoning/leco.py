@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain, Sampling
+from leco_jax.decoding.watch import WEAK_STEP, WeakStep
 from leco_jax.reasoning.chain_reader import ChainReader
 from leco_jax.reasoning.question import Question
 from leco_jax.reasoning.result import Result, Round
@@ -44,6 +45,8 @@ class LecoConfig:
         exclude: steps that hold one of these texts, in any case, are never cut.
         freeze_kept: a later cut never lies before an earlier one.
         final_rule: `last` or, as the published program, `weighted_vote`.
+        online_margin: cut as soon as a closed step's score lies this far below every other one's,
+            in place of finishing a chain that will be thrown away (ours); None waits for the end.
     """
 
     policy: str
@@ -54,6 +57,7 @@ class LecoConfig:
     exclude: tuple[str, ...] = ("think step by step", "the answer is")
     freeze_kept: bool = True
     final_rule: str = "last"
+    online_margin: float | None = None
 
     def __post_init__(self):
         for name, value, known in (
@@ -81,41 +85,47 @@ def leco(
     """Answers one question with LeCo; a task for `decoding.tasks.run_tasks`.
 
     Args:
-        engine: captures at least `reader.stats`.
+        engine: captures at least `reader.preset.stats`; `online_margin` needs its step scorer.
         reader: turns an ended chain into a round.
         question: the prompt, how to sample the first pass, and the right answer if known.
         config: LeCo's options.
         stop_early: looks at all rounds so far and says whether to stop.
     """
-    chain = engine.submit(dataclasses.replace(question.request, hold=True))
+    watch = _watch(config, first=0, rounds=0)
+    chain = engine.submit(dataclasses.replace(question.request, hold=True, watch=watch))
+    rounds: list[Round] = []
+    answers: list = []
+    frozen = kept = appended = 0
     try:
-        yield [chain]
-        first, answer = reader.read(chain, kind=question.kind)
-        rounds, answers = [first], [answer]
-        frozen = 0
-        stopped = "rounds"
         while True:
+            yield [chain]
+            last, answer = reader.read(chain, kind=question.kind, kept=kept, appended=appended)
+            rounds.append(last)
+            complete = chain.finish != WEAK_STEP
+            if complete:
+                answers.append(answer)
             if converged(answers, question.equal):
                 stopped = "converged"
                 break
             if len(rounds) > config.max_rethinks:
+                stopped = "rounds"
                 break
-            if stop_early is not None and stop_early(rounds):
+            if complete and stop_early is not None and stop_early(rounds):
                 stopped = "hook"
                 break
-            cut = cut_step(
-                rounds[-1].steps, rule=config.cut_rule, first=frozen, exclude=config.exclude
-            )
-            if cut is None:
+            steps = last.steps if complete else last.steps[: len(chain.closed_steps)]
+            cut = cut_step(steps, rule=config.cut_rule, first=frozen, exclude=config.exclude)
+            if cut is not None:
+                rounds[-1] = dataclasses.replace(last, cut=cut)
+                frozen = cut if config.freeze_kept else 0
+                watch = _watch(config, first=frozen, rounds=len(rounds))
+                kept, appended = _rethink(engine, reader, chain, last, cut, config, watch)
+            elif complete:
                 stopped = "no_candidate"
                 break
-            rounds[-1] = dataclasses.replace(rounds[-1], cut=cut)
-            frozen = cut if config.freeze_kept else 0
-            keep, appended = _rethink(engine, reader, chain, rounds[-1], cut, config)
-            yield [chain]
-            following, answer = reader.read(chain, kind=question.kind, kept=keep, appended=appended)
-            rounds.append(following)
-            answers.append(answer)
+            else:  # the weak step is none to be cut: the chain goes on as it stands
+                kept, appended = len(chain.tokens), 0
+                engine.resume(chain, keep=kept)
     finally:
         if chain.done:
             engine.release(chain)
@@ -130,21 +140,35 @@ def leco(
     )
 
 
+def _watch(config: LecoConfig, *, first: int, rounds: int) -> WeakStep | None:
+    """The watch of a pass; the last one runs without, so that there is an answer."""
+    if config.online_margin is None or rounds == config.max_rethinks:
+        return None
+    return WeakStep(margin=config.online_margin, first=first)
+
+
 def _rethink(
-    engine: Engine, reader: ChainReader, chain: Chain, last: Round, cut: int, config: LecoConfig
+    engine: Engine,
+    reader: ChainReader,
+    chain: Chain,
+    last: Round,
+    cut: int,
+    config: LecoConfig,
+    watch: WeakStep | None,
 ) -> tuple[int, int]:
     """Resumes the chain before the step that was cut; returns tokens kept and appended."""
     step = last.steps[cut]
     keep = step.tokens[0]
     if config.policy == "sample":
-        engine.resume(chain, keep=keep, sampling=Sampling(temperature=config.rethink_temperature))
+        hot = Sampling(temperature=config.rethink_temperature)
+        engine.resume(chain, keep=keep, sampling=hot, watch=watch)
         return keep, 0
     if config.policy == "avoid":
         keep = step.label_end
-        engine.resume(chain, keep=keep, forbid=chain.tokens[keep])
+        engine.resume(chain, keep=keep, forbid=chain.tokens[keep], watch=watch)
         return keep, 0
     kept = [step.text for step in last.steps[:cut]]
     text = reprompt(kept, layout=config.reprompt_layout)
     append = reader.tokenizer.encode(text, continuation=True)
-    engine.resume(chain, keep=keep, append=append)
+    engine.resume(chain, keep=keep, append=append, watch=watch)
     return keep, len(append)

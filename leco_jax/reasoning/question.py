@@ -41,7 +41,7 @@ class Question:
         rounds: Sequence[Round],
         settings: dict,
     ) -> Result:
-        """Writes a method's final answer down, beside the answers of all its rounds."""
+        """Writes a method's final answer down, beside the answers of all its whole passes."""
         return Result(
             id=self.id,
             method=method,

@@ -33,11 +33,6 @@ class ScoredStep:
     score: float
 
 
-def needed_stats(preset: StepPreset) -> tuple[str, ...]:
-    """The statistics that have to be captured so that a preset's scores can be computed."""
-    return ("logprob",) if preset.renormalise_topk is None else ("logprob", "topk_logmass")
-
-
 def score_chain(
     tokens: Sequence[int],
     stats: Mapping[str, Sequence[float]],
@@ -48,18 +43,14 @@ def score_chain(
 
     Args:
         tokens: ids after the prompt.
-        stats: `logprob` of each token, and `topk_logmass` if the preset renormalises.
+        stats: those of `preset.stats`, one number a token.
         tokenizer: whose texts hold the line breaks and labels.
         preset: which variant of the scores.
     """
     steps = split_steps(tokens, tokenizer, label=preset.label, score_eos=preset.score_eos)
     if not len(steps):
         return []
-    logprob = np.asarray(stats["logprob"], np.float32)
-    if preset.renormalise_topk is not None:
-        # A token outside the top k would get more than its due: 1 at most.
-        logprob = np.minimum(logprob - np.asarray(stats["topk_logmass"], np.float32), 0.0)
-    scores = _padded_scores(logprob, steps, preset)
+    scores = _padded_scores(stats, steps, preset)
     return [
         ScoredStep(
             text=steps.texts[i],
@@ -74,24 +65,26 @@ def score_chain(
     ]
 
 
-def _padded_scores(logprob: np.ndarray, steps: Steps, preset: StepPreset) -> scoring.StepScores:
+def _padded_scores(
+    stats: Mapping[str, Sequence[float]], steps: Steps, preset: StepPreset
+) -> scoring.StepScores:
     """Scores at the next power of two of tokens and steps, so that few shapes are compiled."""
-    size, count = len(logprob), len(steps)
-    num_tokens, num_steps = _power_of_two(size, 64), _power_of_two(count, 8)
-    padding = (0, num_tokens - size)
+    size = len(steps.step_ids)
+    padding = (0, _power_of_two(size, 64) - size)
     return jax.device_get(
         _scores(
-            np.pad(logprob, padding),
+            {name: np.pad(np.asarray(stats[name], np.float32), padding) for name in preset.stats},
             np.pad(steps.step_ids, padding, constant_values=-1),
             np.pad(steps.in_label, padding),
-            num_steps=num_steps,
+            num_steps=_power_of_two(len(steps), 8),
             preset=preset,
         )
     )
 
 
 @functools.partial(jax.jit, static_argnames=("num_steps", "preset"))
-def _scores(logprob, step_ids, in_label, *, num_steps: int, preset: StepPreset):
+def _scores(stats, step_ids, in_label, *, num_steps: int, preset: StepPreset):
+    logprob = preset.logprob(scoring.TokenStats(**stats))
     return preset.step_scores(logprob, step_ids, in_label, num_steps=num_steps)
 
 

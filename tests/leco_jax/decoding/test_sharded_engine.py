@@ -82,8 +82,8 @@ def test_the_cache_is_split_and_nothing_of_its_size_is_gathered():
         texts.append(_insert.lower(engine._cache, chunk, 0).compile().as_text())
         texts.append(
             programs.decode.lower(
-                engine._params, engine._cache, None, to_rows(engine._rows, chunk=8), engine._stop_array,
-                config=CONFIG, prefix_length=0, **engine._options,
+                engine._params, engine._cache, None, to_rows(engine._rows, chunk=8),
+                engine._stop_array, config=CONFIG, prefix_length=0, **engine._options,
             ).compile().as_text()
         )  # fmt: skip
     for text in texts:

@@ -7,12 +7,14 @@ import pytest
 
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Request
+from leco_jax.decoding.step_scorer import StepScorer
 from leco_jax.decoding.tasks import run_tasks
 from leco_jax.reasoning.chain_reader import ChainReader
 from leco_jax.reasoning.cot import chain_of_thought
 from leco_jax.reasoning.leco import LecoConfig, leco
 from leco_jax.reasoning.question import Question
 from leco_jax.scoring.presets import PRESETS
+from leco_jax.text.step_tables import step_tables
 from tests.leco_jax.reasoning.scripted import Pieces, scripted_model
 
 # Sure of its first step, unsure in the second, where the runner-up leads to the right answer.
@@ -59,10 +61,11 @@ def model():
 
 def _run(model, config=None, *, table=None, gold=4, stop_early=None, problems=1):
     config_and_params = model if table is None else scripted_model(len(PIECES) + 1, TABLE | table)
-    engine = Engine(
-        *config_and_params, slots=2, max_length=200, stop_ids=TOKENIZER.eos_ids, chunk=4
-    )
     reader = ChainReader(TOKENIZER, PRESETS["paper"])
+    engine = Engine(
+        *config_and_params, slots=2, max_length=200, stop_ids=TOKENIZER.eos_ids, chunk=2,
+        step_scorer=StepScorer(step_tables(TOKENIZER), reader.preset),
+    )  # fmt: skip
     tasks = []
     for i in range(problems):
         question = Question(
@@ -176,6 +179,31 @@ def test_many_problems_share_the_slots_and_do_not_disturb_each_other(model):
     together, _ = _run(model, LecoConfig(policy="avoid"), problems=7)
     for i, result in enumerate(together):
         assert dataclasses.replace(result, id="0") == dataclasses.replace(alone, id="0"), i
+
+
+def test_online_cuts_the_weak_step_as_soon_as_it_is_closed(model):
+    result, engine = _run(model, LecoConfig(policy="avoid", online_margin=0.3))
+    first, *_, last = result.rounds
+    assert (first.finish, first.cut) == ("weak_step", 1)
+    assert "boxed" not in first.text  # the wrong end was never written
+    assert (result.answer, result.correct) == ("4", True)
+    assert [r.finish for r in result.rounds[:-1]] == ["weak_step"] * (len(result.rounds) - 1)
+    assert last.finish == "eos"  # the last pass has no watch, so there is an answer
+    assert engine.counters.sampled == sum(r.sampled for r in result.rounds)
+
+
+def test_online_with_a_margin_that_nothing_reaches_is_plain_leco(model):
+    plain, _ = _run(model, LecoConfig(policy="avoid"))
+    online, _ = _run(model, LecoConfig(policy="avoid", online_margin=5.0))
+    assert online.rounds == plain.rounds
+
+
+def test_online_goes_on_where_the_weak_step_may_not_be_cut(model):
+    config = LecoConfig(policy="avoid", online_margin=0.3, exclude=("step",))
+    result, _ = _run(model, config)
+    assert result.rounds[0].finish == "weak_step"
+    assert result.rounds[-1].text == FIRST
+    assert (result.answer, result.stopped) == ("5", "no_candidate")
 
 
 def test_bad_options_are_refused_by_name():

@@ -9,6 +9,7 @@ Hardware:  2 CPU cores, 1 GB of memory
 
 import ml_collections
 
+from leco_jax.models.bundled import bundled_path
 from w2s_jax.job_config import training_config
 
 
@@ -17,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = training_config()
     config.model.name = ""
     config.model.preset = "tiny"
-    config.model.tokenizer = "runs/vocabulary"
+    config.model.tokenizer = str(bundled_path("arithmetic-1m"))
     config.model.checkpoint = "runs/sft_minute"
     config.data.length = 192
     config.data.batch = 8

@@ -1,12 +1,12 @@
 """Fine-tuning in a CPU minute: a model of 90 thousand weights learns chains of arithmetic.
 
-Command:   python -m launchers.vocabulary --output=runs/vocabulary
-           python -m launchers.sft --config=configs/sft_cpu_minute.py --workdir=runs/sft_minute
+Command:   python -m launchers.sft --config=configs/sft_cpu_minute.py --workdir=runs/sft_minute
 Hardware:  2 CPU cores, 1 GB of memory
 """
 
 import ml_collections
 
+from leco_jax.models.bundled import bundled_path
 from w2s_jax.job_config import training_config
 
 
@@ -15,7 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = training_config()
     config.model.name = ""
     config.model.preset = "tiny"
-    config.model.tokenizer = "runs/vocabulary"
+    config.model.tokenizer = str(bundled_path("arithmetic-1m"))
     config.data.source = "arithmetic_chains"
     config.data.limit = 5000
     config.data.prompt = "Question: {question}\nAnswer:"

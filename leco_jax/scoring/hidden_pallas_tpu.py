@@ -145,8 +145,9 @@ def _kernel(
             ids = lax.broadcasted_iota(jnp.int32, x.shape, 1) + (tile * columns + column)
             target_ref[rows, :] += jnp.where(ids == wanted_ref[rows, :], x, 0.0)
 
+        unroll = UNROLL if limit is None else 1  # one tile of many is ragged
         lane_sums.absorb(
-            load, (used_rows, columns), sums, options, limit=limit, unroll=UNROLL, visit=pick
+            load, (used_rows, columns), sums, options, limit=limit, unroll=unroll, visit=pick
         )
 
     last = step == pl.num_programs(2) - 1

@@ -1,0 +1,174 @@
+"""What the TPU compiler says of the real shapes: temporary memory, traffic, collectives, VMEM.
+
+Values are checked elsewhere, in interpret mode; neither check replaces the other. That these tests
+pass at all says that the kernels fit each chip's VMEM and that Mosaic lowers every operation.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from leco_jax import scoring
+from tests.leco_jax.scoring import tpu
+
+pytestmark = [pytest.mark.tpu_compile]
+pytest.importorskip("libtpu", reason="the TPU compiler comes with the extra `aot`")
+
+P = jax.P
+T, V, D = 8192, 128256, 4096
+LOGITS = ((T, V), jnp.bfloat16)
+TOKENS = ((T,), jnp.int32)
+HIDDEN = ((T, D), jnp.bfloat16)
+UNEMBED = ((V, D), jnp.bfloat16)
+MB = 1e6
+FULL = ("logprob", "entropy", "self_certainty")
+
+
+def stats_of(**options):
+    return functools.partial(scoring.token_stats, **options)
+
+
+def loss_of(hidden, unembed, tokens):
+    return scoring.token_stats_from_hidden(hidden, unembed, tokens).logprob.sum()
+
+
+def test_the_measure_sees_what_it_should():
+    """The idiom that keeps a float32 softmax is told apart from those that do not."""
+
+    def idiom(logits, tokens):
+        logp = jax.nn.log_softmax(logits.astype(jnp.float32))
+        return jnp.take_along_axis(logp, tokens[:, None], -1)
+
+    compiled = tpu.compile_for(tpu.mesh("v5e", 1), idiom, LOGITS, TOKENS)
+    assert tpu.temporary_bytes(compiled) > 4 * T * V
+
+
+@pytest.mark.parametrize("chip", ["v4", "v5e", "v5p", "v6e"])
+def test_logits_kernel(chip):
+    compiled = tpu.compile_for(tpu.mesh(chip, 1), stats_of(stats=FULL), LOGITS, TOKENS)
+    assert tpu.runs_a_kernel(compiled)  # "auto" takes it
+    assert tpu.temporary_bytes(compiled) < 1 * MB
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "options"),
+    [
+        ((3, 5, 32001), jnp.float32, {"soft_cap": 30.0, "temperature": 0.7}),
+        ((100, 151936), jnp.bfloat16, {"valid_vocab": 151669, "topk": 5, "stats": FULL}),
+        ((7, 100), jnp.bfloat16, {}),
+    ],
+)
+def test_logits_kernel_takes_any_shape(shape, dtype, options):
+    function = stats_of(implementation="pallas_tpu", **options)
+    compiled = tpu.compile_for(
+        tpu.mesh("v5e", 1), function, (shape, dtype), (shape[:-1], jnp.int32)
+    )
+    assert tpu.runs_a_kernel(compiled)
+
+
+@pytest.mark.parametrize("chip", ["v5e", "v6e"])
+def test_logits_in_plain_jax_are_read_once(chip):
+    function = stats_of(implementation="xla")
+    compiled = tpu.compile_for(tpu.mesh(chip, 1), function, LOGITS, TOKENS)
+    assert not tpu.runs_a_kernel(compiled)
+    assert tpu.temporary_bytes(compiled) < 1 * MB
+    assert compiled.cost_analysis()["bytes accessed"] < 1.05 * 2 * T * V
+
+
+@pytest.mark.parametrize("implementation", ["auto", "xla"])
+def test_steps_add_no_array_of_the_size_of_the_logits(implementation):
+    function = functools.partial(scoring.score_steps, num_steps=16, implementation=implementation)
+    compiled = tpu.compile_for(
+        tpu.mesh("v5e", 1),
+        function,
+        ((16, 512, V), jnp.bfloat16),
+        ((16, 512), jnp.int32),
+        ((16, 512), jnp.int32),
+    )
+    assert tpu.temporary_bytes(compiled) < 2 * MB
+
+
+@pytest.mark.parametrize("chip", ["v5e", "v5p", "v6e"])
+def test_hidden_kernel(chip):
+    function = functools.partial(scoring.token_stats_from_hidden, stats=FULL)
+    compiled = tpu.compile_for(tpu.mesh(chip, 1), function, HIDDEN, UNEMBED, TOKENS)
+    assert tpu.runs_a_kernel(compiled)
+    assert tpu.temporary_bytes(compiled) < 1 * MB
+
+
+def test_hidden_kernel_other_layout_and_ragged_shape():
+    function = functools.partial(
+        scoring.token_stats_from_hidden, layout="DV", soft_cap=30.0, implementation="pallas_tpu"
+    )
+    compiled = tpu.compile_for(
+        tpu.mesh("v4", 1),
+        function,
+        ((3, 50, 640), jnp.float32),
+        ((640, 32001), jnp.float32),
+        ((3, 50), jnp.int32),
+    )
+    assert tpu.runs_a_kernel(compiled)
+
+
+def check_streamed(chip):
+    forward = functools.partial(scoring.token_stats_from_hidden, implementation="xla")
+    compiled = tpu.compile_for(tpu.mesh(chip, 1), forward, HIDDEN, UNEMBED, TOKENS)
+    assert not tpu.runs_a_kernel(compiled)
+    assert tpu.temporary_bytes(compiled) < 256 * MB
+
+
+def check_gradient(chip):
+    gradient = jax.grad(loss_of, (0, 1))
+    compiled = tpu.compile_for(tpu.mesh(chip, 1), gradient, HIDDEN, UNEMBED, TOKENS)
+    assert tpu.temporary_bytes(compiled) < 300 * MB
+
+
+def test_streamed_hidden():
+    check_streamed("v6e")
+
+
+def test_gradient_of_hidden():
+    check_gradient("v5e")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chip", ["v5e", "v5p"])
+def test_streamed_hidden_on_the_other_chips(chip):
+    check_streamed(chip)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chip", ["v5p", "v6e"])
+def test_gradient_of_hidden_on_the_other_chips(chip):
+    check_gradient(chip)
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_sharded_vocabulary(check_vma):
+    """Half of the vocabulary per chip, half of the rows per chip; the kernel inside."""
+    on = tpu.mesh("v5e", 2, 2)
+    function = jax.shard_map(
+        stats_of(axis_name="vocab", valid_vocab=V - 100, stats=FULL),
+        mesh=on,
+        in_specs=(P("data", "vocab"), P("data")),
+        out_specs=P("data"),
+        check_vma=check_vma,
+    )
+    compiled = tpu.compile_for(on, function, LOGITS, TOKENS, specs=(P("data", "vocab"), P("data")))
+    assert tpu.runs_a_kernel(compiled)
+    assert tpu.collectives(compiled) == {"all-reduce": 2}
+    assert tpu.temporary_bytes(compiled) < 1 * MB
+
+
+def test_compiler_sharded_batch_falls_back():
+    """Under jit alone the compiler partitions; "auto" takes plain JAX, a kernel would not do."""
+    on = tpu.mesh("v5e", 4, axes=("data",))
+    specs = (P("data"), P("data"))
+    compiled = tpu.compile_for(on, stats_of(), LOGITS, TOKENS, specs=specs)
+    assert not tpu.runs_a_kernel(compiled)
+    assert tpu.collectives(compiled) == {}
+    assert tpu.temporary_bytes(compiled) < 1 * MB
+    with pytest.raises(NotImplementedError, match=r"mesh axes \['data'\].*jax.shard_map"):
+        tpu.compile_for(on, stats_of(implementation="pallas_tpu"), LOGITS, TOKENS, specs=specs)

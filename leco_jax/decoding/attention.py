@@ -51,17 +51,24 @@ def decode_attend(
     Raises:
         ValueError: an unknown implementation, or one that does not fit the model.
     """
-    kernel = _choose(implementation, "decode", attention_decode_tpu.unfit, config)
+    _check(implementation)
 
     def attend(q_B1NH, k_B1KH, v_B1KH, state):
-        k_BKSH = append(state["k"], k_B1KH[:, 0], length_B)
-        v_BKSH = append(state["v"], v_B1KH[:, 0], length_B)
+        reason = attention_decode_tpu.unfit(
+            head_width=config.head_width, slots=state["k"].shape[2], dtype=state["k"].dtype
+        )
+        new = (k_B1KH[:, 0], v_B1KH[:, 0])
         prefix = (state["prefix_k"], state["prefix_v"]) if "prefix_k" in state else ()
-        if kernel:
+        if _use_kernel(implementation, "decode", reason):
             run = functools.partial(_decode_kernel, window=config.sliding_window)
-            axes = (_QUERY, _CACHE, _CACHE, ("batch",), *([_PREFIX] * len(prefix)))
-            out = _on_shards(run, axes, q_B1NH, k_BKSH, v_BKSH, length_B, *prefix)
+            axes = (_QUERY, _NEW, _NEW, _CACHE, _CACHE, ("batch",), *([_PREFIX] * len(prefix)))
+            out, k_BKSH, v_BKSH = _on_shards(
+                run, axes, (0, 3, 4), q_B1NH, *new, state["k"], state["v"], length_B, *prefix
+            )
         else:
+            k_BKSH, v_BKSH = (
+                append(state[name], x, length_B) for name, x in zip("kv", new, strict=True)
+            )
             out = _attend(q_B1NH, k_BKSH, v_BKSH, prefix, length_B[:, None], prefix_length, config)
         return out, {"k": k_BKSH, "v": v_BKSH}
 
@@ -81,17 +88,16 @@ def prefill_attend(
     Raises:
         ValueError: an unknown implementation, or one that does not fit the model.
     """
-    kernel = _choose(implementation, "prefill", attention_prefill_tpu.unfit, config)
+    _check(implementation)
 
     def attend(q_BTNH, k_BTKH, v_BTKH, state):
+        reason = attention_prefill_tpu.unfit(head_width=config.head_width, dtype=q_BTNH.dtype)
         k_BKTH, v_BKTH = (x.transpose(0, 2, 1, 3) for x in (k_BTKH, v_BTKH))
         prefix = (state["prefix_k"], state["prefix_v"]) if "prefix_k" in state else ()
-        if kernel:
-            run = functools.partial(
-                attention_prefill_tpu.prefill_attention, sliding_window=config.sliding_window
-            )
+        if _use_kernel(implementation, "prefill", reason):
+            run = functools.partial(_prefill_kernel, window=config.sliding_window)
             axes = (_QUERY, _CACHE, _CACHE, *([_PREFIX] * len(prefix)))
-            out = _on_shards(run, axes, q_BTNH, k_BKTH, v_BKTH, *prefix)
+            (out,) = _on_shards(run, axes, (0,), q_BTNH, k_BKTH, v_BKTH, *prefix)
         else:
             position_BT = jnp.broadcast_to(jnp.arange(q_BTNH.shape[1]), q_BTNH.shape[:2])
             out = _attend(q_BTNH, k_BKTH, v_BKTH, prefix, position_BT, prefix_length, config)
@@ -143,19 +149,23 @@ def _scores(einsum, q_BTKGH, key, position_BT, key_position_X, window):
 # Kernels
 
 _QUERY = ("batch", "length", "act_kv_heads", "head_width")  # query heads follow the key heads
+_NEW = ("batch", "act_kv_heads", "head_width")
 _CACHE = ("batch", "act_kv_heads", "length", "head_width")
 _PREFIX = ("act_kv_heads", "length", "head_width")
 
 
-def _decode_kernel(q_B1NH, k_BKSH, v_BKSH, length_B, prefix_k=None, prefix_v=None, *, window):
+def _decode_kernel(q_B1NH, new_k, new_v, k, v, length_B, prefix_k=None, prefix_v=None, *, window):
     start = None
     if prefix_k is not None:
         start = prefix_softmax(q_B1NH, prefix_k, prefix_v, length_B, sliding_window=window)
-    visible_B = jnp.minimum(length_B + 1, k_BKSH.shape[2])
-    out_BNH = attention_decode_tpu.decode_attention(
-        q_B1NH[:, 0], k_BKSH, v_BKSH, visible_B, start, sliding_window=window
+    out_BNH, k, v = attention_decode_tpu.decode_attention(
+        q_B1NH[:, 0], new_k, new_v, k, v, length_B, start, sliding_window=window
     )
-    return out_BNH[:, None]
+    return out_BNH[:, None], k, v
+
+
+def _prefill_kernel(*arrays, window):
+    return (attention_prefill_tpu.prefill_attention(*arrays, sliding_window=window),)
 
 
 def prefix_softmax(
@@ -183,8 +193,18 @@ def prefix_softmax(
     return Softmax(weighted_BKGH, top_BKG, jnp.sum(weights_BKGP, axis=-1))
 
 
-def _on_shards(run: Callable[..., jax.Array], axes: tuple[tuple[str, ...], ...], *arrays):
-    """Runs a kernel on every device's rows and heads: the compiler cannot split one by itself."""
+def _on_shards(
+    run: Callable[..., tuple], axes: tuple[tuple[str, ...], ...], like: tuple[int, ...], *arrays
+) -> tuple:
+    """Runs a kernel on every device's rows and heads: the compiler cannot split one by itself.
+
+    Args:
+        run: the kernel.
+        axes: logical axes of each of its arrays; the first is the query, the second has the heads
+            of keys and values on its second axis.
+        like: for each result the number of the array that it is sharded like.
+        *arrays: what to run it on.
+    """
     mesh = jax.sharding.get_abstract_mesh()
     sizes = {
         name: size
@@ -194,37 +214,38 @@ def _on_shards(run: Callable[..., jax.Array], axes: tuple[tuple[str, ...], ...],
     if not sizes:
         return run(*arrays)
     # Query heads split as the key heads do, which are fewer: their number decides.
-    kv_heads = arrays[1].shape[1]
-    shapes = [(*arrays[0].shape[:2], kv_heads, 1), *(x.shape for x in arrays[1:])]
+    query_shape = (*arrays[0].shape[:2], arrays[1].shape[1], 1)
     specs = tuple(
         resolve("attention", shape, names, sizes)[0]
-        for shape, names in zip(shapes, axes, strict=True)
+        for shape, names in zip((query_shape, *(x.shape for x in arrays[1:])), axes, strict=True)
     )
     sharded = jax.shard_map(
-        run, in_specs=specs, out_specs=specs[0], axis_names=set(sizes), check_vma=False
+        run,
+        in_specs=specs,
+        out_specs=tuple(specs[i] for i in like),
+        axis_names=set(sizes),
+        check_vma=False,
     )
     return sharded(*arrays)
 
 
-def _choose(implementation: str, what: str, unfit, config: ModelConfig) -> bool:
-    """Whether the kernel runs; an explicit request is strict, "auto" says once what it took."""
+def _check(implementation: str):
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(
             f"implementation {implementation!r} is none of {', '.join(IMPLEMENTATIONS)}"
         )
-    if implementation == "xla":
-        return False
-    reason = unfit(head_width=config.head_width, dtype=config.dtype)
-    if implementation == "pallas_tpu":
-        if reason:
-            raise ValueError(
-                f'{what} attention cannot run as "pallas_tpu": {reason}; take "xla" or "auto"'
-            )
-        return True
-    if _platform() != "tpu":
-        return False
-    _log_once(what, reason)
-    return reason is None
+
+
+def _use_kernel(implementation: str, what: str, reason: str | None) -> bool:
+    """Whether the kernel runs; an explicit request is strict, "auto" says once what it took."""
+    if implementation == "pallas_tpu" and reason:
+        raise ValueError(
+            f'{what} attention cannot run as "pallas_tpu": {reason}; take "xla" or "auto"'
+        )
+    if implementation == "auto" and _platform() == "tpu":
+        _log_once(what, reason)
+        return reason is None
+    return implementation == "pallas_tpu"
 
 
 def _platform() -> str:

@@ -1,9 +1,10 @@
 """Decode attention on TPU: one new token a row, each key and value read once, none past the length.
 
-XLA's form reads all S slots of every row. Here a list of (row, block) pairs, made from the lengths,
-drives the grid, so that a row costs only the blocks that hold its own tokens, and short and long
-rows share a batch without waste. Heads narrower than 128 are read with the slots along the lanes:
-so XLA lays such a cache out by itself, and asking for rows of 64 would copy all of it.
+XLA's form reads all S slots of every row, and its scatter of the new tokens copies the whole cache
+into another layout and back. Here a list of (row, block) pairs, made from the lengths, drives the
+grid, so that a row costs only the blocks that hold its own tokens; and the tile with the new token
+is written back from the block that was read anyway. Heads narrower than 128 are read with the slots
+along the lanes: so XLA lays such a cache out by itself, and asking for rows of 64 would copy it.
 
 Source: our own; online softmax after Milakov & Gimelshein (2018).
 """
@@ -18,6 +19,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 _MASKED = -1e30  # finite: the difference of two masked scores is no NaN
 _LANES = 128
+_SUBLANE_BYTES = 32  # a tile holds 8 float32 or 16 bfloat16 along its second-last axis
 
 # Blocks: the most slots for which the keys of all heads stay within the bytes; the four buffers
 # (keys and values, two each) then take 2 MiB. Set by compile-time figures, not by a clock.
@@ -39,93 +41,136 @@ class Softmax(NamedTuple):
     total: jax.Array
 
 
-def unfit(*, head_width: int, dtype) -> str | None:
+def unfit(*, head_width: int, slots: int, dtype) -> str | None:
     """Why the kernel cannot run, or None if it can."""
-    if head_width % _LANES and head_width != 64:
-        return f"head_width={head_width} is neither 64 nor a multiple of {_LANES}"
+    if head_width % (_LANES if head_width > _LANES else 16):
+        return f"head_width={head_width} is no multiple of 16 up to {_LANES} nor of that beyond"
+    if slots > _LANES and slots % _LANES:
+        return f"the cache's {slots} slots are more than {_LANES} and no multiple of it"
     if jnp.dtype(dtype) not in (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32)):
-        return f"the cache is {jnp.dtype(dtype).name}, not bfloat16 or float32"
+        return f"the model computes in {jnp.dtype(dtype).name}, not bfloat16 or float32"
     return None
 
 
-def block_shape(*, kv_heads: int, slots: int, head_width: int, itemsize: int) -> tuple[int, int]:
-    """Heads and slots of one block of the cache."""
+class Blocks(NamedTuple):
+    """How the cache is cut: heads and slots of what is read at once, slots of what is written."""
+
+    heads: int
+    slots: int
+    tile: int
+
+
+def blocks_for(*, kv_heads: int, slots: int, head_width: int, itemsize: int) -> Blocks:
+    """The blocks of a cache."""
+    tile = _LANES if head_width < _LANES else _SUBLANE_BYTES // itemsize
+    if slots <= _LANES:
+        return Blocks(kv_heads, slots, slots if slots % tile else tile)
     slot_bytes = head_width * itemsize
-    fitting = [n for n in _BLOCK_SLOTS if kv_heads * n * slot_bytes <= _BLOCK_BYTES]
-    block_slots = fitting[0] if fitting else _BLOCK_SLOTS[-1]
-    most = max(_BLOCK_BYTES // (block_slots * slot_bytes), 1)
+    whole = [n for n in _BLOCK_SLOTS if slots % n == 0]
+    block = next((n for n in whole if kv_heads * n * slot_bytes <= _BLOCK_BYTES), whole[-1])
+    most = max(_BLOCK_BYTES // (block * slot_bytes), 1)
     heads = max(n for n in range(1, min(kv_heads, most) + 1) if kv_heads % n == 0)
-    return heads, min(block_slots, slots)
+    return Blocks(heads, block, tile)
 
 
 def decode_attention(
     q_BNH: jax.Array,
+    new_k_BKH: jax.Array,
+    new_v_BKH: jax.Array,
     k_BKSH: jax.Array,
     v_BKSH: jax.Array,
-    visible_B: jax.Array,
+    length_B: jax.Array,
     start: Softmax | None = None,
     *,
     sliding_window: int | None = None,
-) -> jax.Array:
-    """Attention of one query a row to the first `visible` slots of that row.
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Stores one token a row, and attends from it to the row's tokens and itself.
 
     Args:
-        q_BNH: queries, not scaled; bfloat16 or float32.
-        k_BKSH: keys of the cache, in the queries' dtype.
+        q_BNH: queries, not scaled; bfloat16 or float32, as all that follow.
+        new_k_BKH: the tokens' own keys.
+        new_v_BKH: their values.
+        k_BKSH: keys of the cache; donate it, and it is updated in place.
         v_BKSH: values.
-        visible_B: int32, slots that hold tokens, the query's own included; at most S.
+        length_B: int32, tokens of each row in the cache, and so the slot of the new one; at most
+            S: a full row stores nothing and does not see its own token.
         start: what came before the cache (a shared prefix), added exactly.
-        sliding_window: only the last `sliding_window` of the visible slots are seen.
+        sliding_window: a token sees itself and `sliding_window - 1` tokens before it.
 
     Returns:
-        `[B, N, H]` in the queries' dtype; zeros for a row that sees nothing.
+        `[B, N, H]` in the queries' dtype, and the new keys and values.
     """
     batch, num_heads, width = q_BNH.shape
     kv_heads, slots = k_BKSH.shape[1:3]
     groups = num_heads // kv_heads
     itemsize = k_BKSH.dtype.itemsize
-    heads, block = block_shape(kv_heads=kv_heads, slots=slots, head_width=width, itemsize=itemsize)
-    span = functools.partial(_span, block=block, window=sliding_window)
-    work = _work_list(visible_B, span, pl.cdiv(slots, block))
+    heads, block, tile = blocks_for(
+        kv_heads=kv_heads, slots=slots, head_width=width, itemsize=itemsize
+    )
+    span = functools.partial(_span, slots=slots, block=block, window=sliding_window)
+    work = _work_list(length_B, span, slots // block)
+
+    slots_last = width < _LANES
+    if slots_last:
+        k, v = (x.swapaxes(2, 3) for x in (k_BKSH, v_BKSH))  # as they lie: nothing moves
+        new_k, new_v = new_k_BKH[..., None], new_v_BKH[..., None]
+    else:
+        k, v = k_BKSH, v_BKSH
+        new_k, new_v = new_k_BKH[:, :, None], new_v_BKH[:, :, None]
 
     def per_row(*shape):
         return pl.BlockSpec((1, heads, *shape), lambda h, w, row, *_: (row[w], h, 0, 0))
 
-    if width < _LANES:
-        k, v = (x.swapaxes(2, 3) for x in (k_BKSH, v_BKSH))  # how they lie: no copy
-        cache_spec = pl.BlockSpec(
-            (1, heads, width, block), lambda h, w, row, index, _: (row[w], h, 0, index[w])
+    def of_cache(size, index_of):
+        def index_map(h, w, row, index, length):
+            at = index_of(w, row, index, length)
+            return (row[w], h, 0, at) if slots_last else (row[w], h, at, 0)
+
+        return pl.BlockSpec(
+            (1, heads, *((width, size) if slots_last else (size, width))), index_map
         )
-    else:
-        k, v = k_BKSH, v_BKSH
-        cache_spec = pl.BlockSpec(
-            (1, heads, block, width), lambda h, w, row, index, _: (row[w], h, index[w], 0)
-        )
+
+    read = of_cache(block, lambda w, row, index, length: index[w])
+    write = of_cache(
+        tile, lambda w, row, index, length: jnp.minimum(length[row[w]], slots - 1) // tile
+    )
     starts, start_specs = [], []
     if start is not None:
         starts = [start.weighted, start.top[..., None], start.total[..., None]]
         start_specs = [per_row(groups, width), per_row(groups, 1), per_row(groups, 1)]
-    out_BKGH = pl.pallas_call(
+    out_BKGH, k, v = pl.pallas_call(
         functools.partial(
             _kernel,
-            slots_last=width < _LANES,
+            slots_axis=3 if slots_last else 2,
+            tile=tile,
             scale=width**-0.5,
             window=sliding_window,
             span=span,
-            resumed=start is not None,
         ),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=3,
             grid=(kv_heads // heads, work.steps),
-            in_specs=[per_row(groups, width), cache_spec, cache_spec, *start_specs],
-            out_specs=per_row(groups, width),
+            in_specs=[
+                per_row(groups, width),
+                per_row(*new_k.shape[2:]),
+                per_row(*new_v.shape[2:]),
+                read,
+                read,
+                *start_specs,
+            ],
+            out_specs=[per_row(groups, width), write, write],
             scratch_shapes=[
                 pltpu.VMEM((heads, groups, width), jnp.float32),
                 pltpu.VMEM((heads, groups, _LANES), jnp.float32),
                 pltpu.VMEM((heads, groups, _LANES), jnp.float32),
             ],
         ),
-        out_shape=jax.ShapeDtypeStruct((batch, kv_heads, groups, width), q_BNH.dtype),
+        out_shape=[
+            jax.ShapeDtypeStruct((batch, kv_heads, groups, width), q_BNH.dtype),
+            jax.ShapeDtypeStruct(k.shape, k.dtype),
+            jax.ShapeDtypeStruct(v.shape, v.dtype),
+        ],
+        input_output_aliases={6: 1, 7: 2},
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
         cost_estimate=pl.CostEstimate(  # of full rows: the lengths are known at run time only
             flops=4 * batch * num_heads * slots * width,
@@ -136,13 +181,17 @@ def decode_attention(
     )(
         work.row,
         work.index,
-        visible_B,
+        length_B,
         q_BNH.reshape(batch, kv_heads, groups, width),
+        new_k,
+        new_v,
         k,
         v,
         *starts,
     )
-    return out_BKGH.reshape(q_BNH.shape)
+    if slots_last:
+        k, v = k.swapaxes(2, 3), v.swapaxes(2, 3)
+    return out_BKGH.reshape(q_BNH.shape), k, v
 
 
 class _Work(NamedTuple):
@@ -151,20 +200,21 @@ class _Work(NamedTuple):
     steps: jax.Array  # how many of them there are
 
 
-def _span(visible, *, block: int, window: int | None):
-    """First and last block of a row; a row that sees nothing still takes one, to write zeros."""
-    last = jnp.maximum(visible - 1, 0) // block
-    first = 0 if window is None else jnp.maximum(visible - window, 0) // block
-    return first, last
+def _span(length, *, slots: int, block: int, window: int | None):
+    """First and last block that a row reads; the last one holds the new token's slot."""
+    last = jnp.minimum(length, slots - 1) // block
+    if window is None:
+        return 0 * last, last
+    return jnp.minimum(jnp.maximum(length + 1 - window, 0) // block, last), last
 
 
-def _work_list(visible_B: jax.Array, span, blocks: int) -> _Work:
+def _work_list(length_B: jax.Array, span, blocks: int) -> _Work:
     """The steps of all rows one after the other; sums of comparisons, as gathers are slow there."""
-    first_B, last_B = span(visible_B)
-    row_B = jnp.arange(visible_B.shape[0], dtype=jnp.int32)
+    first_B, last_B = span(length_B)
+    row_B = jnp.arange(length_B.shape[0], dtype=jnp.int32)
     count_B = last_B - first_B + 1
     end_B = jnp.sum(jnp.where(row_B <= row_B[:, None], count_B, 0), axis=1, dtype=jnp.int32)
-    step_W = jnp.arange(visible_B.shape[0] * blocks, dtype=jnp.int32)
+    step_W = jnp.arange(length_B.shape[0] * blocks, dtype=jnp.int32)
     mine_WB = (step_W[:, None] < end_B) & (step_W[:, None] >= end_B - count_B)
     row_W = jnp.sum(jnp.where(mine_WB, row_B, 0), axis=1, dtype=jnp.int32)
     index_WB = last_B + 1 - end_B + step_W[:, None]
@@ -175,28 +225,29 @@ def _work_list(visible_B: jax.Array, span, blocks: int) -> _Work:
 def _kernel(
     row_ref,
     index_ref,
-    visible_ref,
+    length_ref,
     q_ref,
+    new_k_ref,
+    new_v_ref,
     k_ref,
     v_ref,
     *refs,
-    slots_last,
+    slots_axis,
+    tile,
     scale,
     window,
     span,
-    resumed,
 ):
-    *start_refs, out_ref, weighted_ref, top_ref, total_ref = refs
+    *start_refs, out_ref, k_out_ref, v_out_ref, weighted_ref, top_ref, total_ref = refs
     step = pl.program_id(1)
     index = index_ref[step]
-    visible = visible_ref[row_ref[step]]
-    first, last = span(visible)
-    cache_letters, slots_axis = ("KHS", 2) if slots_last else ("KSH", 1)
-    block = k_ref.shape[1 + slots_axis]
+    length = length_ref[row_ref[step]]
+    first, last = span(length)
+    block = k_ref.shape[slots_axis]
 
     @pl.when(index == first)
     def _():
-        if resumed:
+        if start_refs:
             weighted, top, total = (ref[0] for ref in start_refs)
             weighted_ref[...] = weighted
             top_ref[...] = jnp.broadcast_to(top, top_ref.shape)
@@ -206,18 +257,35 @@ def _kernel(
             top_ref[...] = jnp.full_like(top_ref, _MASKED)
             total_ref[...] = jnp.zeros_like(total_ref)
 
+    @pl.when(index == last)
+    def _():
+        offset = length - index * block  # of the new token; `block` or more in a full row
+        begin = pl.multiple_of(jnp.minimum(offset // tile * tile, block - tile), tile)
+        here = [0, slice(None), slice(None), slice(None)]
+        here[slots_axis] = pl.ds(begin, tile)
+        for new_ref, ref, written_ref in (
+            (new_k_ref, k_ref, k_out_ref),
+            (new_v_ref, v_ref, v_out_ref),
+        ):
+            old = ref[tuple(here)]
+            slot = begin + jax.lax.broadcasted_iota(jnp.int32, old.shape, slots_axis - 1)
+            new = jnp.where(slot == offset, new_ref[0], old)
+            ref[tuple(here)] = new
+            written_ref[0] = new
+
     def seen(shape, axis):
         slot = index * block + jax.lax.broadcasted_iota(jnp.int32, shape, axis)
-        mask = slot < visible
-        return mask if window is None else mask & (slot >= visible - window)
+        mask = slot <= length
+        return mask if window is None else mask & (slot > length - window)
 
     k, v = k_ref[0], v_ref[0]
+    letters = "KSH" if slots_axis == 2 else "KHS"
     scores_KGS = scale * jnp.einsum(
-        f"KGH,{cache_letters}->KGS", q_ref[0], k, preferred_element_type=jnp.float32
+        f"KGH,{letters}->KGS", q_ref[0], k, preferred_element_type=jnp.float32
     )
     scores_KGS = jnp.where(seen(scores_KGS.shape, 2), scores_KGS, _MASKED)
     # Not only their weights are 0: what a slot past the length holds may be NaN, and 0 · NaN is.
-    v = jnp.where(seen(v.shape, slots_axis), v, jnp.zeros_like(v))
+    v = jnp.where(seen(v.shape, slots_axis - 1), v, jnp.zeros_like(v))
 
     before = top_ref[...]
     top = jnp.maximum(before, jnp.max(scores_KGS, axis=-1, keepdims=True))
@@ -226,10 +294,7 @@ def _kernel(
     top_ref[...] = top
     total_ref[...] = shrink * total_ref[...] + jnp.sum(weights_KGS, axis=-1, keepdims=True)
     weighted_ref[...] = shrink[..., :1] * weighted_ref[...] + jnp.einsum(
-        f"KGS,{cache_letters}->KGH",
-        weights_KGS.astype(v.dtype),
-        v,
-        preferred_element_type=jnp.float32,
+        f"KGS,{letters}->KGH", weights_KGS.astype(v.dtype), v, preferred_element_type=jnp.float32
     )
 
     @pl.when(index == last)

@@ -43,10 +43,13 @@ def insert(cache: Cache, chunk: Cache, row: jax.Array) -> Cache:
 
 def append(x_BKSH: jax.Array, new_BKH: jax.Array, length_B: jax.Array) -> jax.Array:
     """Writes each row's new key or value into its slot `length`; a full row stays as it is."""
-    # Mapped over rows, so that a batch sharded over devices is updated where it lies.
-    return jax.vmap(lambda x_KSH, new_KH, slot: x_KSH.at[:, slot].set(new_KH, mode="drop"))(
-        x_BKSH, new_BKH, length_B
-    )
+
+    def one(x_SH, new_H, slot):
+        return x_SH.at[slot].set(new_H, mode="drop")
+
+    # Mapped over rows and heads: a sharded cache is updated where it lies, and on TPU a scatter of
+    # several heads at once would have XLA lay the whole cache out anew at every step.
+    return jax.vmap(jax.vmap(one, (0, 0, None)))(x_BKSH, new_BKH, length_B)
 
 
 def clear(cache: Cache, row: jax.Array, *, start: int | jax.Array = 0) -> Cache:

@@ -1,0 +1,162 @@
+"""Decoding and prefill compiled for TPU topologies: kernels fit, and the cache is never copied.
+
+The figures asserted are the compiler's, not measured times.
+"""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.experimental import topologies
+from jax.sharding import NamedSharding
+
+from leco_jax.decoding.attention import decode_attend
+from leco_jax.decoding.cache import cache_of, layer_states
+from leco_jax.models import transformer
+from leco_jax.models.config import ModelConfig
+from leco_jax.models.sharding import make_mesh, named_sharding
+from leco_jax.models.weights import abstract_params
+
+pytestmark = pytest.mark.tpu_compile
+
+WIDE = ModelConfig(
+    vocab_size=1024,
+    width=512,
+    mlp_width=1024,
+    num_layers=3,
+    num_heads=16,
+    num_kv_heads=4,
+    head_width=128,
+    param_dtype="bfloat16",
+    dtype="bfloat16",
+)
+NARROW = WIDE.replace(num_heads=9, num_kv_heads=3, head_width=64, width=576)
+WINDOWED = WIDE.replace(sliding_window=1024)
+ROWS, SLOTS, PREFIX = 32, 2048, 300
+CACHE_AXES = ("batch", "act_kv_heads", "length", "head_width")
+
+
+@functools.cache
+def _mesh(chip: str, *, data: int = 1, tensor: int = 1):
+    pytest.importorskip("libtpu")
+    one_chip = {
+        "chip_config_name": "default",
+        "chips_per_host_bounds": (1, 1, 1),
+        "num_slices": 1,
+        "wrap": (False,) * 3,
+    }
+    several = data * tensor > 1
+    topology = topologies.get_topology_desc(
+        platform="tpu",
+        topology_name=f"{chip}:2x2" if several else f"{chip}:1x1",
+        **({} if several else one_chip),
+    )
+    return make_mesh(data=data, tensor=tensor, devices=topology.devices)
+
+
+def _array(mesh, shape, axes, dtype):
+    sharding = named_sharding("array", shape, axes, mesh)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+
+def _cache(mesh, config, axes, *leading):
+    shape = (*leading, config.head_width)
+    one = _array(mesh, shape, axes, config.dtype)
+    return {name: [one] * config.num_layers for name in ("k", "v")}
+
+
+def _params(mesh, config):
+    params = abstract_params(config, mesh)
+    layers = [
+        {
+            name: jax.ShapeDtypeStruct(
+                x.shape[1:], x.dtype, sharding=NamedSharding(mesh, jax.P(*x.sharding.spec[1:]))
+            )
+            for name, x in params["layers"].items()
+        }
+        for _ in range(config.num_layers)
+    ]
+    return params | {"layers": layers}
+
+
+def _compile_decode(mesh, config, *, prefix: bool, implementation="auto", slots=SLOTS):
+    """Two decoding steps under one scan, as the engine runs them."""
+
+    def steps(params, cache, prefix_cache, token_B, length_B):
+        def step(carry, _):
+            states, token_B, length_B = carry
+            read = [
+                state | shared
+                for state, shared in zip(
+                    states, layer_states(None, prefix_cache, config.num_layers), strict=True
+                )
+            ]
+            before = PREFIX if prefix else 0
+            hidden_B1D, states = transformer.forward(
+                params,
+                token_B[:, None],
+                (before + length_B)[:, None],
+                config=config,
+                attend=decode_attend(
+                    config,
+                    length_B=length_B,
+                    prefix_length=before,
+                    implementation=implementation,
+                ),
+                layer_state=read,
+            )
+            token_B = jnp.argmax(transformer.project(params, hidden_B1D[:, 0]), axis=-1)
+            return (states, token_B.astype(jnp.int32), length_B + 1), token_B
+
+        start = (layer_states(cache, None, config.num_layers), token_B, length_B)
+        (states, *_), tokens = jax.lax.scan(step, start, None, length=2)
+        return cache_of(states), tokens  # in the order of what is donated
+
+    row = _array(mesh, (ROWS,), ("batch",), jnp.int32)
+    cache = _cache(mesh, config, CACHE_AXES, ROWS, config.num_kv_heads, slots)
+    shared = _cache(mesh, config, CACHE_AXES[1:], config.num_kv_heads, PREFIX) if prefix else None
+    with jax.set_mesh(mesh):
+        lowered = jax.jit(steps, donate_argnums=(1,)).lower(
+            _params(mesh, config), cache, shared, row, row
+        )
+        return lowered.compile()
+
+
+def _copies_of_the_cache(compiled, elements: int):
+    """Copies, transposes and gathers that write at least half as much as one layer's cache."""
+    found = []
+    pattern = r"= \(?\w+\[([\d,]+)\]\S* (copy|copy-start|transpose|all-gather|all-to-all)\("
+    for match in re.finditer(pattern, compiled.as_text()):
+        count = 1
+        for size in match[1].split(","):
+            count *= int(size)
+        if count >= elements // 2:
+            found.append(match[0])
+    return found
+
+
+def _check_decode(compiled, config, *, devices=1, layer_bytes_of=2):
+    elements = ROWS * config.num_kv_heads * SLOTS * config.head_width // devices
+    assert _copies_of_the_cache(compiled, elements) == []
+    # Less than one of the 2·L arrays of the cache, so no copy of one hides anywhere.
+    assert compiled.memory_analysis().temp_size_in_bytes < elements * layer_bytes_of
+    calls = re.findall(r'custom_call_target="tpu_custom_call"', compiled.as_text())
+    assert len(calls) == config.num_layers
+
+
+@pytest.mark.parametrize("chip", ["v5e", "v6e"])
+def test_a_decoding_step_updates_the_cache_in_place(chip):
+    compiled = _compile_decode(_mesh(chip), WIDE, prefix=True)
+    _check_decode(compiled, WIDE)
+
+
+def test_narrow_heads_and_windows_are_read_without_a_copy():
+    _check_decode(_compile_decode(_mesh("v5e"), NARROW, prefix=False), NARROW)
+    _check_decode(_compile_decode(_mesh("v5e"), WINDOWED, prefix=True), WINDOWED)
+
+
+def test_over_a_mesh_every_chip_reads_its_own_rows_and_heads():
+    compiled = _compile_decode(_mesh("v5e", data=2, tensor=2), WIDE, prefix=True)
+    _check_decode(compiled, WIDE, devices=4)

@@ -1,0 +1,158 @@
+"""From configs to runs: references, adapters, start weights, and what is refused."""
+
+import importlib
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from leco_jax.models.bundled import bundled_path
+from leco_jax.models.sharding import make_mesh
+from w2s_jax.job import load_start, run_job, trained_weights
+from w2s_jax.job_config import training_config
+from w2s_jax.metrics import read_metrics
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    with path.open("w") as file:
+        for i in range(24):
+            row = {
+                "prompt": f"What is {i} plus 2?\n",
+                "completion": f"#### {i + 2}",
+                "chosen": f"#### {i + 2}",
+                "rejected": f"It is {i}\n#### {i}",
+            }
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+@pytest.fixture
+def config(files):
+    config = training_config()
+    config.model.name = ""
+    config.model.preset = "tiny"
+    config.model.tokenizer = str(bundled_path("arithmetic-1m"))
+    config.data.source = str(files)
+    config.data.length = 32
+    config.data.batch = 8
+    config.optimizer.learning_rate = 1e-2
+    config.run.num_steps = 3
+    config.step.remat = "none"
+    config.mesh.tensor = 2
+    return config
+
+
+@pytest.mark.parametrize(
+    ("objective", "reference"), [("robust", "frozen"), ("ipo", "stored"), ("simpo", "none")]
+)
+def test_objectives_with_each_reference(config, tmp_path, objective, reference):
+    config.objective.name = objective
+    config.reference = reference
+    config.held_out.rows = 8
+    result = run_job(config, tmp_path)
+    assert result.compilations == 1
+    assert np.isfinite(result.metrics["eval/rewards/margins"])
+    first = read_metrics(tmp_path / "metrics.jsonl")[0]
+    if reference != "none":
+        assert abs(first["rewards/margins"]) < 1e-5
+
+
+def test_adapters_train_beside_the_base_and_a_later_run_starts_from_the_sum(config, tmp_path):
+    config.objective.name = "dpo"
+    config.lora.rank = 2
+    result = run_job(config, tmp_path / "lora")
+    first = read_metrics(tmp_path / "lora" / "metrics.jsonl")[0]
+    assert first["loss"] == pytest.approx(0.6931472, abs=1e-6)
+    assert set(result.state.trainable["q_proj"]) == {"a", "b"}
+
+    mesh = make_mesh(fsdp=4, tensor=2)
+    config.lora.rank = 0
+    base = load_start(config, mesh).params
+    config.model.checkpoint = str(tmp_path / "lora")
+    merged = load_start(config, mesh).params
+    adapters = jax.device_get(result.state.trainable["q_proj"])
+    base_q, merged_q = (jax.device_get(p["layers"]["q_proj"]) for p in (base, merged))
+    # alpha 16 over rank 2.
+    delta = 8 * np.einsum("LDR,LRNH->LDNH", adapters["a"], adapters["b"])
+    assert np.abs(delta).max() > 1e-3
+    np.testing.assert_allclose(merged_q, base_q + delta, atol=1e-5)
+    np.testing.assert_array_equal(merged["embed"], base["embed"])
+
+
+def test_a_later_run_starts_from_all_trained_weights(config, tmp_path):
+    result = run_job(config, tmp_path)
+    mesh = make_mesh(data=8)
+    start = load_start(config, mesh)
+    found = trained_weights(tmp_path, start.config, start.params, mesh)
+    np.testing.assert_array_equal(found["embed"], result.state.trainable["embed"])
+    assert found["embed"].sharding.mesh == mesh
+
+
+def test_epochs_and_packed_rows(config, tmp_path):
+    config.run.num_steps = 0
+    config.run.epochs = 2
+    config.data.packed = True
+    config.data.length = 64
+    result = run_job(config, tmp_path)
+    # 24 short rows, several to a packed row of 64: one step of eight rows an epoch.
+    assert result.steps == 2
+
+
+def test_a_workdir_belongs_to_one_config_but_any_mesh(config, tmp_path):
+    run_job(config, tmp_path)
+    config.mesh.tensor = 1
+    assert run_job(config, tmp_path).compilations == 0
+    config.optimizer.learning_rate = 1.0
+    with pytest.raises(ValueError, match=r"differing: config.optimizer.learning_rate"):
+        run_job(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.name": "smollm2-135m-instruct"}, "either model.name, or model.preset"),
+        ({"model.tokenizer": ""}, "model.preset needs model.tokenizer"),
+        ({"data.source": ""}, "data.source is empty"),
+        ({"data.batch": 6}, "6 rows cannot be spread over data x fsdp = 4"),
+        ({"held_out.rows": 24}, "held_out.rows=24 leaves none of 24 rows"),
+        ({"held_out.rows": 4, "held_out.source": "x.jsonl"}, "not both"),
+        ({"objective.name": "dpo", "data.packed": True}, "data.packed is for SFT"),
+        ({"objective.name": "dpo", "reference": "lora_off"}, "needs lora.rank > 0"),
+        (
+            {"objective.name": "dpo", "reference": "frozen", "lora.rank": 2},
+            "use reference='lora_off'",
+        ),
+        ({"model.checkpoint": "nowhere"}, "there is no checkpoint directory"),
+    ],
+)
+def test_impossible_configs_are_refused(config, tmp_path, changes, message):
+    config.update_from_flattened_dict(changes)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run_job(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted([*(ROOT / "configs").glob("sft_*.py"), *(ROOT / "configs").glob("dpo_*.py")]),
+    ids=lambda path: path.stem,
+)
+def test_every_config_says_how_to_run_it_and_has_only_known_fields(path):
+    module = importlib.import_module(f"configs.{path.stem}")
+    known = {name for name, _ in flat(training_config())}
+    assert {name for name, _ in flat(module.get_config())} == known
+    assert "Hardware:" in module.__doc__
+    assert f"configs/{path.name}" in module.__doc__
+
+
+def flat(config, prefix=""):
+    for name, value in config.items():
+        if hasattr(value, "items"):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

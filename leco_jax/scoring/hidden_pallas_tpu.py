@@ -15,6 +15,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from leco_jax.scoring import block_sizes, lane_sums
 from leco_jax.scoring.lane_sums import GROUP, LANES
+from leco_jax.scoring.rowwise import merge_rows_under_vmap
 from leco_jax.scoring.types import Options
 from leco_jax.scoring.varying import shape_like
 
@@ -36,20 +37,24 @@ def sums_from_hidden(hidden, unembed, columns, valid, options: Options, layout: 
     """Sums and target logits; arguments and results as in `hidden_xla`, without a top k."""
     *rows, width = hidden.shape
     flat = hidden.reshape(-1, width)
-    found = _sums(flat, unembed, columns.reshape(1, -1), valid, options, layout)
+    static = valid if isinstance(valid, int) else None
+    call = functools.partial(_sums, static=static, options=options, layout=layout)
+    valid = jnp.asarray(valid, jnp.int32).reshape(1)
+    found = merge_rows_under_vmap(call, 2)(flat, columns.reshape(-1), unembed, valid)
     sums = lane_sums.unpack(found[:-1], options)
     return (*jax.tree.map(lambda x: x.reshape(rows), (sums, found[-1])), None)
 
 
-def _sums(hidden, unembed, token_columns, valid, options: Options, layout: str):
+def _sums(
+    hidden, token_columns, unembed, valid, *, static: int | None, options: Options, layout: str
+):
     count, width = hidden.shape
     vocab = unembed.shape[layout.index("V")]
     blocks = block_sizes.blocks_for(block_sizes.HIDDEN)
     rows = min(blocks.rows, pl.cdiv(count, LANES) * LANES)
     columns = min(blocks.columns, pl.cdiv(vocab, LANES) * LANES)
     depth = max(d for d in range(LANES, min(blocks.depth, width) + 1, LANES) if width % d == 0)
-    static = isinstance(valid, int)
-    tiles = pl.cdiv(valid if static else vocab, columns)
+    tiles = pl.cdiv(vocab if static is None else static, columns)
     number = len(lane_sums.names(options)) + 1
     block = (columns, depth) if layout == "VD" else (depth, columns)
     place = (lambda i, j, k, _: (j, k)) if layout == "VD" else (lambda i, j, k, _: (k, j))
@@ -60,7 +65,7 @@ def _sums(hidden, unembed, token_columns, valid, options: Options, layout: str):
             used_rows=min(rows, pl.cdiv(count, GROUP) * GROUP),
             columns=columns,
             contract=layout.index("D"),
-            ragged=not static or valid % columns != 0,
+            ragged=static is None or static % columns != 0,
         ),
         out_shape=shape_like((number, count), jnp.float32, hidden),
         grid_spec=pltpu.PrefetchScalarGridSpec(
@@ -91,7 +96,7 @@ def _sums(hidden, unembed, token_columns, valid, options: Options, layout: str):
             * (count * tiles + vocab * pl.cdiv(count, rows)),
         ),
         name="leco_sums_from_hidden",
-    )(jnp.asarray(valid, jnp.int32).reshape(1), token_columns, hidden, unembed)
+    )(valid, token_columns.reshape(1, -1), hidden, unembed)
 
 
 def _kernel(

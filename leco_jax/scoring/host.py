@@ -28,7 +28,8 @@ def to_host(tree):
     bits = np.asarray(jax.device_get(_joined(leaves)))
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
     parts = zip(np.split(bits, ends), leaves, strict=True)
-    return structure.unflatten([part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in parts])
+    arrays = [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in parts]
+    return jax.tree.unflatten(structure, arrays)
 
 
 @jax.jit

@@ -16,6 +16,7 @@ from jax.experimental.pallas import triton as plt
 
 from leco_jax.scoring import lane_sums, partials, topk
 from leco_jax.scoring.partials import LOWEST, Partials
+from leco_jax.scoring.rowwise import merge_rows_under_vmap
 from leco_jax.scoring.types import Options
 from leco_jax.scoring.varying import shape_like
 
@@ -29,20 +30,22 @@ def sums_from_logits(logits, valid, options: Options, *, interpret: bool = False
     """Sums over the first `valid` logits of the last axis; arguments as in `xla`."""
     *rows, vocab = logits.shape
     flat = logits.reshape(-1, vocab)
-    sums = _sums(flat, valid, options, interpret)
-    sums = jax.tree.map(lambda x: x.reshape(rows), partials.collapse(sums, options))
+    most = valid if isinstance(valid, int) else vocab
+    call = functools.partial(_sums, most=most, options=options, interpret=interpret)
+    found = merge_rows_under_vmap(call, 1)(flat, jnp.asarray(valid, jnp.int32).reshape(1))
+    sums = jax.tree.map(lambda x: x.reshape(rows), lane_sums.unpack(found, options))
     if options.needs_top:
         sums = sums._replace(top=topk.top_of_logits(logits, valid, options.topk, options)[0])
     return sums
 
 
-def _sums(logits, valid, options: Options, interpret: bool) -> Partials:
+def _sums(logits, valid, *, most: int, options: Options, interpret: bool):
     count, vocab = logits.shape
-    most = pl.cdiv(valid if isinstance(valid, int) else vocab, LANES * DEPTH)
-    parts = max(1, min(most, PROGRAMS // count))
+    tiles = pl.cdiv(most, LANES * DEPTH)
+    parts = max(1, min(tiles, PROGRAMS // count))
     number = len(lane_sums.names(options))
     found = pl.pallas_call(
-        functools.partial(_kernel, options=options, tiles_each=pl.cdiv(most, parts)),
+        functools.partial(_kernel, options=options, tiles_each=pl.cdiv(tiles, parts)),
         out_shape=[shape_like((count, parts), jnp.float32, logits)] * number,
         grid=(count, parts),
         in_specs=[
@@ -53,8 +56,9 @@ def _sums(logits, valid, options: Options, interpret: bool) -> Partials:
         compiler_params=plt.CompilerParams(num_warps=WARPS, num_stages=2),
         interpret=interpret,
         name="leco_sums_from_logits",
-    )(jnp.asarray(valid, jnp.int32).reshape(1), logits)
-    return lane_sums.unpack(found, options)
+    )(valid, logits)
+    sums = partials.collapse(lane_sums.unpack(found, options), options)
+    return jnp.stack([getattr(sums, name) for name in lane_sums.names(options)])
 
 
 def _kernel(valid_ref, logits_ref, *out, options: Options, tiles_each: int):

@@ -10,6 +10,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from leco_jax.scoring import block_sizes, lane_sums, topk
 from leco_jax.scoring.partials import Partials
+from leco_jax.scoring.rowwise import merge_rows_under_vmap
 from leco_jax.scoring.types import Options
 from leco_jax.scoring.varying import shape_like
 
@@ -18,7 +19,9 @@ def sums_from_logits(logits, valid, options: Options) -> Partials:
     """Sums over the first `valid` logits of the last axis; arguments as in `xla`."""
     *rows, vocab = logits.shape
     flat = logits.reshape(-1, vocab)
-    found = _sums(flat, valid, options)
+    static = valid if isinstance(valid, int) else None
+    call = functools.partial(_sums, static=static, options=options)
+    found = merge_rows_under_vmap(call, 1)(flat, jnp.asarray(valid, jnp.int32).reshape(1))
     sums = lane_sums.unpack(found, options)
     sums = jax.tree.map(lambda x: x.reshape(rows), sums)
     if options.needs_top:
@@ -26,20 +29,19 @@ def sums_from_logits(logits, valid, options: Options) -> Partials:
     return sums
 
 
-def _sums(logits, valid, options: Options):
+def _sums(logits, valid, *, static: int | None, options: Options):
     count, vocab = logits.shape
     blocks = block_sizes.blocks_for(block_sizes.LOGITS)
     columns = min(blocks.columns, pl.cdiv(vocab, lane_sums.LANES) * lane_sums.LANES)
     # No tile of a static count is ever masked but the last one, and then only if it is not whole.
-    static = isinstance(valid, int)
-    tiles = pl.cdiv(valid if static else vocab, columns)
+    tiles = pl.cdiv(vocab if static is None else static, columns)
     used_rows = min(blocks.rows, pl.cdiv(count, lane_sums.GROUP) * lane_sums.GROUP)
     number = len(lane_sums.names(options))
     kernel = functools.partial(
         _kernel,
         options=options,
         shape=(used_rows, columns),
-        ragged=not static or valid % columns != 0,
+        ragged=static is None or static % columns != 0,
     )
     return pl.pallas_call(
         kernel,
@@ -60,7 +62,7 @@ def _sums(logits, valid, options: Options):
             bytes_accessed=logits.size * logits.dtype.itemsize + 4 * number * count,
         ),
         name="leco_sums_from_logits",
-    )(jnp.asarray(valid, jnp.int32).reshape(1), logits)
+    )(valid, logits)
 
 
 def _kernel(valid_ref, logits_ref, out_ref, *sums, options: Options, shape, ragged: bool):

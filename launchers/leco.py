@@ -5,7 +5,7 @@
 Any field of the config can be set on the command line: --config.data.limit=50. A run that was
 interrupted goes on where it was when the same command is given again.
 
-Exit codes: 0 done; 1 a config or a file is wrong (the message says which); 130 interrupted.
+Exit codes: 0 done; 1 a config or a file is wrong (the message says which); 75 interrupted, run the same command again.
 """
 
 from pathlib import Path
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
         print(f"\nEvery chain with its steps, scores and cuts: {workdir / 'results.jsonl'}")
         if stop():
             print("Interrupted: the same command goes on from here.")
-            return 130
+            return 75
     return 0
 
 

@@ -1,0 +1,191 @@
+"""Generation, measured here: the engine against `transformers`, LeCo against the published way.
+
+    python -m benchmarks.generation [--json FILE] [--quick] [--profile DIR] [--problems N]
+
+SmolLM2-135M-Instruct in float32 throughout. `transformers` runs its own greedy `generate` on the
+very same weights, in this process and by turns; without it those rows say so.
+"""
+
+import dataclasses
+import functools
+import logging
+import time
+import zlib
+
+import jax
+import numpy as np
+
+from benchmarks import _common
+from benchmarks._common import Row, median, paired_ratio, spread
+from benchmarks._published_leco import PublishedLeco
+from benchmarks._transformers import torch_smollm2
+from leco_jax.datasets.registry import load_problems
+from leco_jax.decoding.engine import Engine
+from leco_jax.decoding.request import Request
+from leco_jax.decoding.tasks import run_tasks
+from leco_jax.models.loading import load_model
+from leco_jax.reasoning.chain_reader import ChainReader
+from leco_jax.reasoning.leco import LecoConfig, leco
+from leco_jax.reasoning.question import Question
+from leco_jax.scoring.presets import PRESETS
+from leco_jax.text import prompts
+from leco_jax.text.answers import format_answer
+from leco_jax.text.chat import encode_chat
+
+ALL_STATS = ("logprob", "entropy", "self_certainty", "max_logprob", "topk_logprob")
+PROMPT_LENGTH = 64
+NEW_TOKENS = 128
+
+
+def main():
+    options = _common.parser(__doc__.splitlines()[0])
+    options.add_argument("--quick", action="store_true", help="fewer turns and problems")
+    options.add_argument("--profile", help="write a trace of one decoded batch to this directory")
+    options.add_argument("--problems", type=int, default=32, help="problems for LeCo")
+    args = options.parse_args()
+    model = load_model("smollm2-135m-instruct", dtype="float32")
+    peer = torch_smollm2(model)
+    repeats = 2 if args.quick else 3
+    rows: list[Row] = []
+    speed = {}
+    for batch in (16, 64):
+        found, ours = decode_rows(model, peer, batch, repeats)
+        rows += found
+        speed[batch] = ours
+    rows.append(
+        Row(
+            name="decode: batch 64 over batch 16, tokens/s", ours=speed[64], peer=speed[16],
+            peer_name="ours at 16", unit="tokens/s", bound="ratio >= 1.25",
+        )
+    )  # fmt: skip
+    rows.append(capture_row(model, repeats))
+    rows += leco_rows(model, peer, 4 if args.quick else args.problems)
+    if args.profile:
+        with jax.profiler.trace(args.profile):
+            ours_decode(model, 16, ("logprob",))()
+    _common.report(rows, args.json)
+
+
+def prompts_of(batch: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(100, 40_000, (batch, PROMPT_LENGTH)).astype(np.int32)
+
+
+def ours_decode(model, batch: int, stats: tuple[str, ...]):
+    """A call that decodes a fresh batch to its full length; no stop token, so that all run on."""
+    engine = Engine(
+        model.config, model.params, slots=batch, max_length=PROMPT_LENGTH + NEW_TOKENS, stats=stats
+    )
+
+    def run():
+        chains = [
+            engine.submit(Request(prompt=tuple(map(int, p)), max_new_tokens=NEW_TOKENS))
+            for p in prompts_of(batch)
+        ]
+        while engine.busy:
+            engine.step()
+        assert all(len(c.tokens) == NEW_TOKENS for c in chains)
+        return chains
+
+    return run
+
+
+def decode_rows(model, peer, batch: int, repeats: int) -> tuple[list[Row], float]:
+    programs = {"ours": ours_decode(model, batch, ("logprob", "entropy", "self_certainty"))}
+    if peer is not None:
+        programs["transformers"] = functools.partial(peer.generate, prompts_of(batch), NEW_TOKENS)
+        programs["transformers with logits"] = functools.partial(
+            peer.generate, prompts_of(batch), NEW_TOKENS, keep_logits=True
+        )
+    times = _common.time_alternating(programs, repeats=repeats)
+    tokens = batch * NEW_TOKENS
+    per_second = {name: 1e3 * tokens / median(t) for name, t in times.items()}
+    name = f"decode: batch {batch}, {NEW_TOKENS} new tokens, prefill included"
+    if peer is None:
+        return [
+            Row(name=name, ours=per_second["ours"], peer_name="transformers is not installed",
+                unit="tokens/s", bound="ratio >= 2")
+        ], per_second["ours"]  # fmt: skip
+    return [
+        Row(
+            name=f"{name}, against {other}", ours=per_second["ours"], peer=per_second[other],
+            peer_name="transformers", unit="tokens/s", bound="ratio >= 2",
+            note="; ".join(spread(n, times[n]) for n in ("ours", other))
+            + f"; median of paired time ratios {paired_ratio(times['ours'], times[other]):.3f}",
+        )
+        for other in ("transformers", "transformers with logits")
+    ], per_second["ours"]  # fmt: skip
+
+
+def capture_row(model, repeats: int) -> Row:
+    times = _common.time_alternating(
+        {"all": ours_decode(model, 16, ALL_STATS), "none": ours_decode(model, 16, ())},
+        repeats=repeats + 2,
+    )
+    return Row(
+        name="decode: capturing all statistics, time over capturing none",
+        ours=median(times["all"]), peer=median(times["none"]), peer_name="ours without capture",
+        bound="ratio <= 1.1", note="; ".join(spread(n, t) for n, t in times.items()),
+    )  # fmt: skip
+
+
+def leco_rows(model, peer, count: int) -> list[Row]:
+    """LeCo on word problems: batched with roll-back, and the way of the published programs."""
+    problems = load_problems("word_problems", limit=count)
+    requests = [
+        Request(
+            prompt=tuple(encode_chat(model.tokenizer, prompts.chat_messages(p.question))),
+            max_new_tokens=192, problem=zlib.crc32(p.id.encode()),
+        )
+        for p in problems
+    ]  # fmt: skip
+    reader = ChainReader(model.tokenizer, PRESETS["paper"])
+    config = LecoConfig(policy="avoid")
+    questions = [
+        Question(id=p.id, request=r, gold=p.answer) for p, r in zip(problems, requests, strict=True)
+    ]
+
+    def ours():
+        engine = Engine(
+            model.config, model.params, slots=32, max_length=1200,
+            stop_ids=model.tokenizer.eos_ids,
+        )  # fmt: skip
+        tasks = ((q.id, leco(engine, reader, q, config)) for q in questions)
+        return {o.key: o.result for o in run_tasks(engine, tasks)}, engine.counters
+
+    name = f"leco: {count} problems, time of the published way over ours"
+    ours()  # compiles
+    seconds, (results, counters) = _timed(ours)
+    own = f"ours {seconds:.1f} s, {dataclasses.asdict(counters)}"
+    twice = Row(
+        name="leco: tokens prefilled twice", ours=counters.prefilled_twice, unit="tokens",
+        bound="ours == 0",
+    )  # fmt: skip
+    if peer is None:
+        missing = "transformers is not installed"
+        return [Row(name=name, ours=None, peer_name=missing, bound="ours >= 10", note=own), twice]
+    published = PublishedLeco(peer, config)
+    peer_seconds, answers = _timed(lambda: {q.id: published.answer(q) for q in questions})
+    same = sum(results[q.id].answer == format_answer(answers[q.id], kind=q.kind) for q in questions)
+    work = dataclasses.asdict(published.work)
+    return [
+        Row(
+            name=name, ours=peer_seconds / seconds, unit="x", bound="ours >= 10",
+            peer_name="transformers, batch 1, text re-encoded, scored apart",
+            note=f"{own}; published way {peer_seconds:.1f} s, {work}; same final answer on "
+            f"{same} of {count}",
+        ),
+        dataclasses.replace(
+            twice, peer=published.work.prefilled_twice, peer_name="published way"
+        ),
+    ]  # fmt: skip
+
+
+def _timed(call):
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    main()

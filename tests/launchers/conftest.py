@@ -1,0 +1,19 @@
+"""A small random model on disk, with the tokenizer that the package brings."""
+
+import jax
+import pytest
+
+from leco_jax.models.bundled import bundled_path
+from leco_jax.models.loading.export import export_huggingface
+from leco_jax.models.presets import preset
+from leco_jax.models.weights import init_params
+from leco_jax.text.tokenizer import load_tokenizer
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("model") / "tiny"
+    tokenizer = load_tokenizer(bundled_path("arithmetic-1m"))
+    config = preset("tiny", vocab_size=640)
+    export_huggingface(directory, config, init_params(config, jax.random.key(5)), tokenizer)
+    return directory

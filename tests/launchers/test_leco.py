@@ -1,0 +1,116 @@
+"""launchers/leco.py as a program: a whole run, a kill, a stop, and what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def _command(model_dir, workdir, *more):
+    return [
+        sys.executable, "-m", "launchers.leco", "--config=configs/leco_smollm2.py",
+        f"--workdir={workdir}", f"--config.model.name={model_dir}", "--config.prompt=few_shot",
+        "--config.data.limit=6", "--config.generation.max_new_tokens=40",
+        "--config.engine.slots=3", "--config.leco.policy=sample", *more,
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    # Programs are compiled once for all runs of this file.
+    compiled = str(tmp_path_factory.mktemp("compiled"))
+    return os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": compiled,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
+def _run(command, environment):
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def _lines(workdir):
+    path = workdir / "results.jsonl"
+    return path.read_bytes().splitlines() if path.exists() else []
+
+
+@pytest.fixture(scope="module")
+def unbroken(model_dir, environment, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "unbroken"
+    done = _run(_command(model_dir, workdir), environment)
+    assert done.returncode == 0, done.stderr
+    return workdir, done
+
+
+def test_a_run_writes_every_chain_and_prints_a_table(unbroken):
+    workdir, done = unbroken
+    table = done.stdout.splitlines()
+    assert [line.split("  ")[0] for line in table[:4]] == [
+        "method", "cot", "leco, first pass", "leco",
+    ]  # fmt: skip
+    assert str(workdir / "results.jsonl") in done.stdout
+    rows = [json.loads(line) for line in _lines(workdir)]
+    assert [(r["id"], r["method"]) for r in rows] == [
+        (f"word_problems/test/{i}", method) for i in range(6) for method in ("cot", "leco")
+    ]
+    for row in rows:
+        assert row["error"] is None
+        assert row["rounds"][0]["sampled"] <= 40
+        for step in row["rounds"][0]["steps"]:
+            score = step["average"] + step["transition"] - step["divergence"]
+            assert step["score"] == pytest.approx(score, abs=1e-6)
+        if row["method"] == "leco":
+            assert row["settings"]["policy"] == "sample"
+    cot, leco = rows[0], rows[1]
+    assert leco["rounds"][0]["text"] == cot["rounds"][0]["text"]
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["tokens"]["prefilled_twice"] == 0
+
+
+def _interrupted(command, environment, workdir, number):
+    """Starts a run and sends it a signal once it has written a few results."""
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 300
+    while len(_lines(workdir)) < 3:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 75)])
+def test_a_run_goes_on_where_it_was(model_dir, environment, unbroken, tmp_path, number, code):
+    workdir = tmp_path / "run"
+    command = _command(model_dir, workdir)
+    found, output = _interrupted(command, environment, workdir, number)
+    if len(_lines(workdir)) < 12:  # else it had ended before the signal came
+        assert found == code
+        assert ("goes on from here" in output) == (number == signal.SIGTERM)
+    done = _run(command, environment)
+    assert done.returncode == 0, done.stderr
+    assert _lines(workdir) == _lines(unbroken[0])
+
+
+def test_what_is_wrong_is_said_and_nothing_is_lost(model_dir, environment, unbroken, tmp_path):
+    workdir, _ = unbroken
+    before = _lines(workdir)
+    other = _run(_command(model_dir, workdir, "--config.seed=1"), environment)
+    assert other.returncode == 1
+    assert "config.seed" in other.stderr
+    assert "Traceback" not in other.stderr
+    assert _lines(workdir) == before
+    bad = _run(_command(model_dir, tmp_path / "a", "--config.leco.policy=luck"), environment)
+    assert bad.returncode == 1
+    assert "policy='luck'" in bad.stderr
+    missing = _run(_command("no-such-model", tmp_path / "b"), environment)
+    assert missing.returncode == 1
+    assert "no-such-model" in missing.stderr
+    assert "Traceback" not in missing.stderr

@@ -177,20 +177,21 @@ def prefix_softmax(
     sliding_window: int | None,
 ) -> Softmax:
     """The prefix's share in decode attention: one product for all rows, so one read for them."""
-    q_BTKGH = _grouped(q_B1NH, k_KPH.shape[0])
+    q_KBGH = _grouped(q_B1NH, k_KPH.shape[0])[:, 0].swapaxes(0, 1)
     before_P = jnp.arange(-k_KPH.shape[1], 0)
-    scores_BKGP = _scores(
-        "BTKGH,KPH->BKGTP", q_BTKGH, k_KPH, length_B[:, None], before_P, sliding_window
-    )[..., 0, :]
-    top_BKG = jnp.max(scores_BKGP, axis=-1)
-    weights_BKGP = jnp.exp(scores_BKGP - top_BKG[..., None])
-    weighted_BKGH = jnp.einsum(
-        "BKGP,KPH->BKGH",
-        weights_BKGP.astype(v_KPH.dtype),
+    mask_B1P = attention_mask(length_B[:, None], before_P[None], sliding_window=sliding_window)
+    scores_KBGP = jnp.einsum("KBGH,KPH->KBGP", q_KBGH, k_KPH, preferred_element_type=jnp.float32)
+    scores_KBGP = jnp.where(mask_B1P, scores_KBGP, _MASKED)
+    top_KBG = jnp.max(scores_KBGP, axis=-1)
+    weights_KBGP = jnp.exp(scores_KBGP - top_KBG[..., None])
+    weighted_KBGH = jnp.einsum(
+        "KBGP,KPH->KBGH",
+        weights_KBGP.astype(v_KPH.dtype),
         v_KPH,
         preferred_element_type=jnp.float32,
     )
-    return Softmax(weighted_BKGH, top_BKG, jnp.sum(weights_BKGP, axis=-1))
+    total_KBG = jnp.sum(weights_KBGP, axis=-1)
+    return Softmax(*(x.swapaxes(0, 1) for x in (weighted_KBGH, top_KBG, total_KBG)))
 
 
 def _on_shards(

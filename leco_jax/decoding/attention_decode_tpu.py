@@ -113,10 +113,8 @@ def decode_attention(
     slots_last = width < _LANES
     if slots_last:
         k, v = (x.swapaxes(2, 3) for x in (k_BKSH, v_BKSH))  # as they lie: nothing moves
-        new_k, new_v = new_k_BKH[..., None], new_v_BKH[..., None]
     else:
         k, v = k_BKSH, v_BKSH
-        new_k, new_v = new_k_BKH[:, :, None], new_v_BKH[:, :, None]
 
     def per_row(*shape):
         return pl.BlockSpec((1, heads, *shape), lambda h, w, row, *_: (row[w], h, 0, 0))
@@ -152,8 +150,8 @@ def decode_attention(
             grid=(kv_heads // heads, work.steps),
             in_specs=[
                 per_row(groups, width),
-                per_row(*new_k.shape[2:]),
-                per_row(*new_v.shape[2:]),
+                per_row(1, width),
+                per_row(1, width),
                 read,
                 read,
                 *start_specs,
@@ -180,11 +178,11 @@ def decode_attention(
         name="decode_attention",
     )(
         work.row,
-        work.index,
+        work.block,
         length_B,
         q_BNH.reshape(batch, kv_heads, groups, width),
-        new_k,
-        new_v,
+        new_k_BKH[:, :, None],
+        new_v_BKH[:, :, None],
         k,
         v,
         *starts,
@@ -196,7 +194,7 @@ def decode_attention(
 
 class _Work(NamedTuple):
     row: jax.Array  # of each grid step
-    index: jax.Array  # of the block of that row
+    block: jax.Array  # of that row
     steps: jax.Array  # how many of them there are
 
 
@@ -204,7 +202,7 @@ def _span(length, *, slots: int, block: int, window: int | None):
     """First and last block that a row reads; the last one holds the new token's slot."""
     last = jnp.minimum(length, slots - 1) // block
     if window is None:
-        return 0 * last, last
+        return 0, last
     return jnp.minimum(jnp.maximum(length + 1 - window, 0) // block, last), last
 
 
@@ -260,7 +258,8 @@ def _kernel(
     @pl.when(index == last)
     def _():
         offset = length - index * block  # of the new token; `block` or more in a full row
-        begin = pl.multiple_of(jnp.minimum(offset // tile * tile, block - tile), tile)
+        at = jnp.minimum(offset // tile * tile, block - tile)
+        begin = pl.multiple_of(at, tile) if tile < block else 0
         here = [0, slice(None), slice(None), slice(None)]
         here[slots_axis] = pl.ds(begin, tile)
         for new_ref, ref, written_ref in (
@@ -269,7 +268,8 @@ def _kernel(
         ):
             old = ref[tuple(here)]
             slot = begin + jax.lax.broadcasted_iota(jnp.int32, old.shape, slots_axis - 1)
-            new = jnp.where(slot == offset, new_ref[0], old)
+            new = new_ref[0] if slots_axis == 2 else new_ref[0].swapaxes(1, 2)
+            new = jnp.where(slot == offset, new, old)
             ref[tuple(here)] = new
             written_ref[0] = new
 

@@ -39,7 +39,7 @@ def prefill_attention(
     Returns:
         `[B, T, N, H]` in the queries' dtype.
     """
-    length, num_heads, width = q_BTNH.shape[1:]
+    batch, length, num_heads, width = q_BTNH.shape
     offset = 0 if prefix_k_KPH is None else prefix_k_KPH.shape[1]
     # Padded queries cost work, padded keys do not: no query sees them, so their blocks are skipped.
     padded = _up(length, _LANES)
@@ -47,28 +47,28 @@ def prefill_attention(
     block_kv = min(_BLOCKS[0], _up(offset + length, _LANES))
     total = _up(offset + padded, block_kv)
 
-    shape = (padded, total)
-    if sliding_window is None:
-        mask = splash.CausalMask(shape, offset=offset)
-    else:
-        mask = splash.LocalMask(shape, (sliding_window - 1, 0), offset=offset)
+    mask: splash.Mask = splash.CausalMask((padded, total), offset=offset)
+    if sliding_window is not None:
+        mask = splash.LocalMask((padded, total), (sliding_window - 1, 0), offset=offset)
     kernel = splash.make_splash_mha(
-        splash.MultiHeadMask([mask] * num_heads),
+        splash.MultiHeadMask([mask] * (batch * num_heads)),
         block_sizes=splash.BlockSizes(block_q=block_q, block_kv=block_kv),
         head_shards=1,
         q_seq_shards=1,
     )
 
+    # The kernel has no batch axis: the rows' heads stand one after the other.
     def keys(prefix_KPH, own_BKTH):
         if prefix_KPH is not None:
-            prefix_BKPH = jnp.broadcast_to(prefix_KPH, (own_BKTH.shape[0], *prefix_KPH.shape))
+            prefix_BKPH = jnp.broadcast_to(prefix_KPH, (batch, *prefix_KPH.shape))
             own_BKTH = jnp.concatenate([prefix_BKPH, own_BKTH], axis=2)
-        return jnp.pad(own_BKTH, ((0, 0), (0, 0), (0, total - offset - length), (0, 0)))
+        flat = own_BKTH.reshape(-1, *own_BKTH.shape[2:])
+        return jnp.pad(flat, ((0, 0), (0, total - offset - length), (0, 0)))
 
-    q_BNTH = (q_BTNH * width**-0.5).transpose(0, 2, 1, 3)
-    q_BNTH = jnp.pad(q_BNTH, ((0, 0), (0, 0), (0, padded - length), (0, 0)))
-    out_BNTH = jax.vmap(kernel)(q_BNTH, keys(prefix_k_KPH, k_BKTH), keys(prefix_v_KPH, v_BKTH))
-    return out_BNTH[:, :, :length].transpose(0, 2, 1, 3)
+    q = (q_BTNH * width**-0.5).transpose(0, 2, 1, 3).reshape(batch * num_heads, length, width)
+    q = jnp.pad(q, ((0, 0), (0, padded - length), (0, 0)))
+    out = kernel(q, keys(prefix_k_KPH, k_BKTH), keys(prefix_v_KPH, v_BKTH))
+    return out[:, :length].reshape(batch, num_heads, length, width).transpose(0, 2, 1, 3)
 
 
 def _up(number: int, multiple: int) -> int:

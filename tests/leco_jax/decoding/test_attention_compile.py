@@ -12,7 +12,8 @@ import pytest
 from jax.experimental import topologies
 from jax.sharding import NamedSharding
 
-from leco_jax.decoding.attention import decode_attend
+from leco_jax.decoding.attention import decode_attend, prefill_attend
+from leco_jax.decoding.attention_decode_tpu import decode_attention
 from leco_jax.decoding.cache import cache_of, layer_states
 from leco_jax.models import transformer
 from leco_jax.models.config import ModelConfig
@@ -160,3 +161,46 @@ def test_narrow_heads_and_windows_are_read_without_a_copy():
 def test_over_a_mesh_every_chip_reads_its_own_rows_and_heads():
     compiled = _compile_decode(_mesh("v5e", data=2, tensor=2), WIDE, prefix=True)
     _check_decode(compiled, WIDE, devices=4)
+
+
+@pytest.mark.parametrize("chip", ["v5e", "v6e"])
+def test_prefill_never_holds_all_scores(chip):
+    mesh, length = _mesh(chip), 2048
+
+    def layer(q, k, v, shared):
+        return prefill_attend(WIDE, prefix_length=PREFIX)(q, k, v, shared)
+
+    def heads(count):
+        shape = (1, length, count, WIDE.head_width)
+        return _array(mesh, shape, ("batch", "length", "act_heads", "head_width"), WIDE.dtype)
+
+    shared = _array(mesh, (WIDE.num_kv_heads, PREFIX, WIDE.head_width), CACHE_AXES[1:], WIDE.dtype)
+    key = heads(WIDE.num_kv_heads)
+    with jax.set_mesh(mesh):
+        compiled = (
+            jax.jit(layer)
+            .lower(heads(WIDE.num_heads), key, key, {"prefix_k": shared, "prefix_v": shared})
+            .compile()
+        )
+    assert 'custom_call_target="tpu_custom_call"' in compiled.as_text()
+    scores = WIDE.num_heads * length * (PREFIX + length) * 4
+    assert compiled.memory_analysis().temp_size_in_bytes < scores / 8
+
+
+@pytest.mark.parametrize(("groups", "head_width"), [(1, 128), (3, 64), (8, 256), (4, 32)])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_kernel_compiles_for_the_shapes_of_the_presets(groups, head_width, dtype):
+    mesh = _mesh("v6e")
+    cache = _array(mesh, (16, 4, 512, head_width), CACHE_AXES, dtype)
+    new = _array(mesh, (16, 4, head_width), CACHE_AXES[:2] + CACHE_AXES[3:], dtype)
+    query = _array(mesh, (16, 4 * groups, head_width), CACHE_AXES[:2] + CACHE_AXES[3:], dtype)
+    length = _array(mesh, (16,), ("batch",), jnp.int32)
+    with jax.set_mesh(mesh):
+        compiled = (
+            jax.jit(decode_attention, donate_argnums=(3, 4))
+            .lower(query, new, new, cache, cache, length)
+            .compile()
+        )
+    ideal = 2 * cache.size * cache.dtype.itemsize
+    assert compiled.cost_analysis()["bytes accessed"] < 1.1 * ideal
+    assert compiled.memory_analysis().temp_size_in_bytes < ideal / 8

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from leco_jax.models import transformer
 from leco_jax.models.attention import causal_attend
+from leco_jax.models.weights import nest, weight_table
 
 TESTS = pathlib.Path(__file__).parents[2]
 
@@ -98,3 +99,22 @@ def run():
         return apply(params, tokens, positions)
 
     return logits
+
+
+@pytest.fixture(scope="session")
+def random_params():
+    """Function: config -> parameters in which nothing is zero or one; costs no compilation."""
+
+    def make(config, seed=0):
+        rng = np.random.default_rng(seed)
+        flat = {}
+        for path, weight in weight_table(config).items():
+            values = rng.standard_normal(weight.shape)
+            if path.endswith("norm"):
+                values = 0.1 * values + (0.0 if config.norm_plus_one else 1.0)
+            else:
+                values *= 0.2
+            flat[path] = jnp.asarray(values, config.param_dtype)
+        return nest(flat)
+
+    return make

@@ -1,6 +1,5 @@
 """Rotary embedding against hand-computed numbers and its own definition."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -45,7 +44,7 @@ def test_llama3_bands_by_hand():
 
 
 def test_rotation_keeps_lengths_and_sees_distances_only():
-    q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 32))
+    q, k = jnp.asarray(np.random.default_rng(0).standard_normal((2, 1, 1, 1, 32)), jnp.float32)
     table = [rope_table(jnp.array([[p]]), LLAMA31, 32) for p in (5, 9, 105, 109)]
     rotated = rotate(q, table[1])
     np.testing.assert_allclose(jnp.linalg.norm(rotated), jnp.linalg.norm(q), rtol=1e-5)
@@ -64,7 +63,7 @@ def test_pairs_are_the_two_halves_of_a_head():
 
 
 def test_bfloat16_is_rotated_in_float32():
-    x = jax.random.normal(jax.random.key(0), (1, 4, 2, 16), jnp.bfloat16)
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 4, 2, 16)), jnp.bfloat16)
     table = rope_table(jnp.full((1, 4), 1001), RopeConfig(), 16)
     got = rotate(x, table)
     assert got.dtype == jnp.bfloat16

@@ -11,20 +11,20 @@ from leco_jax.models import transformer
 from leco_jax.models.attention import causal_attend
 from leco_jax.models.presets import preset
 from leco_jax.models.sharding import RULES, Fallback, constrain, make_mesh, resolve
-from leco_jax.models.weights import init_params, param_shardings, unstack_layers
+from leco_jax.models.weights import param_shardings, unstack_layers
 
 CONFIG = preset("tiny", vocab_size=64, width=32, mlp_width=48, head_width=8)
 SIZES = {"data": 2, "fsdp": 2, "tensor": 2}
 
 
 @pytest.fixture(scope="module")
-def params():
-    return init_params(CONFIG, jax.random.key(0))
+def params(random_params):
+    return random_params(CONFIG)
 
 
 @pytest.fixture(scope="module")
 def tokens():
-    return jax.random.randint(jax.random.key(1), (8, 12), 0, 64)
+    return jnp.asarray(np.random.default_rng(1).integers(0, 64, (8, 12)))
 
 
 @pytest.fixture(scope="module")

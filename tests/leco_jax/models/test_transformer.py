@@ -8,7 +8,7 @@ import pytest
 from leco_jax.models import transformer
 from leco_jax.models.attention import attention_mask, causal_attend, dot_product_attention
 from leco_jax.models.presets import preset
-from leco_jax.models.weights import init_params, stack_layers, unstack_layers
+from leco_jax.models.weights import stack_layers, unstack_layers
 
 CONFIG = preset("tiny", vocab_size=64, width=32, mlp_width=48, head_width=8)
 # Every optional part at once.
@@ -19,18 +19,12 @@ FULL = CONFIG.replace(
 
 
 @pytest.fixture(scope="module", params=[CONFIG, FULL], ids=["tiny", "full"])
-def model(request):
-    config = request.param
-    params = init_params(config, jax.random.key(0))
-    # Biases and norms start at zero or one: make them matter.
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    leaves = [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    return config, jax.tree.unflatten(tree, leaves)
+def model(request, random_params):
+    return request.param, random_params(request.param)
 
 
 def tokens_of(length, seed=2, batch=1):
-    return jax.random.randint(jax.random.key(seed), (batch, length), 0, 64)
+    return jnp.asarray(np.random.default_rng(seed).integers(0, 64, (batch, length)))
 
 
 def test_scanned_and_unrolled_are_equal(model, run):
@@ -99,8 +93,8 @@ def gradients(params, remat):
 
 
 @pytest.fixture(scope="module")
-def full_params():
-    return init_params(FULL, jax.random.key(0))
+def full_params(random_params):
+    return random_params(FULL)
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +123,8 @@ def test_every_remat_policy_is_tested():
     assert set(transformer.REMAT) == {"none", "full", "dots", "dots_no_batch"}
 
 
-def test_full_remat_saves_less_than_none():
-    params = init_params(CONFIG, jax.random.key(0))
+def test_full_remat_saves_less_than_none(random_params):
+    params = random_params(CONFIG)
     tokens, positions = tokens_of(64, batch=4), jnp.broadcast_to(jnp.arange(64), (4, 64))
 
     def residuals(remat):
@@ -147,8 +141,8 @@ def test_full_remat_saves_less_than_none():
     assert residuals("full") < 0.7 * residuals("none")
 
 
-def test_unknown_remat_is_refused():
-    params = init_params(CONFIG, jax.random.key(0))
+def test_unknown_remat_is_refused(random_params):
+    params = random_params(CONFIG)
     with pytest.raises(ValueError, match="'half' is none of none, full, dots"):
         transformer.forward(
             params, tokens_of(2), jnp.arange(2)[None], config=CONFIG, attend=None, remat="half"
@@ -156,9 +150,9 @@ def test_unknown_remat_is_refused():
 
 
 @pytest.mark.parametrize("form", ["scanned", "unrolled"])
-def test_layer_state_reaches_its_own_layer(form, run):
+def test_layer_state_reaches_its_own_layer(form, run, random_params):
     """A key/value store as state, filled in one call, gives the next token's logits."""
-    params = init_params(CONFIG, jax.random.key(0))
+    params = random_params(CONFIG)
     tokens = tokens_of(9)
     want = run(params, CONFIG, tokens)
     shape = (CONFIG.num_layers, 1, 9, CONFIG.num_kv_heads, CONFIG.head_width)
@@ -195,25 +189,27 @@ def test_layer_state_reaches_its_own_layer(form, run):
 
 def test_soft_cap_bounds_logits_and_project_does_not(model):
     config, params = model
-    hidden = 50 * jax.random.normal(jax.random.key(0), (2, config.width))
-    raw = transformer.project(params, hidden)
+    hidden = jnp.asarray(
+        50 * np.random.default_rng(0).standard_normal((2, config.width)), "float32"
+    )
+    raw = jax.jit(transformer.project)(params, hidden)
     assert jnp.abs(raw).max() > 3
-    got = transformer.logits(params, hidden, config=config)
+    got = jax.jit(transformer.logits, static_argnames="config")(params, hidden, config=config)
     if config.logit_soft_cap is None:
         np.testing.assert_array_equal(got, raw)
     else:
         np.testing.assert_allclose(got, 3 * np.tanh(np.asarray(raw) / 3), rtol=1e-5)
 
 
-def test_tied_models_unembed_with_the_embedding():
-    params = init_params(CONFIG, jax.random.key(0))
+def test_tied_models_unembed_with_the_embedding(random_params):
+    params = random_params(CONFIG)
     assert transformer.unembedding(params) is params["embed"]
-    untied = init_params(CONFIG.replace(tied=False), jax.random.key(0))
+    untied = random_params(CONFIG.replace(tied=False))
     assert transformer.unembedding(untied) is untied["unembed"]
 
 
-def test_compute_dtype_and_parameter_dtype_are_separate(run):
-    params = init_params(CONFIG, jax.random.key(0))
+def test_compute_dtype_and_parameter_dtype_are_separate(run, random_params):
+    params = random_params(CONFIG)
     tokens = tokens_of(12)
     want = run(params, CONFIG, tokens)
     half = CONFIG.replace(dtype="bfloat16")
@@ -228,6 +224,6 @@ def test_compute_dtype_and_parameter_dtype_are_separate(run):
     assert got.dtype == jnp.float32
     assert 1e-4 < jnp.abs(got - want).max() < 0.15
 
-    stored = init_params(CONFIG.replace(param_dtype="bfloat16"), jax.random.key(0))
+    stored = random_params(CONFIG.replace(param_dtype="bfloat16"))
     assert {x.dtype.name for x in jax.tree.leaves(stored)} == {"bfloat16"}
     assert jnp.abs(run(stored, CONFIG, tokens) - want).max() < 0.15

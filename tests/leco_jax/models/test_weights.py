@@ -29,11 +29,12 @@ def test_parameters_have_the_documented_shapes(name):
         "o_proj": (n, h, d), "mlp_norm": (d,), "gate_proj": (d, f), "up_proj": (d, f),
         "down_proj": (f, d),
     }  # fmt: skip
-    if name == "qwen2_7b":
+    assert c.qkv_bias == (name == "qwen2_7b")
+    if c.qkv_bias:
         layer |= {"q_bias": (n, h), "k_bias": (k, h), "v_bias": (k, h)}
     want = {"embed": (c.vocab_size, d), "final_norm": (d,)}
     want["layers"] = {name: (c.num_layers, *shape) for name, shape in layer.items()}
-    if name not in ("tiny", "smollm2_135m", "gemma_2b"):
+    if not c.tied:
         want["unembed"] = (c.vocab_size, d)
     got = abstract_params(c)
     assert jax.tree.map(lambda x: x.shape, got) == want

@@ -33,6 +33,8 @@ CASES = [
 
 def test_all_cases_are_here(stored):
     assert sorted(stored) == sorted(CASES)
+    # The only preset without a published counterpart is the one that was trained here.
+    assert set(PRESETS) - set(CASES) <= {"arithmetic_1m"}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -60,7 +62,7 @@ def test_unrolled_layers_give_the_same(case, checkpoint, figures, run):
         np.testing.assert_allclose(got, file[case], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", [case for case in CASES if case in PRESETS])
 def test_the_case_of_a_preset_has_its_architecture(name, stored):
     def architecture(config: ModelConfig):
         grouped = config.num_kv_heads < config.num_heads

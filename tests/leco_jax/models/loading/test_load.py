@@ -10,10 +10,11 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from leco_jax.models.loading import MODELS, CheckpointError, cache, load_model
+from leco_jax.models.loading import MODELS, CheckpointError, load_model
 from leco_jax.models.loading.gguf import gguf_config, open_gguf
 from leco_jax.models.presets import preset
 from leco_jax.models.sharding import make_mesh
+from leco_jax.storage import cache_dir
 
 PIECES = [*"abcdefgh", "ab", "<end>"]
 
@@ -108,7 +109,7 @@ def test_bad_config_is_said_before_weights_are_read(directory):
 
 
 NAME = "smollm2-135m-instruct"
-CACHED = cache.cache_dir() / MODELS[NAME].filename
+CACHED = cache_dir() / MODELS[NAME].filename
 
 
 @pytest.mark.skipif(not CACHED.exists(), reason=f"{NAME} is not in the cache; `make run` gets it")

@@ -1,19 +1,10 @@
-"""Where prepared data sets are kept, and under which name."""
+"""Under which name a prepared data set is kept: that of its sources' contents."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
-
-
-def cache_dir() -> Path:
-    """Returns $LECO_CACHE, else $XDG_CACHE_HOME/leco-jax, else ~/.cache/leco-jax."""
-    if os.environ.get("LECO_CACHE"):
-        return Path(os.environ["LECO_CACHE"]).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "leco-jax"
 
 
 def source_hash(files: Mapping[str, Path]) -> str:

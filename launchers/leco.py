@@ -5,7 +5,8 @@
 Any field of the config can be set on the command line: --config.data.limit=50. A run that was
 interrupted goes on where it was when the same command is given again.
 
-Exit codes: 0 done; 1 a config or a file is wrong (the message says which); 75 interrupted, run the same command again.
+Exit codes: 0 done; 1 a config or a file is wrong (the message says which); 75 interrupted, run the
+same command again.
 """
 
 from pathlib import Path
@@ -19,7 +20,7 @@ from leco_jax.evaluation.summary import SUMMARY_COLUMNS, format_table
 from leco_jax.models.loading import CheckpointError, ModelNotAvailableError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What to run.", lock_config=True)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where the results go.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where the results go.", required=True)
 
 
 def main(argv: list[str]) -> int:
@@ -42,11 +43,6 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def run() -> None:
-    """The console entry."""
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
-
-
 if __name__ == "__main__":
-    run()
+    flags.mark_flag_as_required("config")
+    app.run(main)

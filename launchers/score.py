@@ -1,6 +1,6 @@
 """Scores chains from elsewhere: token log-probabilities and LeCo's step scores.
 
-    python -m launchers.score --model=smollm2-135m-instruct --input=chains.jsonl --output=scores.jsonl
+    python -m launchers.score --model=smollm2-135m-instruct --input=in.jsonl --output=out.jsonl
 
 Input lines are {"prompt": str, "response": str}; each gives an output line with token_logprobs,
 sum_logprob and steps. If a line is bad nothing is written, unless --skip_bad leaves it out.
@@ -19,9 +19,11 @@ from leco_jax.evaluation.chain_scoring import read_chains, score_chains
 from leco_jax.models.loading import CheckpointError, ModelNotAvailableError, load_model
 from leco_jax.scoring.presets import PRESETS
 
-_MODEL = flags.DEFINE_string("model", None, "A known model's name, a directory or a .gguf file.")
-_INPUT = flags.DEFINE_string("input", None, "JSONL of prompts and responses.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSONL to write; replaced whole at the end.")
+_MODEL = flags.DEFINE_string(
+    "model", None, "A known model's name, a directory or a .gguf file.", required=True
+)
+_INPUT = flags.DEFINE_string("input", None, "JSONL of prompts and responses.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "JSONL to write, whole or not at all.", required=True)
 _PRESET = flags.DEFINE_enum("preset", "paper", sorted(PRESETS), "Variant of the step scores.")
 _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "Leave bad lines out instead of stopping.")
 _DTYPE = flags.DEFINE_string("dtype", None, "Type of the computation; default: the checkpoint's.")
@@ -60,11 +62,5 @@ def _score(source: Path, target: Path) -> int:
     return 0
 
 
-def run() -> None:
-    """The console entry."""
-    flags.mark_flags_as_required(["model", "input", "output"])
-    app.run(main)
-
-
 if __name__ == "__main__":
-    run()
+    app.run(main)

@@ -162,7 +162,7 @@ def decode(
         )
         return carry, decoded
 
-    start = (cache, rows.token, rows.length, rows.remaining, rows.forbid)
+    start: Any = (cache, rows.token, rows.length, rows.remaining, rows.forbid)
     (cache, *_), decoded = jax.lax.scan(step, start, (jnp.arange(steps), rows.forced.T))
     # Every process reads the whole outcome: a few numbers a row and step.
     return cache, jax.tree.map(lambda x: constrain(x, "length", "length"), decoded)

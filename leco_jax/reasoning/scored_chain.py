@@ -35,7 +35,7 @@ class ScoredStep:
 
 def score_chain(
     tokens: Sequence[int],
-    stats: Mapping[str, Sequence[float]],
+    stats: Mapping[str, Sequence[float] | np.ndarray],
     tokenizer: Tokenizer,
     preset: StepPreset,
 ) -> list[ScoredStep]:
@@ -66,7 +66,7 @@ def score_chain(
 
 
 def _padded_scores(
-    stats: Mapping[str, Sequence[float]], steps: Steps, preset: StepPreset
+    stats: Mapping[str, Sequence[float] | np.ndarray], steps: Steps, preset: StepPreset
 ) -> scoring.StepScores:
     """Scores at the next power of two of tokens and steps, so that few shapes are compiled."""
     size = len(steps.step_ids)

@@ -1,6 +1,7 @@
 """The two variants of LeCo's step scores: the paper's, and the published program's."""
 
 import dataclasses
+from typing import Literal
 
 import jax.numpy as jnp
 
@@ -22,7 +23,7 @@ class StepPreset:
 
     tau: float = 0.3
     heading_tokens: int = 3
-    label: str = "exclude"
+    label: Literal["exclude", "include"] = "exclude"
     renormalise_topk: int | None = None
     score_eos: bool = False
 

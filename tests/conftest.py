@@ -1,4 +1,4 @@
-"""One environment for every test: eight CPU devices, and the TPU compiler kept off real hardware."""
+"""One environment for every test: eight CPU devices, and no real hardware for the TPU compiler."""
 
 import os
 

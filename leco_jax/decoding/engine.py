@@ -30,6 +30,11 @@ from leco_jax.decoding.watch import Watch
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.sharding import named_sharding
 from leco_jax.models.weights import unstack_layers
+from leco_jax.shapes import power_of_two
+
+# Lengths are rounded up to powers of two, from these on.
+_LEAST_PROMPT = 32
+_LEAST_SLOTS = 128
 
 
 @functools.partial(jax.jit, donate_argnames=("cache",))
@@ -134,7 +139,6 @@ class Engine:
         self._stop_array = jnp.asarray(sorted(stop_ids) or [-1], jnp.int32)
         self._token_bytes = token_bytes
         self._step_scorer = step_scorer
-        self._buckets = buckets(max_length + chunk)
         self._queue: collections.deque[Chain] = collections.deque()
         self._shared: dict[tuple[int, ...], _SharedPrompt] = {}
         self._rows: list[Chain | None] = [None] * slots
@@ -144,7 +148,7 @@ class Engine:
             chunk_cache = self._run_prefill(prefix, len(prefix))
             self._prefix = jax.tree.map(lambda x: x[0], chunk_cache)
             self._prefix_length = len(prefix)
-        self._slots_S = self._buckets[0]
+        self._slots_S = _LEAST_SLOTS
         with self._on_mesh():
             self._cache = kv.empty_cache(
                 config, rows=slots, slots=self._slots_S, sharding=self._cache_sharding()
@@ -229,6 +233,18 @@ class Engine:
             self._free(self._rows.index(chain))
 
     @property
+    def program_bound(self) -> dict[str, int]:
+        """How many decoding and prefill programs may be compiled, whatever the requests."""
+
+        def sizes(most: int, least: int) -> int:
+            return (power_of_two(most, least=least) // least).bit_length()
+
+        return {
+            "decode": sizes(self.max_length + self._chunk, _LEAST_SLOTS),
+            "prefill": sizes(self.max_length, _LEAST_PROMPT),
+        }
+
+    @property
     def busy(self) -> bool:
         """Whether a chain waits or runs."""
         return bool(self._queue) or any(c is not None and not c.done for c in self._rows)
@@ -301,7 +317,7 @@ class Engine:
         count = len(prompt) - 1  # the last token goes through decoding
         if count:
             if shared.chunk is None:
-                bucket = next(b for b in self._buckets if b >= count)
+                bucket = power_of_two(count, least=_LEAST_PROMPT)
                 shared.chunk = self._run_prefill(prompt[:-1], bucket)
                 self.counters.prefilled += count
                 self.counters.prefilled_twice += count if chain.round else 0
@@ -339,7 +355,7 @@ class Engine:
 
     def _fit(self, slots: int) -> None:
         """Gives the cache the smallest bucket that holds `slots`, so attention reads no more."""
-        bucket = next(b for b in self._buckets if b >= slots)
+        bucket = power_of_two(slots, least=_LEAST_SLOTS)
         if bucket != self._slots_S:
             with self._on_mesh():
                 self._cache = _resize(self._cache, slots=bucket)
@@ -382,11 +398,3 @@ class Engine:
                 finish, keep = verdict
                 self.counters.discarded += len(chain.tokens) - keep
                 chain.cut(keep, finish=finish)
-
-
-def buckets(most: int, least: int = 64) -> list[int]:
-    """Powers of two from `least` up to the first that holds `most`: the shapes that may compile."""
-    sizes = [least]
-    while sizes[-1] < most:
-        sizes.append(sizes[-1] * 2)
-    return sizes

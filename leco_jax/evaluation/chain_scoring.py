@@ -17,6 +17,7 @@ from leco_jax.models.config import ModelConfig
 from leco_jax.models.loading import LoadedModel
 from leco_jax.reasoning.scored_chain import score_chain
 from leco_jax.scoring.presets import StepPreset
+from leco_jax.shapes import power_of_two
 from leco_jax.text.tokenizer import Tokenizer
 
 
@@ -123,7 +124,7 @@ def _batches(chains: Sequence[GivenChain], batch_tokens: int) -> Iterator[list[G
     """Cuts chains sorted by length where the padded batch would grow too large."""
     batch: list[GivenChain] = []
     for chain in chains:
-        length = _power_of_two(len(chain.prompt) + len(chain.response))
+        length = power_of_two(len(chain.prompt) + len(chain.response), least=16)
         if batch and (len(batch) + 1) * length > batch_tokens:
             yield batch
             batch = []
@@ -136,9 +137,9 @@ def _score_batch(
     model: LoadedModel, batch: Sequence[GivenChain], preset: StepPreset
 ) -> dict[str, np.ndarray]:
     """Statistics `[B, R]` of the responses' tokens, aligned at their first ones."""
-    rows = _power_of_two(len(batch), least=1)
-    length = _power_of_two(max(len(c.prompt) + len(c.response) for c in batch))
-    longest = _power_of_two(max(len(c.response) for c in batch))
+    rows = power_of_two(len(batch))
+    length = power_of_two(max(len(c.prompt) + len(c.response) for c in batch), least=16)
+    longest = power_of_two(max(len(c.response) for c in batch), least=16)
     tokens_BT = np.zeros((rows, length), np.int32)
     targets_BR = np.full((rows, longest), -1, np.int32)  # ignored by the scoring
     first_B = np.zeros(rows, np.int32)
@@ -174,7 +175,3 @@ def _token_stats(
         valid_vocab=config.valid_vocab,
         topk=preset.topk,
     )
-
-
-def _power_of_two(count: int, least: int = 16) -> int:
-    return max(least, 1 << (count - 1).bit_length())

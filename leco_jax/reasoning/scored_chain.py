@@ -9,6 +9,7 @@ import numpy as np
 
 from leco_jax import scoring
 from leco_jax.scoring.presets import StepPreset
+from leco_jax.shapes import power_of_two
 from leco_jax.text.steps import Steps, split_steps
 from leco_jax.text.tokenizer import Tokenizer
 
@@ -70,13 +71,13 @@ def _padded_scores(
 ) -> scoring.StepScores:
     """Scores at the next power of two of tokens and steps, so that few shapes are compiled."""
     size = len(steps.step_ids)
-    padding = (0, _power_of_two(size, 64) - size)
+    padding = (0, power_of_two(size, least=64) - size)
     return jax.device_get(
         _scores(
             {name: np.pad(np.asarray(stats[name], np.float32), padding) for name in preset.stats},
             np.pad(steps.step_ids, padding, constant_values=-1),
             np.pad(steps.in_label, padding),
-            num_steps=_power_of_two(len(steps), 8),
+            num_steps=power_of_two(len(steps), least=8),
             preset=preset,
         )
     )
@@ -86,7 +87,3 @@ def _padded_scores(
 def _scores(stats, step_ids, in_label, *, num_steps: int, preset: StepPreset):
     logprob = preset.logprob(scoring.TokenStats(**stats))
     return preset.step_scores(logprob, step_ids, in_label, num_steps=num_steps)
-
-
-def _power_of_two(count: int, least: int) -> int:
-    return max(least, 1 << (count - 1).bit_length())

@@ -74,7 +74,7 @@ def test_the_cache_is_split_and_nothing_of_its_size_is_gathered():
     assert param_shardings(CONFIG, mesh)["layers"]["k_proj"].spec[2] == "tensor"
     engine = Engine(CONFIG, params, slots=4, max_length=64, mesh=mesh)
     (k, *_) = engine._cache["k"]
-    assert {shard.data.shape for shard in k.addressable_shards} == {(1, 1, 64, 16)}
+    assert {shard.data.shape for shard in k.addressable_shards} == {(1, 1, 128, 16)}
     engine.submit(Request(prompt=(1, 2, 3), max_new_tokens=4))
     texts = []
     with jax.set_mesh(mesh):

@@ -165,8 +165,8 @@ def log_softmax_gather(logits, tokens):
 
 
 def gather_logsumexp(logits, tokens):
-    x = logits.astype(jnp.float32)
-    return jnp.take_along_axis(x, tokens[:, None], axis=-1)[:, 0] - jax.nn.logsumexp(x, axis=-1)
+    target = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0].astype(jnp.float32)
+    return target - jax.nn.logsumexp(logits.astype(jnp.float32), axis=-1)
 
 
 def torch_programs(logits, tokens) -> dict:

@@ -17,7 +17,7 @@ from leco_jax.scoring import block_sizes, lane_sums
 from leco_jax.scoring.lane_sums import GROUP, LANES
 from leco_jax.scoring.rowwise import merge_rows_under_vmap
 from leco_jax.scoring.types import Options
-from leco_jax.scoring.varying import shape_like
+from leco_jax.scoring.varying import shape_like, vary_like
 
 UNROLL = 4  # groups of eight rows in one basic block
 
@@ -48,6 +48,8 @@ def sums_from_hidden(hidden, unembed, columns, valid, options: Options, layout: 
 def _sums(
     hidden, token_columns, unembed, valid, *, static: int | None, options: Options, layout: str
 ):
+    arrays = (valid, token_columns, hidden, unembed)
+    valid, token_columns, hidden, unembed = (vary_like(x, *arrays) for x in arrays)
     count, width = hidden.shape
     vocab = unembed.shape[layout.index("V")]
     blocks = block_sizes.blocks_for(block_sizes.HIDDEN)

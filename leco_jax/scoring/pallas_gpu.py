@@ -18,7 +18,7 @@ from leco_jax.scoring import lane_sums, partials, topk
 from leco_jax.scoring.partials import LOWEST, Partials
 from leco_jax.scoring.rowwise import merge_rows_under_vmap
 from leco_jax.scoring.types import Options
-from leco_jax.scoring.varying import shape_like
+from leco_jax.scoring.varying import shape_like, vary_like
 
 LANES = 1024  # 128 threads × 8 numbers: 16-byte loads of bfloat16
 DEPTH = 4
@@ -40,6 +40,7 @@ def sums_from_logits(logits, valid, options: Options, *, interpret: bool = False
 
 
 def _sums(logits, valid, *, most: int, options: Options, interpret: bool):
+    valid, logits = vary_like(valid, logits), vary_like(logits, valid)
     count, vocab = logits.shape
     tiles = pl.cdiv(most, LANES * DEPTH)
     parts = max(1, min(tiles, PROGRAMS // count))

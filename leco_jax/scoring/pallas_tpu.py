@@ -12,7 +12,7 @@ from leco_jax.scoring import block_sizes, lane_sums, topk
 from leco_jax.scoring.partials import Partials
 from leco_jax.scoring.rowwise import merge_rows_under_vmap
 from leco_jax.scoring.types import Options
-from leco_jax.scoring.varying import shape_like
+from leco_jax.scoring.varying import shape_like, vary_like
 
 
 def sums_from_logits(logits, valid, options: Options) -> Partials:
@@ -30,6 +30,7 @@ def sums_from_logits(logits, valid, options: Options) -> Partials:
 
 
 def _sums(logits, valid, *, static: int | None, options: Options):
+    valid, logits = vary_like(valid, logits), vary_like(logits, valid)
     count, vocab = logits.shape
     blocks = block_sizes.blocks_for(block_sizes.LOGITS)
     columns = min(blocks.columns, pl.cdiv(vocab, lane_sums.LANES) * lane_sums.LANES)

@@ -1,4 +1,4 @@
-"""`vmap` of a kernel over rows is one call with more rows, not a kernel with a longer grid."""
+"""Work that is the same for every row: in blocks of rows, or under vmap in one call."""
 
 import jax
 import jax.numpy as jnp
@@ -36,3 +36,33 @@ def merge_rows_under_vmap(call, row_arguments: int):
         return jnp.moveaxis(found.reshape(found.shape[0], size, -1), 1, 0), True
 
     return merged
+
+
+def over_blocks(block, rows: int, size: int):
+    """Computes row by row functions in blocks, so that their temporaries are those of one block.
+
+    The loop runs over the last axis of rows and leaves leading ones whole: those are what batches
+    are sharded over.
+
+    Args:
+      block: (first row, how many) -> a tree of `[..., how many]`.
+      rows: how many rows there are.
+      size: how many to compute at a time.
+
+    Returns:
+      The tree of `[..., rows]`.
+    """
+    if rows <= size:
+        return block(0, rows)
+    blocks, rest = divmod(rows, size)
+    many = lax.map(lambda row: block(row, size), jnp.arange(blocks) * size)
+
+    def flat(x):
+        x = jnp.moveaxis(x, 0, -2)
+        return x.reshape(*x.shape[:-2], blocks * size)
+
+    many = jax.tree.map(flat, many)
+    if not rest:
+        return many
+    last = block(rows - rest, rest)
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=-1), many, last)

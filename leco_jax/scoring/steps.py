@@ -8,6 +8,9 @@ With the probabilities p of one step's n scored tokens:
     score       average + transition − divergence
 """
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -43,6 +46,13 @@ def step_scores(
             "tau, heading_tokens and num_steps must be positive; "
             f"got {tau}, {heading_tokens} and {num_steps}"
         )
+    return _step_scores(logprob, step_ids, heading, num_steps, tau, heading_tokens)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
+def _step_scores(
+    logprob, step_ids, heading, num_steps: int, tau: float, heading_tokens: int
+) -> StepScores:
     # Every sum below is a masked reduction [..., T, S] -> [..., S] that XLA fuses: no scatter.
     member = step_ids[..., None] == jnp.arange(num_steps)
 

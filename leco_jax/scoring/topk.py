@@ -1,19 +1,23 @@
 """The k largest logits of each row without sorting the vocabulary.
 
 The k largest values lie within the k groups whose maxima are largest. So one pass takes the maxima
-of about √V groups, and only k groups are looked into: k·√V values are sorted instead of V.
+of about √V groups, and only k groups are looked into: k·√V values are sorted instead of V. Looking
+them up makes XLA's TPU compiler copy the logits, so it is done for a block of rows at a time.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from leco_jax.scoring import partials
+from leco_jax.scoring.rowwise import over_blocks
 from leco_jax.scoring.types import Options
 
 GROUP = 128
+ROWS = 64
 
 
 def top_of_logits(logits, valid, k: int, options: Options):
@@ -28,12 +32,23 @@ def top_of_logits(logits, valid, k: int, options: Options):
     Returns:
       float32 `[..., k]`, −inf where there are fewer, and int32 `[..., k]`, there −1.
     """
-    if isinstance(valid, int):
-        logits = logits[..., :valid]
-    else:
-        logits = jnp.where(jnp.arange(logits.shape[-1]) < valid, logits, -jnp.inf)
-    values, ids = largest(logits, k)
-    return partials.cap(values, options), ids
+    if logits.ndim == 1:
+        values, ids = top_of_logits(logits[None], valid, k, options)
+        return values[0], ids[0]
+
+    def block(row, size):
+        x = lax.dynamic_slice_in_dim(logits, row, size, -2)
+        if isinstance(valid, int):
+            x = x[..., :valid]
+        else:
+            x = jnp.where(jnp.arange(x.shape[-1]) < valid, x, -jnp.inf)
+        values, ids = largest(x, k)
+        # Rows last, as over_blocks wants them.
+        return jnp.moveaxis(partials.cap(values, options), -1, 0), jnp.moveaxis(ids, -1, 0)
+
+    lead = math.prod(logits.shape[:-2])
+    values, ids = over_blocks(block, logits.shape[-2], max(1, ROWS // max(1, lead)))
+    return jnp.moveaxis(values, 0, -1), jnp.moveaxis(ids, 0, -1)
 
 
 def largest(x, k: int):

@@ -1,12 +1,13 @@
 """Statistics from logits in plain JAX: one read of the logits, no `[T, V]` temporary.
 
-XLA's CPU and TPU backends want different programs for the same sums. On CPU a loop over vocabulary
-tiles keeps a tile in cache and vectorises over 128 lanes; a reduction with its own combiner runs
-element by element there. On TPU that very reduction reads the logits once and needs no temporary,
+XLA's CPU and TPU backends want different programs for the same sums. On CPU a loop over tiles keeps
+a tile in cache and vectorises over 128 lanes; a reduction with its own combiner runs element by
+element there. On TPU that very reduction reads the logits once and needs no temporary,
 while the loop would copy every tile.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +15,14 @@ from jax import lax
 
 from leco_jax.scoring import partials, topk
 from leco_jax.scoring.partials import Partials
+from leco_jax.scoring.rowwise import over_blocks
 from leco_jax.scoring.types import Options
 from leco_jax.scoring.varying import vary_like
 
 LANES = 128
-TILE = 1024  # times the rows of a batch: what stays in the cache of a CPU core
+# 128 × 4096 float32 logits, 2 MB, stay in the cache of a CPU core while they are passed over twice.
+ROWS = 128
+TILE = 4096
 
 
 def sums_from_logits(logits, valid, options: Options) -> Partials:
@@ -43,29 +47,51 @@ def sums_from_logits(logits, valid, options: Options) -> Partials:
 
 
 def _by_tiles(logits, valid, options: Options) -> Partials:
-    # A slice of the logits up front would be copied; so the loop stops at the static count.
-    *rows, vocab = logits.shape
-    count, dynamic = (valid, False) if isinstance(valid, int) else (vocab, True)
-    tiles, rest = divmod(count, TILE)
+    if logits.ndim == 1:
+        return jax.tree.map(lambda x: x[0], _by_tiles(logits[None], valid, options))
     # A loop over 16-bit floats would first convert them all to float32; their bits it leaves alone.
     narrow = logits.dtype.itemsize == 2
     source = lax.bitcast_convert_type(logits, jnp.uint16) if narrow else logits
 
-    def step(sums, start):
-        x = lax.dynamic_slice_in_dim(source, start, TILE, axis=-1)
-        if source is not logits:
-            x = lax.bitcast_convert_type(x, logits.dtype)
-        x = partials.cap(x, options).reshape(*rows, TILE // LANES, LANES)
-        ids = start + jnp.arange(TILE).reshape(TILE // LANES, LANES)
-        return partials.absorb(sums, x, -2, options, ids < valid if dynamic else None), None
+    def load(row, column, size, width):
+        x = lax.dynamic_slice_in_dim(source, row, size, -2)
+        x = lax.dynamic_slice_in_dim(x, column, width, -1)
+        return partials.cap(lax.bitcast_convert_type(x, logits.dtype) if narrow else x, options)
 
-    sums = jax.tree.map(lambda x: vary_like(x, logits), partials.empty((*rows, LANES), options))
+    def block(row, size):
+        shape = (*logits.shape[:-2], size)
+        load_rows = functools.partial(load, row, size=size)
+        return _sums_of_rows(load_rows, shape, logits.shape[-1], valid, options, logits)
+
+    lead = math.prod(logits.shape[:-2])
+    return over_blocks(block, logits.shape[-2], max(1, ROWS // max(1, lead)))
+
+
+def _sums_of_rows(load, rows, vocab: int, valid, options: Options, example) -> Partials:
+    """Sums of some rows; `load(column, width=...)` gives their float32 logits.
+
+    A slice of the logits up front would be copied, so the loop stops at the count of valid ones
+    where that is static.
+    """
+    count, dynamic = (valid, False) if isinstance(valid, int) else (vocab, True)
+
+    def absorb(sums, start, width):
+        x = load(column=start, width=width).reshape(*rows, width // LANES, LANES)
+        ids = start + jnp.arange(width).reshape(width // LANES, LANES)
+        return partials.absorb(sums, x, -2, options, ids < valid if dynamic else None)
+
+    sums = jax.tree.map(lambda x: vary_like(x, example), partials.empty((*rows, LANES), options))
+    tiles, rest = divmod(count, TILE)
     if tiles:
-        sums, _ = lax.scan(step, sums, jnp.arange(tiles) * TILE)
+        starts = jnp.arange(tiles) * TILE
+        sums, _ = lax.scan(lambda sums, start: (absorb(sums, start, TILE), None), sums, starts)
+    if rest >= LANES:
+        sums = absorb(sums, count - rest, rest - rest % LANES)
     sums = partials.collapse(sums, options)
+    rest %= LANES
     if rest:
-        x = partials.cap(logits[..., count - rest : count], options)
         ids = jnp.arange(count - rest, count)
+        x = load(column=count - rest, width=rest)
         sums = partials.absorb(sums, x, -1, options, ids < valid if dynamic else None)
     return sums
 

@@ -40,8 +40,9 @@ def test_values_against_float64(layout, options, scale):
         np.testing.assert_allclose(getattr(found, name), wanted, atol=atol, rtol=1e-6)
 
 
-@pytest.mark.parametrize("layout", ["VD", "DV"])
-@pytest.mark.parametrize("options", CASES)
+@pytest.mark.parametrize(
+    ("layout", "options"), [("VD", CASES[0]), ("DV", CASES[1]), ("VD", CASES[2])]
+)
 def test_gradients_against_autodiff_of_the_reference(layout, options):
     hidden, unembed, tokens = problem(scale=0.3)
     tokens = tokens.at[0, 0].set(-1).at[0, 1].set(4999)
@@ -60,8 +61,8 @@ def test_gradients_against_autodiff_of_the_reference(layout, options):
         values = jnp.stack([jnp.where(jnp.isfinite(x), x, 0.0) for x in found])
         return (jnp.cos(jnp.arange(values.size)).reshape(values.shape) * values).sum()
 
-    found = jax.grad(loss, (0, 1))(hidden, unembed, "auto")
-    wanted = jax.grad(loss, (0, 1))(hidden, unembed, "reference")
+    gradient = jax.jit(jax.grad(loss, (0, 1)), static_argnums=2)
+    found, wanted = (gradient(hidden, unembed, which) for which in ("auto", "reference"))
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_allclose(a, b, atol=3e-6 * float(jnp.abs(b).max()))
 

@@ -44,13 +44,11 @@ def test_heading_after_a_label():
     np.testing.assert_array_equal(nothing.transition, nothing.average)
 
 
-@pytest.mark.parametrize("length", [1, 2, 7, 14, 299, 2000])
-@pytest.mark.parametrize("p", [1.0, 0.5, 1e-3])
-def test_equal_probabilities_have_no_divergence(length, p):
-    found = scoring.step_scores(
-        jnp.full(length, jnp.log(p)), jnp.zeros(length, jnp.int32), num_steps=1
-    )
-    assert found.divergence[0] == 0.0
+@pytest.mark.parametrize("length", [1, 7, 14, 299, 2000])
+def test_equal_probabilities_have_no_divergence(length):
+    logprob = jnp.broadcast_to(jnp.log(jnp.array([1.0, 0.5, 1e-3]))[:, None], (3, length))
+    found = scoring.step_scores(logprob, jnp.zeros((3, length), jnp.int32), num_steps=1)
+    np.testing.assert_array_equal(found.divergence, 0.0)
 
 
 def test_nearly_equal_probabilities_keep_their_divergence():

@@ -162,6 +162,24 @@ def test_sharded_vocabulary(check_vma):
     assert tpu.temporary_bytes(compiled) < 1 * MB
 
 
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_sharded_unembedding(check_vma):
+    on = tpu.mesh("v5e", 2, 2)
+    specs = (P("data"), P("vocab"), P("data"))
+    function = jax.shard_map(
+        functools.partial(scoring.token_stats_from_hidden, axis_name="vocab"),
+        mesh=on,
+        in_specs=specs,
+        out_specs=P("data"),
+        check_vma=check_vma,
+    )
+    arrays = ((2048, 512), jnp.bfloat16), ((32000, 512), jnp.bfloat16), ((2048,), jnp.int32)
+    compiled = tpu.compile_for(on, function, *arrays, specs=specs)
+    assert tpu.runs_a_kernel(compiled)
+    assert tpu.collectives(compiled) == {"all-reduce": 2}
+    assert tpu.temporary_bytes(compiled) < 1 * MB
+
+
 def test_compiler_sharded_batch_falls_back():
     """Under jit alone the compiler partitions; "auto" takes plain JAX, a kernel would not do."""
     on = tpu.mesh("v5e", 4, axes=("data",))

@@ -1,0 +1,282 @@
+"""What the TPU compiler says of token scoring; no TPU is needed and nothing is timed.
+
+    python -m benchmarks.scoring_tpu [--json FILE] [--chips v5e,v5p,v6e] [--quick]
+
+Compile-time figures for one chip: temporary bytes in HBM, bytes accessed over the least possible,
+collectives, and VLIW bundles per 1024 logits, read from the compiler's own schedule. Bundles count
+both sides of every branch of one grid step and no stalls: a lower bound on cycles, not a time. From
+them and the chip's clock follows which limit a kernel meets first, HBM or the vector unit.
+"""
+
+import functools
+import glob
+import os
+import re
+import tempfile
+
+os.environ["SCORING_TPU_DUMP"] = tempfile.mkdtemp(prefix="scoring_tpu_")
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
+os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
+os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-4"
+os.environ["LIBTPU_INIT_ARGS"] = (
+    f"--xla_jf_dump_to={os.environ['SCORING_TPU_DUMP']} --xla_jf_dump_llo_text=true"
+)
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import AxisType
+
+from benchmarks import _common
+from benchmarks._common import Row
+from leco_jax import scoring
+from leco_jax.scoring import block_sizes
+
+DUMP = os.environ["SCORING_TPU_DUMP"]
+TOPOLOGIES = {"v4": "v4:2x2x1", "v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2"}
+HBM_GB_S = {"v4": 1228, "v5e": 819, "v5p": 2765, "v6e": 1640}
+CLOCK_GHZ = {"v4": 1.05, "v5e": 1.5, "v5p": 1.75, "v6e": 1.75}  # v6e's is assumed
+CORES = {"v4": 2, "v5e": 1, "v5p": 2, "v6e": 1}
+BUNDLES = {"v5e": (2.5, 3.6), "v5p": (2.7, 3.6), "v6e": (2.4, 3.6)}
+T, V, D = 8192, 128256, 4096
+LOGITS = ((T, V), jnp.bfloat16)
+TOKENS = ((T,), jnp.int32)
+HIDDEN = ((T, D), jnp.bfloat16)
+UNEMBED = ((V, D), jnp.bfloat16)
+FULL = ("logprob", "entropy", "self_certainty")
+P = jax.P
+
+
+def main():
+    options = _common.parser(__doc__.splitlines()[0])
+    options.add_argument("--chips", default="v5e,v5p,v6e", help="comma-separated")
+    options.add_argument("--quick", action="store_true", help="leave out what compiles slowly")
+    args = options.parse_args()
+    rows = []
+    for chip in args.chips.split(","):
+        rows += from_logits(chip) + vocab_parallel(chip)
+        rows += from_hidden(chip, args.quick)
+    _common.report(rows, args.json)
+
+
+def mesh(chip, *sizes, axes=("data", "vocab")):
+    topology = topologies.get_topology_desc(platform="tpu", topology_name=TOPOLOGIES[chip])
+    devices = np.array(topology.devices[: int(np.prod(sizes))]).reshape(sizes)
+    return jax.sharding.Mesh(devices, axes[: len(sizes)], axis_types=(AxisType.Auto,) * len(sizes))
+
+
+def compile_for(on, function, *arrays, specs=None):
+    """Compiles, and leaves the schedule of this program alone in DUMP."""
+    for path in glob.glob(f"{DUMP}/*"):
+        os.remove(path)
+    specs = specs or [P()] * len(arrays)
+    structs = [
+        jax.ShapeDtypeStruct(shape, dtype, sharding=jax.NamedSharding(on, spec))
+        for (shape, dtype), spec in zip(arrays, specs, strict=True)
+    ]
+    with jax.set_mesh(on):
+        return jax.jit(function).lower(*structs).compile()
+
+
+def temporary(compiled) -> float:
+    return compiled.memory_analysis().temp_size_in_bytes / 1e6
+
+
+def bundles(kernel: str) -> int:
+    """Scheduled bundles of the named kernel in the last compiled program."""
+    (path,) = glob.glob(f"{DUMP}/*{kernel}*schedule-analysis_final_bundles.txt")
+    with open(path) as file:
+        found = re.search(r"total scheduled bundles\D*(\d+)", file.read())
+    if found is None:
+        raise RuntimeError(f"{path} does not give the total of scheduled bundles")
+    return int(found[1])
+
+
+def log_softmax_gather(logits, tokens):
+    logp = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    return jnp.take_along_axis(logp, tokens[:, None], axis=-1)[:, 0]
+
+
+def gather_logsumexp(logits, tokens):
+    target = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0].astype(jnp.float32)
+    return target - jax.nn.logsumexp(logits.astype(jnp.float32), axis=-1)
+
+
+def from_logits(chip: str) -> list[Row]:
+    on = mesh(chip, 1)
+    ideal = 2 * T * V
+    peers = {}
+    for name, function in (
+        ("log_softmax + gather", log_softmax_gather),
+        ("gather - logsumexp", gather_logsumexp),
+    ):
+        compiled = compile_for(on, function, LOGITS, TOKENS)
+        peers[name] = temporary(compiled), compiled.cost_analysis()["bytes accessed"] / ideal
+    rows = []
+    for stats, limit in zip((("logprob",), FULL), BUNDLES.get(chip, (None, None)), strict=True):
+        what = "log-prob" if stats == ("logprob",) else "log-prob + entropy + self-certainty"
+        for implementation in ("pallas_tpu", "xla"):
+            function = functools.partial(
+                scoring.token_stats, stats=stats, implementation=implementation
+            )
+            compiled = compile_for(on, function, LOGITS, TOKENS)
+            label = f"{chip}, from logits, {what}, {implementation}"
+            for peer, (memory, accessed) in peers.items():
+                rows.append(
+                    Row(
+                        name=f"{label} vs {peer}: temporary HBM",
+                        ours=temporary(compiled),
+                        peer=memory,
+                        peer_name=peer,
+                        unit="MB",
+                        bound="ours <= 1",
+                    )
+                )
+                if implementation == "xla":
+                    rows.append(
+                        Row(
+                            name=f"{label} vs {peer}: bytes accessed / ideal",
+                            ours=compiled.cost_analysis()["bytes accessed"] / ideal,
+                            peer=accessed,
+                            peer_name=peer,
+                            unit="x",
+                            bound="ours <= 1.05",
+                        )
+                    )
+            if implementation == "pallas_tpu":
+                rows.append(schedule(chip, label, limit))
+    for topk in (5, 20):
+        function = functools.partial(scoring.token_stats, stats=("topk_logprob",), topk=topk)
+        compiled = compile_for(on, function, LOGITS, TOKENS)
+        rows.append(
+            Row(
+                name=f"{chip}, from logits, mean of the {topk} largest: temporary HBM",
+                ours=temporary(compiled),
+                unit="MB",
+            )
+        )
+    function = functools.partial(scoring.score_steps, num_steps=16)
+    shape = (16, T // 16)
+    compiled = compile_for(
+        on, function, ((*shape, V), jnp.bfloat16), (shape, jnp.int32), (shape, jnp.int32)
+    )
+    rows.append(
+        Row(
+            name=f"{chip}, step scores from logits (16 steps): temporary HBM",
+            ours=temporary(compiled),
+            unit="MB",
+        )
+    )
+    return rows
+
+
+def schedule(chip: str, label: str, limit: float | None) -> Row:
+    """Bundles per 1024 logits, and which limit of the chip that meets."""
+    blocks = block_sizes.LOGITS["other"]
+    found = bundles("leco_sums_from_logits") / (blocks.rows * blocks.columns / 1024)
+    vector = found * T * V / 1024 / (CLOCK_GHZ[chip] * 1e6) / CORES[chip]
+    memory = 2 * T * V / (HBM_GB_S[chip] * 1e6)
+    first = "HBM" if memory >= vector else "the vector unit"
+    return Row(
+        name=f"{label}: bundles per 1024 logits",
+        ours=found,
+        unit="bundles",
+        bound=None if limit is None else f"ours <= {limit}",
+        note=f"meets {first} first: at least {memory:.2f} ms of HBM, {vector:.2f} ms of bundles",
+    )
+
+
+def vocab_parallel(chip: str) -> list[Row]:
+    on = mesh(chip, 2, 2)
+    function = jax.shard_map(
+        functools.partial(scoring.token_stats, axis_name="vocab", stats=FULL),
+        mesh=on,
+        in_specs=(P("data", "vocab"), P("data")),
+        out_specs=P("data"),
+    )
+    compiled = compile_for(on, function, LOGITS, TOKENS, specs=(P("data", "vocab"), P("data")))
+    text = compiled.as_text()
+    label = f"{chip}, vocabulary-parallel over 2 x 2 chips"
+    return [
+        Row(
+            name=f"{label}: {kind}s",
+            ours=float(len(re.findall(rf"= [^=]*? {kind}(?:-start)?\(", text))),
+            unit="count",
+            bound=f"ours == {promised}",
+        )
+        for kind, promised in (("all-reduce", 2), ("all-gather", 0))
+    ]
+
+
+def from_hidden(chip: str, quick: bool) -> list[Row]:
+    on = mesh(chip, 1)
+    label = f"{chip}, from hidden states"
+
+    def whole(hidden, unembed, tokens):
+        logits = jnp.einsum("td,vd->tv", hidden, unembed, preferred_element_type=jnp.float32)
+        return gather_logsumexp(logits, tokens)
+
+    def peer_of(function) -> tuple[float | None, str]:
+        try:
+            return temporary(compile_for(on, function, HIDDEN, UNEMBED, TOKENS)), "logits in HBM"
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            return None, "logits in HBM (do not fit)"
+
+    memory, peer_name = peer_of(whole)
+    rows = []
+    for implementation, limit in (("pallas_tpu", 1), ("xla", 256)):
+        if quick and implementation == "xla":
+            continue
+        function = functools.partial(scoring.token_stats_from_hidden, implementation=implementation)
+        compiled = compile_for(on, function, HIDDEN, UNEMBED, TOKENS)
+        rows.append(
+            Row(
+                name=f"{label}, forward, {implementation}: temporary HBM",
+                ours=temporary(compiled),
+                peer=memory,
+                peer_name=peer_name,
+                unit="MB",
+                bound=f"ours <= {limit}",
+            )
+        )
+        if implementation == "pallas_tpu":
+            blocks = block_sizes.HIDDEN[chip if chip in block_sizes.HIDDEN else "other"]
+            tile = blocks.rows * blocks.columns
+            rows.append(
+                Row(
+                    name=f"{label}, {implementation}: multiplications per number read",
+                    ours=tile / (blocks.rows + blocks.columns),
+                    unit="x",
+                    note=f"tiles of {blocks.rows} x {blocks.columns} x {blocks.depth}",
+                )
+            )
+    if not quick:
+
+        def sum_of(function):
+            return jax.grad(lambda h, w, y: function(h, w, y).sum(), (0, 1))
+
+        def streamed(hidden, unembed, tokens):
+            return scoring.token_stats_from_hidden(hidden, unembed, tokens).logprob
+
+        memory, peer_name = peer_of(sum_of(whole))
+        compiled = compile_for(on, sum_of(streamed), HIDDEN, UNEMBED, TOKENS)
+        rows.append(
+            Row(
+                name=f"{label}, gradient: temporary HBM beyond the gradients",
+                ours=temporary(compiled),
+                peer=memory,
+                peer_name=peer_name,
+                unit="MB",
+                bound="ours <= 300",
+            )
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -9,9 +9,9 @@ from jax import Array
 from jax.sharding import Mesh
 
 from leco_jax import scoring
-from leco_jax.models.attention import causal_attend
+from leco_jax.models.attention import attention_mask, dot_product_attention
 from leco_jax.models.config import ModelConfig
-from leco_jax.models.transformer import forward, unembedding
+from leco_jax.models.transformer import Attend, forward, unembedding
 
 # (trainable, frozen weights, dropout key) -> the weights of a forward pass. What is trained may be
 # the weights themselves or a few arrays beside frozen ones (LoRA); the training step need not know.
@@ -70,13 +70,59 @@ def batch_stats(
         name: batch[name].reshape(-1, shape[-1])
         for name in ("tokens", "targets", "positions", "segment_ids")
     }
-    attend = causal_attend(rows["positions"], config, segment_ids_BT=rows["segment_ids"])
+    attend = row_attend(rows["positions"], rows["segment_ids"], config)
     hidden_BTD, _ = forward(
         params, rows["tokens"], rows["positions"], config=config, attend=attend, remat=remat
     )
     with jax.named_scope("score"):
         found = _score(params, hidden_BTD, rows["targets"], config, mesh, stats)
     return jax.tree.map(lambda x: x.reshape(shape), found)
+
+
+def row_attend(
+    positions_BT: Array, segment_ids_BT: Array, config: ModelConfig, *, block: int = 256
+) -> Attend:
+    """Makes the attention of whole rows, a block of queries at a time.
+
+    A block sees only the keys up to its own end, which halves the arithmetic, and its scores are
+    recomputed in the backward pass: [T, T] scores of a layer never exist. Short rows are one block.
+
+    Args:
+      positions_BT: int32 positions within each token's document, rising along a row.
+      segment_ids_BT: int32 document of each token; 0 is padding.
+      config: gives the sliding window.
+      block: queries of a block.
+    """
+    length = positions_BT.shape[1]
+
+    @jax.checkpoint
+    def one(q_BtNH, k_BSKH, v_BSKH, q_positions_Bt, q_segments_Bt):
+        seen = k_BSKH.shape[1]
+        mask_BtS = attention_mask(
+            q_positions_Bt,
+            positions_BT[:, :seen],
+            q_segments_BT=q_segments_Bt,
+            k_segments_BS=segment_ids_BT[:, :seen],
+            sliding_window=config.sliding_window,
+        )
+        return dot_product_attention(q_BtNH, k_BSKH, v_BSKH, mask_BtS)
+
+    def attend(q_BTNH, k_BTKH, v_BTKH, state):
+        outs = []
+        for start in range(0, length, block):
+            own, seen = slice(start, start + block), slice(0, start + block)
+            outs.append(
+                one(
+                    q_BTNH[:, own],
+                    k_BTKH[:, seen],
+                    v_BTKH[:, seen],
+                    positions_BT[:, own],
+                    segment_ids_BT[:, own],
+                )
+            )
+        return (outs[0] if len(outs) == 1 else jnp.concatenate(outs, axis=1)), state
+
+    return attend
 
 
 def _score(params, hidden_BTD, targets_BT, config, mesh, stats):

@@ -71,6 +71,9 @@ def write_report(workdir: str | pathlib.Path, config: Mapping[str, Any]) -> path
     first, last = rows[0], rows[-1]
     summary = f"{len(rows)} steps; loss {_number(first['loss'])} at step {first['step']}, "
     summary += f"{_number(last['loss'])} at step {last['step']}."
+    if "eval_before/loss" in first and "eval/loss" in last:
+        summary += f" Held-out loss {_number(first['eval_before/loss'])} before the first step, "
+        summary += f"{_number(last['eval/loss'])} after the last."
     path = workdir / "report.html"
     path.write_text(
         _PAGE.format(

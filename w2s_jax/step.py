@@ -95,12 +95,51 @@ def init_state(
     Returns:
       (state, shardings of the state).
     """
+    shardings = state_shardings(trainable, tx, mesh)
+    opt_state = jax.jit(tx.init, out_shardings=shardings.opt_state)(trainable)
+    step = jax.device_put(np.zeros((), np.int32), shardings.step)
+    return TrainState(step, trainable, opt_state), shardings
+
+
+def state_shardings(trainable: Any, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """Gives the shardings of the state of weights, which may be shapes with shardings."""
     whole = NamedSharding(mesh, jax.P())
     weights = jax.tree.map(lambda x: x.sharding, trainable)
-    shardings = TrainState(whole, weights, optimizer_shardings(tx, trainable, weights, mesh))
-    opt_state = jax.jit(tx.init, out_shardings=shardings.opt_state)(trainable)
-    step = jax.device_put(np.zeros((), np.int32), whole)
-    return TrainState(step, trainable, opt_state), shardings
+    return TrainState(whole, weights, optimizer_shardings(tx, trainable, weights, mesh))
+
+
+def abstract_state(
+    trainable: Any, tx: optax.GradientTransformation, mesh: Mesh
+) -> tuple[TrainState, TrainState]:
+    """Gives what `init_state` gives, as shapes: for compiling where the weights are not.
+
+    Args:
+      trainable: `jax.ShapeDtypeStruct`s with shardings.
+      tx: the optimiser.
+      mesh: the mesh, of a topology perhaps.
+    """
+    shardings = state_shardings(trainable, tx, mesh)
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    state = TrainState(step, trainable, jax.eval_shape(tx.init, trainable))
+    place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)  # noqa: E731
+    return jax.tree.map(place, state, shardings), shardings
+
+
+def abstract_batch(
+    rows: int, length: int, mesh: Mesh, *, pairs: bool, reference: bool = False
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Gives the shapes of a placed batch of `rows` rows (pairs, with `pairs`)."""
+    sharding = NamedSharding(mesh, jax.P(BATCH_AXES))
+    lead = (rows, 2) if pairs else (rows,)
+    ints = ("tokens", "targets", "positions", "segment_ids")
+    shapes = dict.fromkeys(ints, (jnp.int32, (*lead, length)))
+    shapes["loss_mask"] = (jnp.float32, (*lead, length))
+    if reference:
+        shapes["reference_logprob"] = (jnp.float32, lead)
+    return {
+        name: jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+        for name, (dtype, shape) in shapes.items()
+    }
 
 
 def _losses(

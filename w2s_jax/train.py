@@ -55,7 +55,7 @@ class RunConfig:
     Attributes:
       num_steps: steps in all, those before a resume included.
       log_every: steps between progress lines (`metrics.jsonl` has every step).
-      eval_every: steps between evaluations; 0: only after the last.
+      eval_every: steps between evaluations; 0: only before the first and after the last.
       eval_batches: batches of the held-out data in an evaluation.
       checkpoint_every: steps between checkpoints; the last step always has one.
       keep_last: newest checkpoints to keep.
@@ -215,15 +215,30 @@ def train(
             _check_finite(step, scalars, batch, workdir, checkpoints)
             return scalars | progress.measure(scalars["num_tokens"])
 
+        def held_out(source: DataSource) -> dict[str, float]:
+            batches = itertools.islice(_once(source), run.eval_batches)
+            found = evaluate(
+                eval_step, state.trainable, frozen, batches, mesh=mesh, pairs=objective.pairs
+            )
+            if lead:
+                _log.info("step %d/%d, held-out %s", done, run.num_steps, _short(found))
+            return found
+
         def publish(step, scalars) -> None:
-            writer.write(step, scalars)
+            writer.write(step, scalars | (before if step == 0 else {}))
             if lead and (step % run.log_every == 0 or step + 1 == run.num_steps):
                 _log.info("%s", progress.line(step, scalars))
 
         # --- the loop --------------------------------------------------------------------------
         # Metrics of a step are fetched while the next one runs; nothing else leaves the devices.
-        pending = None
+        pending, before = None, {}
         with jax.transfer_guard("disallow"):
+            if not first and eval_data is not None:
+                # With step 0's metrics, so that a report shows where the run began.
+                before = {
+                    f"eval_before/{name}": value for name, value in held_out(eval_data).items()
+                }
+                progress.restart()
             for step in range(first, run.num_steps):
                 profile.before(step - first)
                 placed = place_batch(batch, mesh, pairs=objective.pairs)
@@ -247,18 +262,7 @@ def train(
                 # In this order: what is not finite is never saved.
                 last, pending = collect(*pending), None
                 if look and eval_data is not None and not interrupted:
-                    batches = itertools.islice(_once(eval_data), run.eval_batches)
-                    found = evaluate(
-                        eval_step,
-                        state.trainable,
-                        frozen,
-                        batches,
-                        mesh=mesh,
-                        pairs=objective.pairs,
-                    )
-                    last |= {f"eval/{name}": value for name, value in found.items()}
-                    if lead:
-                        _log.info("step %d/%d, held-out %s", done, run.num_steps, _short(found))
+                    last |= {f"eval/{name}": value for name, value in held_out(eval_data).items()}
                 publish(step, last)
                 if save:
                     rest = {"step": state.step, "opt_state": state.opt_state}

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from leco_jax.models.attention import causal_attend
 from leco_jax.models.lora import LoraConfig, adapt, init_adapters
 from leco_jax.models.sharding import make_mesh
 from leco_jax.models.weights import init_params
 from w2s_jax.objectives import Objective
 from w2s_jax.optimizer import OptimizerConfig, make_optimizer, make_schedule
-from w2s_jax.policy import batch_stats, full_weights
+from w2s_jax.policy import batch_stats, full_weights, row_attend
 from w2s_jax.reference import frozen_copy
 from w2s_jax.step import StepConfig, init_state, make_eval_step, make_train_step, place_batch
 
@@ -291,6 +292,33 @@ def test_plain_padded_and_packed_rows_have_the_same_log_probabilities(tiny):
     packed = logprobs(row(documents, 20))
     for other in (padded, left, packed):
         np.testing.assert_allclose(other, plain, atol=2e-5)
+
+
+@pytest.mark.parametrize("window", [None, 5])
+def test_attention_in_blocks_is_attention(tiny, window):
+    config = tiny.replace(sliding_window=window)
+    keys = jax.random.split(jax.random.key(0), 3)
+    q, k, v = (
+        jax.random.normal(key, (2, 22, heads, 4))
+        for key, heads in zip(keys, (4, 2, 2), strict=True)
+    )
+    segments = jnp.array([[1] * 9 + [2] * 10 + [0] * 3, [1] * 22])
+    positions = jnp.array([[*range(9), *range(10), 0, 0, 0], [*range(22)]])
+    whole = causal_attend(positions, config, segment_ids_BT=segments)
+
+    def out(attend):
+        def loss(q, k, v):
+            return jnp.sum(
+                jnp.where(segments[..., None, None] > 0, attend(q, k, v, None)[0], 0) ** 2
+            )
+
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(q, k, v)
+
+    expected = out(whole)
+    for block in (8, 22, 64):
+        found = out(row_attend(positions, segments, config, block=block))
+        for ours, theirs in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_a_pair_lives_on_one_device(random_data):

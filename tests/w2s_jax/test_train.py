@@ -81,6 +81,7 @@ def test_a_run_writes_every_step_once_and_compiles_once(whole):
     assert [row["step"] for row in rows] == list(range(7))
     assert result.compilations == 1
     assert [row["step"] for row in rows if "eval/loss" in row] == [3, 6]
+    assert [row["step"] for row in rows if "eval_before/loss" in row] == [0]
     for name in ("loss", "entropy", "grad_norm", "learning_rate", "tokens_per_second_per_chip"):
         assert all(np.isfinite(row[name]) for row in rows), name
     assert result.metrics["loss"] == pytest.approx(rows[-1]["loss"])

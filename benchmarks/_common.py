@@ -93,6 +93,11 @@ def time_alternating(
     return times
 
 
+def temporary_mb(compiled) -> float:
+    """Temporary memory of a program compiled by JAX, in megabytes, as its compiler reports it."""
+    return compiled.memory_analysis().temp_size_in_bytes / 1e6
+
+
 def median(times: list[float]) -> float:
     """The middle one."""
     return statistics.median(times)

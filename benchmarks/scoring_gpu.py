@@ -238,7 +238,7 @@ def from_hidden(repeats: int) -> list[Row]:
             repeats=max(5, repeats // 3),
             wait=jax.block_until_ready,
         )
-        memory = {n: f.memory_analysis().temp_size_in_bytes / 1e6 for n, f in compiled.items()}
+        memory = {n: _common.temporary_mb(f) for n, f in compiled.items()}
         name = f"from hidden 8192x4096x128256 bfloat16, {kind}"
         peer = "logits in HBM, gather - logsumexp"
         rows += [

@@ -7,6 +7,7 @@ the turns. Temporary memory is what XLA's compiler reports.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -53,20 +54,20 @@ def three_by_log_softmax(logits, tokens):
 def from_logits(shape, dtype, repeats: int) -> list[Row]:
     logits = (4 * jax.random.normal(jax.random.key(0), shape)).astype(dtype)
     tokens = jax.random.randint(jax.random.key(1), shape[:1], 0, shape[1])
-    compiled = {
-        name: jax.jit(function).lower(logits, tokens).compile()
-        for name, function in {
-            "ours": scoring.token_stats,
-            "ours, 3 statistics": functools.partial(scoring.token_stats, stats=FULL),
-            "log_softmax + gather": log_softmax_gather,
-            "gather - logsumexp": gather_logsumexp,
-            "3 statistics by log_softmax": three_by_log_softmax,
-        }.items()
+    functions: dict[str, Callable] = {
+        "ours": scoring.token_stats,
+        "ours, 3 statistics": functools.partial(scoring.token_stats, stats=FULL),
+        "log_softmax + gather": log_softmax_gather,
+        "gather - logsumexp": gather_logsumexp,
+        "3 statistics by log_softmax": three_by_log_softmax,
     }
-    programs = {n: functools.partial(f, logits, tokens) for n, f in compiled.items()}
+    compiled = {n: jax.jit(f).lower(logits, tokens).compile() for n, f in functions.items()}
+    programs: dict[str, Callable] = {
+        n: functools.partial(f, logits, tokens) for n, f in compiled.items()
+    }
     programs |= torch_program(logits, tokens)
     times = _common.time_alternating(programs, repeats=repeats, wait=jax.block_until_ready)
-    memory = {n: f.memory_analysis().temp_size_in_bytes / 1e6 for n, f in compiled.items()}
+    memory = {n: _common.temporary_mb(f) for n, f in compiled.items()}
 
     label = f"{shape[0]}x{shape[1]} {np.dtype(dtype).name}"
     promised = shape == SHAPES[0] and dtype == jnp.float32
@@ -147,7 +148,7 @@ def from_hidden(repeats: int) -> list[Row]:
             repeats=max(3, repeats // 3),
             wait=jax.block_until_ready,
         )
-        memory = {n: f.memory_analysis().temp_size_in_bytes / 1e6 for n, f in compiled.items()}
+        memory = {n: _common.temporary_mb(f) for n, f in compiled.items()}
         name = f"from hidden {count}x{width}x{vocab} float32, {kind}"
         ratio = _common.paired_ratio(times["ours"], times["peer"])
         mine = _common.median(times["ours"])

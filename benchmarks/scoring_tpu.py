@@ -81,10 +81,6 @@ def compile_for(on, function, *arrays, specs=None):
         return jax.jit(function).lower(*structs).compile()
 
 
-def temporary(compiled) -> float:
-    return compiled.memory_analysis().temp_size_in_bytes / 1e6
-
-
 def bundles(kernel: str) -> int:
     """Scheduled bundles of the named kernel in the last compiled program."""
     (path,) = glob.glob(f"{DUMP}/*{kernel}*schedule-analysis_final_bundles.txt")
@@ -114,7 +110,10 @@ def from_logits(chip: str) -> list[Row]:
         ("gather - logsumexp", gather_logsumexp),
     ):
         compiled = compile_for(on, function, LOGITS, TOKENS)
-        peers[name] = temporary(compiled), compiled.cost_analysis()["bytes accessed"] / ideal
+        peers[name] = (
+            _common.temporary_mb(compiled),
+            compiled.cost_analysis()["bytes accessed"] / ideal,
+        )
     rows = []
     for stats, limit in zip((("logprob",), FULL), BUNDLES.get(chip, (None, None)), strict=True):
         what = "log-prob" if stats == ("logprob",) else "log-prob + entropy + self-certainty"
@@ -128,7 +127,7 @@ def from_logits(chip: str) -> list[Row]:
                 rows.append(
                     Row(
                         name=f"{label} vs {peer}: temporary HBM",
-                        ours=temporary(compiled),
+                        ours=_common.temporary_mb(compiled),
                         peer=memory,
                         peer_name=peer,
                         unit="MB",
@@ -154,7 +153,7 @@ def from_logits(chip: str) -> list[Row]:
         rows.append(
             Row(
                 name=f"{chip}, from logits, mean of the {topk} largest: temporary HBM",
-                ours=temporary(compiled),
+                ours=_common.temporary_mb(compiled),
                 unit="MB",
             )
         )
@@ -166,7 +165,7 @@ def from_logits(chip: str) -> list[Row]:
     rows.append(
         Row(
             name=f"{chip}, step scores from logits (16 steps): temporary HBM",
-            ours=temporary(compiled),
+            ours=_common.temporary_mb(compiled),
             unit="MB",
         )
     )
@@ -221,7 +220,9 @@ def from_hidden(chip: str, quick: bool) -> list[Row]:
 
     def peer_of(function) -> tuple[float | None, str]:
         try:
-            return temporary(compile_for(on, function, HIDDEN, UNEMBED, TOKENS)), "logits in HBM"
+            return _common.temporary_mb(
+                compile_for(on, function, HIDDEN, UNEMBED, TOKENS)
+            ), "logits in HBM"
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
@@ -237,7 +238,7 @@ def from_hidden(chip: str, quick: bool) -> list[Row]:
         rows.append(
             Row(
                 name=f"{label}, forward, {implementation}: temporary HBM",
-                ours=temporary(compiled),
+                ours=_common.temporary_mb(compiled),
                 peer=memory,
                 peer_name=peer_name,
                 unit="MB",
@@ -245,6 +246,7 @@ def from_hidden(chip: str, quick: bool) -> list[Row]:
             )
         )
         if implementation == "pallas_tpu":
+            rows.append(against_tokamax(label, on, _common.temporary_mb(compiled)))
             blocks = block_sizes.HIDDEN[chip if chip in block_sizes.HIDDEN else "other"]
             tile = blocks.rows * blocks.columns
             rows.append(
@@ -268,7 +270,7 @@ def from_hidden(chip: str, quick: bool) -> list[Row]:
         rows.append(
             Row(
                 name=f"{label}, gradient: temporary HBM beyond the gradients",
-                ours=temporary(compiled),
+                ours=_common.temporary_mb(compiled),
                 peer=memory,
                 peer_name=peer_name,
                 unit="MB",
@@ -276,6 +278,34 @@ def from_hidden(chip: str, quick: bool) -> list[Row]:
             )
         )
     return rows
+
+
+def against_tokamax(label: str, on, ours: float) -> Row:
+    """Tokamax's fused loss gives one sum, no log-probability per token; its memory compares."""
+    name = f"{label}, forward, pallas_tpu vs tokamax: temporary HBM"
+    try:
+        import tokamax
+        from absl import flags
+        from tokamax._src.ops.linear_softmax_cross_entropy_loss import api
+    except ImportError:
+        return Row(name=name, ours=ours, peer_name="tokamax is not installed", unit="MB")
+    # It reads our command line, and looks for a TPU while it is traced; here is only a compiler.
+    flags.FLAGS.mark_as_parsed()
+    type(api.IMPLEMENTATIONS["mosaic_tpu"]).supported_on = lambda self, device: True
+
+    def loss(hidden, unembed, tokens):
+        return tokamax.linear_softmax_cross_entropy_loss(
+            hidden, tokens, unembed, implementation="mosaic_tpu"
+        )
+
+    compiled = compile_for(on, loss, HIDDEN, ((D, V), jnp.bfloat16), TOKENS)
+    return Row(
+        name=name,
+        ours=ours,
+        peer=_common.temporary_mb(compiled),
+        peer_name="tokamax mosaic_tpu",
+        unit="MB",
+    )
 
 
 if __name__ == "__main__":

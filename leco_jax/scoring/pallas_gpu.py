@@ -3,6 +3,9 @@
 A program takes one row, or part of a row where there are too few rows to fill the GPU. It walks
 over tiles of DEPTH × LANES logits with a running sum per lane, so that threads never exchange
 anything before the end; lanes are combined in the kernel, the parts of a row after it.
+
+Checked in interpret mode and lowered for CUDA; it has not been run on a GPU, so "auto" never takes
+it. jax 0.11 deprecates this backend of Pallas and warns where the kernel is lowered.
 """
 
 import functools

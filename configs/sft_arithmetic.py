@@ -1,9 +1,14 @@
-"""Trains the bundled model arithmetic-1m from scratch on arithmetic_chains.
+"""Trains the bundled model arithmetic-1m from scratch on arithmetic_chains, in two runs.
 
-    python -m launchers.sft --config=configs/sft_arithmetic.py --workdir=runs/sft_arithmetic
-    python -m launchers.convert --input=runs/sft_arithmetic --output=runs/arithmetic_1m
+    python -m launchers.sft --config=configs/sft_arithmetic.py --workdir=runs/reasoner
+    python -m launchers.sft --config=configs/sft_arithmetic.py:second --workdir=runs/reasoner2
+    python -m launchers.convert --input=runs/reasoner2 --output=runs/arithmetic_1m
+    python -m benchmarks.arithmetic_model --model=runs/arithmetic_1m
 
-Hardware: 2 CPU cores.
+Hardware:  2 CPU cores.
+Time:      33 and 11 minutes of one core's work, 22 minutes together on two cores of their own.
+Result:    greedy accuracy 75.1 % (70 % after the first run), any of ten samples at T = 0.7 91.4 %,
+           on the 1,000 test problems.
 """
 
 import ml_collections
@@ -12,8 +17,10 @@ from leco_jax.models.bundled import bundled_path
 from w2s_jax.job_config import training_config
 
 
-def get_config() -> ml_collections.ConfigDict:
-    """The config of the run."""
+def get_config(run: str = "first") -> ml_collections.ConfigDict:
+    """The config of the "first" run, or of the "second", which goes on from its weights."""
+    if run not in ("first", "second"):
+        raise ValueError(f"run {run!r} is neither 'first' nor 'second'")
     config = training_config()
     config.model.name = ""
     config.model.preset = "arithmetic_1m"
@@ -41,4 +48,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.run.log_every = 50
     config.run.eval_every = 400
     config.run.checkpoint_every = 200
+    if run == "second":
+        config.model.checkpoint = "runs/reasoner"
+        config.seed = 1
+        config.optimizer.learning_rate = 1e-3
+        config.run.num_steps = 700
     return config

@@ -30,7 +30,12 @@ def save_tokenizer(tokenizer: Tokenizer, directory: str | Path) -> None:
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     elif isinstance(tokenizer, SentencePieceTokenizer):
         (directory / "tokenizer.model").write_bytes(tokenizer._model)
-        config |= {"tokenizer_class": "LlamaTokenizer", "legacy": False}
+        config |= {
+            "tokenizer_class": "LlamaTokenizer",
+            "legacy": False,
+            # transformers goes by this name, not by what the model file says.
+            "add_prefix_space": tokenizer._drops_first_space,
+        }
     else:
         raise TypeError(f"a {type(tokenizer).__name__} has no file format")
     for name, token_id in (

@@ -12,6 +12,7 @@ from leco_jax.models.loading import load_model
 from leco_jax.models.loading.export import export_huggingface
 from leco_jax.models.presets import preset
 from leco_jax.models.weights import init_params
+from leco_jax.text.chat import encode_chat
 from leco_jax.text.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.parity
@@ -56,6 +57,20 @@ def test_exported_models_have_the_same_logits_in_transformers(
     assert model.generation_config.eos_token_id == [2]
 
 
+def test_the_bundled_model_says_the_same_in_transformers(transformers, figures):
+    path = bundled_path("arithmetic-1m")
+    loaded = load_model("arithmetic-1m")
+    theirs = transformers.AutoTokenizer.from_pretrained(path)
+    text = "Question: Ada has 12 apples.\nAnswer:\nStep 1: Ada has 12 + 7 = 19 apples.\n"
+    ids = loaded.tokenizer.encode(text)
+    assert theirs.encode(text, add_special_tokens=False) == ids
+    assert theirs.decode(ids) == text
+    model = transformers.AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager")
+    want = figures.reference_logits(model.eval(), np.asarray([ids]))
+    got = Llama.from_params(loaded.config, loaded.params)(jnp.asarray([ids]))
+    np.testing.assert_allclose(np.asarray(got), want, atol=1e-4)
+
+
 def test_a_byte_level_tokenizer_comes_back_in_transformers(transformers, tmp_path):
     loaded = load_model("smollm2-135m-instruct")
     config = preset("tiny", vocab_size=loaded.config.vocab_size)
@@ -67,6 +82,4 @@ def test_a_byte_level_tokenizer_comes_back_in_transformers(transformers, tmp_pat
     messages = [{"role": "user", "content": "Hi"}]
     ids = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     ours = load_model(tmp_path).tokenizer
-    from leco_jax.text.chat import encode_chat
-
     assert list(ids) == encode_chat(ours, messages) == encode_chat(loaded.tokenizer, messages)

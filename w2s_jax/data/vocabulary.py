@@ -60,5 +60,11 @@ def write_tokenizer(model: bytes, directory: str | Path) -> None:
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "tokenizer.model").write_bytes(model)
-    config = {"tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": True, **_NAMES}
+    config = {
+        "tokenizer_class": "LlamaTokenizer",
+        "legacy": False,
+        "add_bos_token": True,
+        "add_prefix_space": False,
+        **_NAMES,
+    }
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -21,5 +21,11 @@ def chain_of_thought(
     yield [chain]
     only, answer = reader.read(chain, kind=question.kind)
     return question.result(
-        method="cot", answers=[answer], answer=answer, stopped="single", rounds=[only], settings={}
+        method="cot",
+        answers=[answer],
+        answer=answer,
+        stopped="single",
+        rounds=[only],
+        independent=True,
+        settings={},
     )

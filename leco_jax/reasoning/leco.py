@@ -136,6 +136,7 @@ def leco(
         answer=answer,
         stopped=stopped,
         rounds=rounds,
+        independent=False,
         settings=dataclasses.asdict(config),
     )
 

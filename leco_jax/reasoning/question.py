@@ -39,6 +39,7 @@ class Question:
         answer: Any,
         stopped: str,
         rounds: Sequence[Round],
+        independent: bool,
         settings: dict,
     ) -> Result:
         """Writes a method's final answer down, beside the answers of all its whole passes."""
@@ -51,5 +52,6 @@ class Question:
             first_correct=None if self.gold is None else self.equal(answers[0], self.gold),
             stopped=stopped,
             rounds=list(rounds),
+            independent=independent,
             settings=settings | {"seed": self.request.seed, "sample": self.request.sample},
         )

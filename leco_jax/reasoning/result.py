@@ -7,7 +7,7 @@ from leco_jax.reasoning.scored_chain import ScoredStep
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Round:
-    """One pass of a chain, the kept beginning included.
+    """One pass of a chain, the kept beginning included, or one sample of several.
 
     Attributes:
         text: the whole chain as it stood at the end of the round.
@@ -41,9 +41,10 @@ class Result:
         gold: the right answer as text, or None where the data set has none.
         correct: whether they are equal; None without gold.
         first_correct: the same of the first pass's answer.
-        stopped: why the method stopped: "converged", "rounds", "no_candidate", "hook", or for one
-            pass only "single".
-        rounds: every pass.
+        stopped: why the method stopped: "converged", "rounds", "no_candidate", "hook", for one
+            pass only "single", or "samples" where all samples that were asked for are there.
+        rounds: every pass, or every sample.
+        independent: whether no round goes on from another one.
         settings: the method's options, seed and policy included.
         error: why there is no result, or None.
     """
@@ -56,4 +57,5 @@ class Result:
     first_correct: bool | None
     stopped: str
     rounds: list[Round]
+    independent: bool
     settings: dict

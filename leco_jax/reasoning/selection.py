@@ -1,9 +1,9 @@
 """LeCo's three small rules: which step to cut at, when to stop, which answer to give."""
 
-import collections
 from collections.abc import Callable, Sequence
 
 from leco_jax.reasoning.scored_chain import ScoredStep
+from leco_jax.reasoning.vote import vote
 
 CUT_RULES = ("weakest", "earlier_of_two_weakest")
 FINAL_RULES = ("last", "weighted_vote")
@@ -59,14 +59,4 @@ def final_answer(answers: Sequence, equal: Callable, *, rule: str):
     """
     if rule == "last" or not converged(answers, equal):
         return answers[-1]
-    groups: list[int] = []  # index of each group's first answer
-    weights: dict[int, float] = collections.defaultdict(float)
-    for i, answer in enumerate(answers):
-        if answer is None:
-            continue
-        group = next((g for g in groups if equal(answers[g], answer)), None)
-        if group is None:
-            groups.append(i)
-            group = i
-        weights[group] += 1.0 if i else _ORIGINAL_WEIGHT
-    return answers[max(groups, key=lambda g: weights[g])]
+    return vote(answers, equal, weights=[_ORIGINAL_WEIGHT, *[1.0] * (len(answers) - 1)])

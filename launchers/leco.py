@@ -1,6 +1,6 @@
 """LeCo and what it is compared with, on a data set.
 
-    python -m launchers.leco --config=configs/leco_smollm2.py --workdir=runs/leco
+    python -m launchers.leco --config=configs/leco_arithmetic.py --workdir=runs/leco
 
 Any field of the config can be set on the command line: --config.data.limit=50. A run that was
 interrupted goes on where it was when the same command is given again.
@@ -16,7 +16,7 @@ from ml_collections import config_flags
 
 from launchers import interrupt
 from leco_jax.evaluation.experiment import run_experiment
-from leco_jax.evaluation.summary import SUMMARY_COLUMNS, format_table
+from leco_jax.evaluation.summary import SUMMARY_CAPTION, SUMMARY_COLUMNS, format_table
 from leco_jax.models.loading import CheckpointError, ModelNotAvailableError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What to run.", lock_config=True)
@@ -36,6 +36,7 @@ def main(argv: list[str]) -> int:
             logging.error("%s", error)
             return 1
         print(format_table(summary, SUMMARY_COLUMNS))
+        print(SUMMARY_CAPTION)
         print(f"\nEvery chain with its steps, scores and cuts: {workdir / 'results.jsonl'}")
         if stop():
             print("Interrupted: the same command goes on from here.")

@@ -11,37 +11,28 @@ import dataclasses
 import json
 import logging
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import tqdm
 
-from leco_jax.datasets.problem import Problem
 from leco_jax.datasets.registry import load_problems
 from leco_jax.decoding.engine import Engine
-from leco_jax.decoding.request import Request, Sampling
 from leco_jax.decoding.step_scorer import StepScorer
-from leco_jax.decoding.tasks import Task, run_tasks
+from leco_jax.decoding.tasks import run_tasks
+from leco_jax.evaluation.methods import METHODS, method_options
+from leco_jax.evaluation.questions import PROMPTS, common_prefix, make_questions, without_prefix
 from leco_jax.evaluation.results_file import ResultsFile
 from leco_jax.evaluation.summary import summarise
 from leco_jax.evaluation.workdir import claim, write_json
 from leco_jax.models.loading import LoadedModel, load_model
 from leco_jax.reasoning.chain_reader import ChainReader
-from leco_jax.reasoning.cot import chain_of_thought
-from leco_jax.reasoning.leco import LecoConfig, leco
 from leco_jax.reasoning.question import Question
 from leco_jax.scoring.presets import PRESETS
-from leco_jax.text import prompts
-from leco_jax.text.chat import encode_chat
 from leco_jax.text.step_tables import step_tables
-from leco_jax.text.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
-
-METHODS = ("cot", "leco")
-PROMPTS = ("chat", "few_shot")
 
 
 def run_experiment(
@@ -50,7 +41,7 @@ def run_experiment(
     """Runs every method on every problem that has no result yet.
 
     Args:
-        config: see `configs/leco_smollm2.py`, which names every field.
+        config: see `evaluation.experiment_config`, which names every field.
         workdir: where results go; a run that was interrupted goes on where it was.
         stop: asked between results; true ends the run, to be continued later.
 
@@ -61,6 +52,7 @@ def run_experiment(
         ValueError: a config that says something impossible, or a work directory of another one.
     """
     _check(config)
+    options = {method: method_options(method, config) for method in config.methods}
     claim(workdir, json.loads(config.to_json()))
     problems = load_problems(
         config.data.name, split=config.data.split, data_dir=config.data.dir or None,
@@ -70,16 +62,17 @@ def run_experiment(
     questions = make_questions(problems, model.tokenizer, config)
     prefix = common_prefix([q.request.prompt for q in questions])
     reader = ChainReader(model.tokenizer, PRESETS[config.leco.preset])
-    engine = make_engine(model, config, questions, prefix, reader)
+    passes = max(METHODS[method].passes(options[method]) for method in config.methods)
+    engine = make_engine(model, config, questions, prefix, reader, passes=passes)
     results = ResultsFile(workdir / "results.jsonl", key=lambda row: (row["id"], row["method"]))
     order = [(q.id, method) for q in questions for method in config.methods]
     todo = [key for key in order if key not in results]
     if len(todo) < len(order):
         _log.info("%d of %d results are there already", len(order) - len(todo), len(order))
 
-    by_id = {q.id: _without_prefix(q, len(prefix)) for q in questions}
+    by_id = {q.id: without_prefix(q, len(prefix)) for q in questions}
     tasks = (
-        ((name, method), _task(method, engine, reader, by_id[name], config))
+        ((name, method), METHODS[method].task(engine, reader, by_id[name], options[method]))
         for name, method in todo
     )
     started = time.monotonic()
@@ -107,47 +100,23 @@ def run_experiment(
     return summary
 
 
-def make_questions(problems: list[Problem], tokenizer: Tokenizer, config: Any) -> list[Question]:
-    """Writes the prompts of a data set."""
-    prompt = _prompter(tokenizer, config.prompt)
-    return [
-        Question(
-            id=problem.id,
-            request=Request(
-                prompt=tuple(prompt(problem.question)),
-                max_new_tokens=config.generation.max_new_tokens,
-                sampling=Sampling(
-                    temperature=config.generation.temperature,
-                    top_k=config.generation.top_k,
-                    top_p=config.generation.top_p,
-                ),
-                seed=config.seed,
-                problem=zlib.crc32(problem.id.encode()),
-                stop=(prompts.FEW_SHOT_STOP,) if config.prompt == "few_shot" else (),
-            ),
-            gold=problem.answer,
-            kind=problem.kind,
-        )
-        for problem in problems
-    ]
-
-
 def make_engine(
     model: LoadedModel,
     config: Any,
     questions: list[Question],
     prefix: tuple[int, ...],
     reader: ChainReader,
+    *,
+    passes: int,
 ) -> Engine:
-    """Makes an engine whose rows can hold the longest prompt and all of its rounds."""
+    """Makes an engine whose rows can hold the longest prompt and all passes of a chain."""
     longest = max((len(q.request.prompt) - len(prefix) for q in questions), default=1)
-    rounds = 1 + config.leco.max_rethinks
     return Engine(
         model.config,
         model.params,
         slots=config.engine.slots,
         chunk=config.engine.chunk,
-        max_length=longest + rounds * (config.generation.max_new_tokens + 64),
+        max_length=longest + passes * (config.generation.max_new_tokens + 64),
         prefix=prefix,
         stats=reader.preset.stats,
         topk=reader.preset.topk,
@@ -159,52 +128,14 @@ def make_engine(
     )
 
 
-def common_prefix(rows: list[tuple[int, ...]]) -> tuple[int, ...]:
-    """The tokens that all prompts begin with, at least one left over for each."""
-    if not rows:
-        return ()
-    first, last = min(rows), max(rows)  # the two that differ earliest
-    shortest = min(map(len, rows)) - 1
-    length = 0
-    while length < shortest and first[length] == last[length]:
-        length += 1
-    return first[:length]
-
-
-def _prompter(tokenizer: Tokenizer, kind: str) -> Callable[[str], list[int]]:
-    if kind == "chat":
-        return lambda question: encode_chat(tokenizer, prompts.chat_messages(question))
-    examples = tokenizer.encode(prompts.few_shot_prefix(), add_bos=tokenizer.wants_bos)
-    return lambda question: (
-        examples + tokenizer.encode(prompts.few_shot_question(question), continuation=True)
-    )
-
-
-def _without_prefix(question: Question, length: int) -> Question:
-    request = dataclasses.replace(question.request, prompt=question.request.prompt[length:])
-    return dataclasses.replace(question, request=request)
-
-
-def _task(
-    method: str, engine: Engine, reader: ChainReader, question: Question, config: Any
-) -> Task:
-    if method == "cot":
-        return chain_of_thought(engine, reader, question)
-    return leco(engine, reader, question, leco_config(config))
-
-
-def leco_config(config: Any) -> LecoConfig:
-    """LeCo's options as the config gives them."""
-    fields = {f.name for f in dataclasses.fields(LecoConfig)}
-    return LecoConfig(**{k: v for k, v in config.leco.items() if k in fields})
-
-
 def _check(config: Any) -> None:
     for name, value, known in (
         ("prompt", config.prompt, PROMPTS),
-        ("leco.preset", config.leco.preset, tuple(PRESETS)),
-        *(("methods", method, METHODS) for method in config.methods),
+        ("leco.preset", config.leco.preset, PRESETS),
     ):
         if value not in known:
             raise ValueError(f"config.{name}={value!r} is none of {', '.join(known)}.")
-    leco_config(config)
+    if not config.methods:
+        raise ValueError(f"config.methods is empty: name some of {', '.join(METHODS)}.")
+    if len(set(config.methods)) < len(config.methods):
+        raise ValueError(f"config.methods={config.methods!r} names one of them twice.")

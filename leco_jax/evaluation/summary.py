@@ -1,5 +1,6 @@
 """The table at the end of a run: accuracy and cost of each method."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 from leco_jax.decoding.watch import WEAK_STEP
@@ -9,39 +10,52 @@ SUMMARY_COLUMNS = (
     ("problems", "d"),
     ("errors", "d"),
     ("correct", ".1%"),
+    ("low", ".1%"),
+    ("high", ".1%"),
+    ("gained", "d"),
+    ("lost", "d"),
     ("unanswered", "d"),
     ("sampled", ".1f"),
     ("kept", ".1f"),
     ("rethinks", ".2f"),
     ("converged", ".1%"),
 )
+SUMMARY_CAPTION = (
+    "low, high: 95 % interval of correct. sampled, kept: tokens a problem.\n"
+    "gained, lost: problems that only this line has right, or only the first line."
+)
+_Z = 1.959964  # of a normal distribution's middle 95 %
 
 
 def summarise(rows: Iterable[dict]) -> list[dict]:
     """Sums results up by method.
 
-    A method of several passes gets a line for its first pass too (`leco, first pass`), with that
-    pass's own answer and cost, so that what the further ones changed can be seen.
+    A method whose passes go on from each other gets a line for its first pass too (`leco, first
+    pass`), with that pass's own answer and cost, so that what the further ones changed can be seen.
 
     Args:
         rows: results lines (`reasoning.result.Result` as dicts) and error lines.
 
     Returns:
-        A dict a line: `method`, `problems`, `errors`, `correct` (None without gold),
-        `unanswered`, `sampled` (tokens a problem), `kept` (tokens taken over a problem),
-        `rethinks` (a problem), `converged` (share of problems).
+        A dict a line: `method`, `problems`, `errors`, `correct` (None without gold), `low` and
+        `high` (its 95 % interval by Wilson), `gained` and `lost` (problems that only this line, or
+        only the first one, has right; the pairs say more about a difference than two intervals
+        do), `unanswered`, `sampled` (tokens a problem), `kept` (tokens taken over a problem),
+        `rethinks` (a problem) and `converged` (share of problems), both None where no pass goes on
+        from another.
     """
     groups: dict[str, list[dict]] = {}
     for row in rows:
         if _has_first_pass(row):
             groups.setdefault(f"{row['method']}, first pass", []).append(_first_pass(row))
         groups.setdefault(row["method"], []).append(row)
-    return [_line(method, group) for method, group in groups.items()]
+    first = _right(next(iter(groups.values()), []))
+    return [_line(method, group, first) for method, group in groups.items()]
 
 
 def _has_first_pass(row: dict) -> bool:
     """Whether a whole first pass stands before others: not where a watch ended it."""
-    if row["error"] is not None or row["stopped"] == "single":
+    if row["error"] is not None or row["independent"]:
         return False
     return row["rounds"][0]["finish"] != WEAK_STEP
 
@@ -53,24 +67,48 @@ def _first_pass(row: dict) -> dict:
         "answer": first["answer"],
         "correct": row["first_correct"],
         "stopped": "single",
+        "independent": True,
     }
 
 
-def _line(method: str, group: Sequence[dict]) -> dict:
+def _right(group: Sequence[dict]) -> dict[str, bool]:
+    """Whether each problem was solved, by its id, where that is known."""
+    good = (row for row in group if row["error"] is None)
+    return {row["id"]: row["correct"] for row in good if row["correct"] is not None}
+
+
+def _line(method: str, group: Sequence[dict], first: dict[str, bool]) -> dict:
     good = [row for row in group if row["error"] is None]
-    known = [row for row in good if row["correct"] is not None]
+    right = _right(group)
+    low, high = wilson_interval(sum(right.values()), len(right)) if right else (None, None)
+    both = [(right[name], first[name]) for name in right.keys() & first.keys()]
+    revised = any(not row["independent"] for row in good)
+    converged = sum(row["stopped"] == "converged" for row in good)
     count = max(len(good), 1)
     return {
         "method": method,
         "problems": len(group),
         "errors": len(group) - len(good),
-        "correct": sum(row["correct"] for row in known) / len(known) if known else None,
+        "correct": sum(right.values()) / len(right) if right else None,
+        "low": low,
+        "high": high,
+        "gained": sum(here and not there for here, there in both),
+        "lost": sum(there and not here for here, there in both),
         "unanswered": sum(row["answer"] is None for row in good),
         "sampled": sum(r["sampled"] for row in good for r in row["rounds"]) / count,
         "kept": sum(r["kept"] for row in good for r in row["rounds"]) / count,
-        "rethinks": sum(len(row["rounds"]) - 1 for row in good) / count,
-        "converged": sum(row["stopped"] == "converged" for row in good) / count,
+        "rethinks": sum(len(row["rounds"]) - 1 for row in good) / count if revised else None,
+        "converged": converged / count if revised else None,
     }
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % interval of a share, also near 0 and 1 and for few trials (Wilson 1927)."""
+    share = successes / trials
+    scale = 1 + _Z**2 / trials
+    middle = (share + _Z**2 / (2 * trials)) / scale
+    half = _Z / scale * math.sqrt(share * (1 - share) / trials + _Z**2 / (4 * trials**2))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def format_table(rows: Sequence[dict], columns: Sequence[tuple[str, str]]) -> str:

@@ -1,12 +1,12 @@
 import pytest
 
-from leco_jax.evaluation.summary import SUMMARY_COLUMNS, format_table, summarise
+from leco_jax.evaluation.summary import SUMMARY_COLUMNS, format_table, summarise, wilson_interval
 
 
 def _row(name, *, correct, first, rounds, stopped="converged", answer="1"):
     return {
         "id": name, "method": "leco", "answer": answer, "correct": correct,
-        "first_correct": first, "stopped": stopped, "error": None,
+        "first_correct": first, "stopped": stopped, "independent": False, "error": None,
         "rounds": [
             {"answer": "1", "sampled": s, "kept": k, "finish": "eos"} for s, k in rounds
         ],
@@ -18,7 +18,7 @@ ROWS = [
     _row("b", correct=False, first=False, rounds=[(20, 0)], stopped="no_candidate", answer=None),
     {"id": "c", "method": "leco", "error": "too long"},
     {"id": "a", "method": "cot", "answer": "1", "correct": None, "first_correct": None,
-     "stopped": "single", "error": None,
+     "stopped": "single", "independent": True, "error": None,
      "rounds": [{"answer": "1", "sampled": 10, "kept": 0, "finish": "eos"}]},
 ]  # fmt: skip
 
@@ -36,12 +36,53 @@ def test_accuracy_and_cost_worked_out_by_hand():
     assert lines["leco, first pass"]["correct"] == 0
     assert lines["leco, first pass"]["sampled"] == pytest.approx((10 + 20) / 2)
     assert lines["cot"]["correct"] is None  # no gold, no accuracy
+    assert lines["cot"]["low"] is None
+    for independent in ("cot", "leco, first pass"):
+        assert lines[independent]["rethinks"] is None
+        assert lines[independent]["converged"] is None
 
 
 def test_a_first_pass_that_a_watch_ended_has_no_line_of_its_own():
     row = _row("a", correct=True, first=None, rounds=[(3, 0), (9, 2)])
     row["rounds"][0]["finish"] = "weak_step"
     assert [line["method"] for line in summarise([row])] == ["leco"]
+
+
+def _samples(name, *, correct, count):
+    rounds = [(7, 0)] * count
+    row = _row(name, correct=correct, first=True, rounds=rounds, stopped="samples")
+    return row | {"method": "self_consistency", "independent": True}
+
+
+def test_samples_have_a_cost_and_neither_a_first_pass_nor_rethinks():
+    (line,) = summarise([_samples("a", correct=True, count=10)])
+    assert line["method"] == "self_consistency"
+    assert line["sampled"] == 70
+    assert (line["rethinks"], line["converged"]) == (None, None)
+
+
+def test_gains_and_losses_are_counted_problem_by_problem_against_the_first_line():
+    rows = [
+        _row("a", correct=True, first=False, rounds=[(1, 0), (1, 0)]),
+        _row("b", correct=True, first=False, rounds=[(1, 0), (1, 0)]),
+        _row("c", correct=False, first=True, rounds=[(1, 0), (1, 0)]),
+        _row("d", correct=True, first=True, rounds=[(1, 0), (1, 0)]),
+        _samples("a", correct=False, count=2),
+        _samples("c", correct=False, count=2),
+        _samples("e", correct=True, count=2),  # the first line does not know it
+    ]
+    found = {line["method"]: (line["gained"], line["lost"]) for line in summarise(rows)}
+    assert found == {"leco, first pass": (0, 0), "leco": (2, 1), "self_consistency": (0, 1)}
+
+
+def test_the_interval_of_a_share_is_wilsons():
+    # Newcombe 1998, table I, method 3.
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson_interval(29, 29) == pytest.approx((0.8830, 1.0), abs=5e-5)
+    (line,) = summarise([_row("a", correct=True, first=None, rounds=[(1, 0)])])[1:]
+    assert (line["low"], line["high"]) == wilson_interval(1, 1)
 
 
 def test_the_table_lines_up_and_shows_unknowns():

@@ -1,0 +1,104 @@
+"""From the problems of a data set to questions: prompts in tokens, as the config asks for them."""
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from leco_jax.datasets.problem import Problem
+from leco_jax.decoding.request import Request, Sampling
+from leco_jax.reasoning.question import Question
+from leco_jax.text import prompts
+from leco_jax.text.chat import encode_chat
+from leco_jax.text.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptKind:
+    """How a model is asked.
+
+    Attributes:
+        encoder: gives, for a tokenizer, the function from a question's text to its prompt's ids.
+        stop: texts that end the answer.
+    """
+
+    encoder: Callable[[Tokenizer], Callable[[str], list[int]]]
+    stop: tuple[str, ...] = ()
+
+
+def _chat(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
+    return lambda question: encode_chat(tokenizer, prompts.chat_messages(question))
+
+
+def _few_shot(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
+    examples = tokenizer.encode(prompts.few_shot_prefix(), add_bos=tokenizer.wants_bos)
+    return lambda question: (
+        examples + tokenizer.encode(prompts.few_shot_question(question), continuation=True)
+    )
+
+
+def _question(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
+    return lambda question: tokenizer.encode(
+        prompts.few_shot_prompt(question, ()), add_bos=tokenizer.wants_bos
+    )
+
+
+PROMPTS = {
+    "chat": PromptKind(encoder=_chat),  # instructions, for a model with a chat template
+    "few_shot": PromptKind(encoder=_few_shot, stop=(prompts.FEW_SHOT_STOP,)),
+    # For models trained on this layout: the question alone.
+    "question": PromptKind(encoder=_question, stop=(prompts.FEW_SHOT_STOP,)),
+}
+
+
+def make_questions(
+    problems: Sequence[Problem], tokenizer: Tokenizer, config: Any
+) -> list[Question]:
+    """Writes the prompts of a data set.
+
+    Args:
+        problems: the problems.
+        tokenizer: the model's.
+        config: an experiment's; `prompt`, `generation` and `seed` are read.
+    """
+    kind = PROMPTS[config.prompt]
+    encode = kind.encoder(tokenizer)
+    sampling = Sampling(
+        temperature=config.generation.temperature,
+        top_k=config.generation.top_k,
+        top_p=config.generation.top_p,
+    )
+    return [
+        Question(
+            id=problem.id,
+            request=Request(
+                prompt=tuple(encode(problem.question)),
+                max_new_tokens=config.generation.max_new_tokens,
+                sampling=sampling,
+                seed=config.seed,
+                problem=zlib.crc32(problem.id.encode()),
+                stop=kind.stop,
+            ),
+            gold=problem.answer,
+            kind=problem.kind,
+        )
+        for problem in problems
+    ]
+
+
+def common_prefix(rows: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The tokens that all prompts begin with, at least one left over for each."""
+    if not rows:
+        return ()
+    first, last = min(rows), max(rows)  # the two that differ earliest
+    shortest = min(map(len, rows)) - 1
+    length = 0
+    while length < shortest and first[length] == last[length]:
+        length += 1
+    return first[:length]
+
+
+def without_prefix(question: Question, length: int) -> Question:
+    """The question with so many tokens of its prompt left to the engine's shared prefix."""
+    request = dataclasses.replace(question.request, prompt=question.request.prompt[length:])
+    return dataclasses.replace(question, request=request)

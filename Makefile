@@ -2,7 +2,9 @@
 PYTHON ?= python3
 RUN_ENV ?= .venv
 TEST_ENV ?= .venv-test
-WORKDIR ?= runs/leco_smollm2
+# What `make run` runs, and where its results go.
+CONFIG ?= configs/leco_arithmetic.py
+WORKDIR ?= runs/$(basename $(notdir $(CONFIG)))
 TEST_WORKERS ?= 2
 # Tests and checks stay on the CPU; libtpu only compiles.
 CPU = JAX_PLATFORMS=cpu
@@ -10,14 +12,15 @@ CPU = JAX_PLATFORMS=cpu
 .PHONY: help run test test-slow test-parity lint format build-file clean
 
 help:
-	@echo "make run          LeCo and chain-of-thought on a pretrained model (writes $(WORKDIR))"
+	@echo "make run          methods compared on the bundled model (writes $(WORKDIR)), or"
+	@echo "  CONFIG=configs/leco_smollm2.py  on a pretrained one"
 	@echo "make test         lint, types and all tests that need minutes"
 	@echo "make test-slow    the tests that need longer"
 	@echo "make build-file   write BUILD from the imports"
 	@echo "make test-parity  live comparison with torch and transformers"
 
 run: $(RUN_ENV)/.installed
-	$(RUN_ENV)/bin/python -m launchers.leco --config=configs/leco_smollm2.py --workdir=$(WORKDIR)
+	$(RUN_ENV)/bin/python -m launchers.leco --config=$(CONFIG) --workdir=$(WORKDIR)
 
 test: lint
 	$(CPU) $(TEST_ENV)/bin/python -m pytest -n $(TEST_WORKERS) -m "not slow and not parity"

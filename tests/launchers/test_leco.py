@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -97,6 +98,56 @@ def test_a_run_goes_on_where_it_was(model_dir, environment, unbroken, tmp_path, 
     done = _run(command, environment)
     assert done.returncode == 0, done.stderr
     assert _lines(workdir) == _lines(unbroken[0])
+
+
+def _bundled(workdir, *more):
+    return [
+        sys.executable, "-m", "launchers.leco", "--config=configs/leco_arithmetic.py",
+        f"--workdir={workdir}", "--config.data.limit=4", "--config.engine.slots=8",
+        "--config.self_consistency.samples=3", *more,
+    ]  # fmt: skip
+
+
+def test_the_bundled_model_solves_problems_and_a_method_alone_finds_the_same(environment, tmp_path):
+    # All together in one batch, and then one method on its own.
+    environment = environment | {"LECO_CACHE": str(tmp_path / "cache")}
+    done = _run(_bundled(tmp_path / "all"), environment)
+    assert done.returncode == 0, done.stderr
+    table = done.stdout[done.stdout.index("method ") :].splitlines()[:5]  # after the data set's own
+    assert [line.split("  ")[0] for line in table[1:]] == [
+        "cot", "leco, first pass", "leco", "self_consistency",
+    ]  # fmt: skip
+    rows = [json.loads(line) for line in _lines(tmp_path / "all")]
+    assert [(r["id"], r["method"]) for r in rows] == [
+        (f"arithmetic_chains/test/{i}", method)
+        for i in range(4)
+        for method in ("cot", "leco", "self_consistency")
+    ]
+    assert all(row["error"] is None for row in rows)
+    assert sum(row["correct"] for row in rows if row["method"] == "cot") >= 2
+    for cot, leco, samples in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+        assert leco["rounds"][0] | {"cut": None} == cot["rounds"][0]
+        assert (len(samples["rounds"]), samples["stopped"]) == (3, "samples")
+        assert samples["settings"]["temperature"] == 0.7
+        assert {r["finish"] for row in (cot, samples) for r in row["rounds"]} == {"eos"}
+
+    command = _bundled(tmp_path / "alone", "--config.methods=('self_consistency',)")
+    done = _run(command, environment)
+    assert done.returncode == 0, done.stderr
+    assert _lines(tmp_path / "alone") == _lines(tmp_path / "all")[2::3]
+
+
+def test_make_run_names_a_config_that_is_there_and_a_directory_after_it():
+    root = pathlib.Path(__file__).parents[2]
+    for more, name in (
+        ([], "leco_arithmetic"),
+        (["CONFIG=configs/leco_smollm2.py"], "leco_smollm2"),
+    ):
+        make = ["make", "--dry-run", "run", *more]
+        done = subprocess.run(make, cwd=root, capture_output=True, text=True, check=True)
+        command = done.stdout.splitlines()[-1]
+        assert f"--config=configs/{name}.py --workdir=runs/{name}" in command
+        assert (root / "configs" / f"{name}.py").exists()
 
 
 def test_what_is_wrong_is_said_and_nothing_is_lost(model_dir, environment, unbroken, tmp_path):

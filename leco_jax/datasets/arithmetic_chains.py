@@ -18,7 +18,9 @@ from leco_jax.datasets import chain_generator as chains
 from leco_jax.datasets.problem import Problem
 from leco_jax.storage import cache_dir
 
-SPLITS = chains.SPLITS
+# "unseen" has arithmetic of "train" in problems that no bundled model was trained on.
+SPLITS = (*chains.SPLITS, "unseen")
+_UNSEEN_SEED = 1_000  # added to the configuration's own
 # Raise it with every change of the generator that changes problems.
 VERSION = "1.0.0"
 
@@ -32,6 +34,7 @@ class ChainsConfig:
       train: problems of the split "train".
       validation: problems of the split "validation".
       test: problems of the split "test".
+      unseen: problems of the split "unseen".
       levels: difficulty levels, in equal shares.
       distractors: distractor styles, in equal shares.
     """
@@ -40,6 +43,7 @@ class ChainsConfig:
     train: int = 100_000
     validation: int = 1_000
     test: int = 1_000
+    unseen: int = 16_000
     levels: tuple[int, ...] = chains.LEVELS
     distractors: tuple[str, ...] = chains.DISTRACTORS
 
@@ -55,8 +59,12 @@ class ChainsConfig:
 
     def problems(self, split: str) -> Iterator[chains.ChainProblem]:
         """The problems of a split, straight from the generator."""
+        unseen = split == "unseen"
         stream = chains.problems(
-            split, seed=self.seed, levels=self.levels, distractors=self.distractors
+            "train" if unseen else split,
+            seed=self.seed + (_UNSEEN_SEED if unseen else 0),
+            levels=self.levels,
+            distractors=self.distractors,
         )
         return itertools.islice(stream, getattr(self, split))
 
@@ -65,7 +73,7 @@ def load_arithmetic_chains(split: str, data_dir: str | Path | None = None) -> li
     """Returns the problems of a split of the default configuration.
 
     Args:
-      split: "train", "validation" or "test".
+      split: one of `SPLITS`.
       data_dir: must be None: the problems are drawn from a seed, not read.
     """
     if data_dir is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -37,3 +38,13 @@ def read_rows(
         if bad:
             raise ValueError(f"{place}: the row needs the texts {bad}; it has {sorted(row)}.")
         yield place, row
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes a JSONL file whole or not at all."""
+    draft = path.with_name(path.name + ".tmp")
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    with draft.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    os.replace(draft, path)

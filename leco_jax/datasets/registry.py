@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from leco_jax.datasets import arithmetic_chains, gsm8k, word_problems
+from leco_jax.datasets import arithmetic_chains, arithmetic_documents, gsm8k, word_problems
 from leco_jax.datasets.problem import Problem
 
 
@@ -72,5 +72,12 @@ register_dataset(
         name="arithmetic_chains",
         splits=arithmetic_chains.SPLITS,
         load=arithmetic_chains.load_arithmetic_chains,
+    )
+)
+register_dataset(
+    Dataset(
+        name="arithmetic_documents",
+        splits=arithmetic_documents.SPLITS,
+        load=arithmetic_documents.load_arithmetic_documents,
     )
 )

@@ -47,7 +47,19 @@ PRESETS: dict[str, ModelConfig] = {
         num_kv_heads=4,
         head_width=32,
         tied=True,
-        max_positions=512,
+        max_positions=1024,
+    ),
+    # The weak model of configs/w2s_demo.py: 0.3 million parameters.
+    "arithmetic_300k": ModelConfig(
+        vocab_size=640,
+        width=80,
+        mlp_width=224,
+        num_layers=3,
+        num_heads=4,
+        num_kv_heads=4,
+        head_width=20,
+        tied=True,
+        max_positions=1024,
     ),
     "smollm2_135m": ModelConfig(
         vocab_size=49_152,

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from gguf import GGUFReader
 from jax.sharding import Mesh
 
 from leco_jax.models.bundled import BUNDLED, bundled_path
@@ -54,6 +55,34 @@ def load_model(
       CheckpointError: files that this library can't use; see `huggingface_config`, `gguf_config`,
         `check_tensors`.
     """
+    path = _resolved(name_or_path)
+    if path.is_dir():
+        config, tokenizer = _described(path, dtype, param_dtype)
+        if (path / "params").is_dir():
+            from leco_jax.models.loading.orbax import load_orbax  # a second that few need to wait
+
+            params = load_orbax(path, config, mesh=mesh, rules=rules)
+        else:
+            params = load_huggingface(path, config, mesh=mesh, rules=rules)
+    else:
+        reader = open_gguf(path)
+        config, tokenizer = _described_gguf(reader, dtype, param_dtype)
+        params = load_gguf(reader, config, mesh=mesh, rules=rules, where=str(path))
+    return LoadedModel(config, params, tokenizer)
+
+
+def load_config(
+    name_or_path: str | Path, *, dtype: str | None = None, param_dtype: str | None = None
+) -> tuple[ModelConfig, Tokenizer]:
+    """Loads a model's config and tokenizer and leaves its weights alone; see `load_model`."""
+    path = _resolved(name_or_path)
+    if path.is_dir():
+        return _described(path, dtype, param_dtype)
+    return _described_gguf(open_gguf(path), dtype, param_dtype)
+
+
+def _resolved(name_or_path: str | Path) -> Path:
+    """The directory of a Hugging Face or Orbax model, or a GGUF file."""
     path = Path(name_or_path).expanduser()
     if not path.exists():
         path = _named(str(name_or_path))
@@ -63,25 +92,23 @@ def load_model(
             raise FileNotFoundError(
                 f"{path}: has neither a config.json (Hugging Face) nor one .gguf file"
             )
-        path = files[0]
+        return files[0]
+    return path
 
-    if path.is_dir():
-        tokenizer = load_tokenizer(path)
-        config = _finish(
-            huggingface_config(read_json(path / "config.json")), tokenizer, dtype, param_dtype
-        )
-        if (path / "params").is_dir():
-            from leco_jax.models.loading.orbax import load_orbax  # a second that few need to wait
 
-            params = load_orbax(path, config, mesh=mesh, rules=rules)
-        else:
-            params = load_huggingface(path, config, mesh=mesh, rules=rules)
-    else:
-        reader = open_gguf(path)
-        tokenizer = tokenizer_from_gguf(reader)
-        config = _finish(gguf_config(reader), tokenizer, dtype, param_dtype)
-        params = load_gguf(reader, config, mesh=mesh, rules=rules, where=str(path))
-    return LoadedModel(config, params, tokenizer)
+def _described(
+    path: Path, dtype: str | None, param_dtype: str | None
+) -> tuple[ModelConfig, Tokenizer]:
+    tokenizer = load_tokenizer(path)
+    config = huggingface_config(read_json(path / "config.json"))
+    return _finish(config, tokenizer, dtype, param_dtype), tokenizer
+
+
+def _described_gguf(
+    reader: GGUFReader, dtype: str | None, param_dtype: str | None
+) -> tuple[ModelConfig, Tokenizer]:
+    tokenizer = tokenizer_from_gguf(reader)
+    return _finish(gguf_config(reader), tokenizer, dtype, param_dtype), tokenizer
 
 
 def _named(name: str) -> Path:

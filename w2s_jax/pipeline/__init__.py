@@ -1,0 +1,1 @@
+"""Weak-to-strong reasoning from two models and unlabeled questions to a table of results."""

@@ -1,0 +1,253 @@
+"""The stages that choose: splits, demonstrations, agreement, votes, pairs. No model runs here."""
+
+import dataclasses
+import json
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+from leco_jax.datasets.jsonl import read_rows, write_rows
+from leco_jax.datasets.problem import Problem
+from leco_jax.datasets.registry import load_problems
+from w2s_jax.curation import (
+    PAIR_RULES,
+    TRAINING_SETS,
+    VOTE_METHODS,
+    Answer,
+    PairRule,
+    answer_from_row,
+    build_pairs,
+    compare_votes,
+    select_consistent,
+    split_questions,
+    training_rows,
+)
+from w2s_jax.pipeline.graph import Stage, StageError, Work
+
+# Figures that a sample's row has from the model's own distribution, larger is surer.
+CONFIDENCES = ("step_score", "weakest_step", "self_certainty", "mean_logprob")
+
+
+def rows_of(path: Path) -> list[dict]:
+    """The rows of one of the pipeline's own JSONL files."""
+    return [row for _, row in read_rows(path, fields=("id",))]
+
+
+def answers_of(artifact: Path, *, kind: str, confidence: str = "mean_logprob") -> list[Answer]:
+    """The answers in an artifact, with one of `CONFIDENCES` as their confidence.
+
+    An answer without steps has no score of steps: it gets the least that there is.
+    """
+    rows = rows_of(artifact / "answers.jsonl")
+    least = min((row[confidence] for row in rows if row[confidence] is not None), default=0.0)
+    sure = ({"confidence": least if (c := row[confidence]) is None else c} for row in rows)
+    return [answer_from_row(row | own, kind=kind) for row, own in zip(rows, sure, strict=True)]
+
+
+def splits_stage(data: Any, *, seed: int) -> Stage:
+    """Splits a data set: gold.jsonl, test.jsonl, questions.jsonl (whose gold few may see)."""
+
+    def run(work: Work) -> dict:
+        where = {"data_dir": data.dir or None}
+        test = load_problems(
+            data.name, split=data.test_split, limit=data.test_questions or None, **where
+        )
+        split = split_questions(
+            load_problems(data.name, split=data.split, **where),
+            sizes=(data.gold_questions, data.questions),
+            seed=seed,
+            test=test,
+            drop_duplicates=data.drop_duplicates,
+        )
+        parts = {"gold": split.first, "questions": split.second, "test": test}
+        for name, problems in parts.items():
+            rows = [_problem_row(problem, data.remove) for problem in problems]
+            write_rows(work.directory / f"{name}.jsonl", rows)
+        return {name: len(problems) for name, problems in parts.items()} | {
+            "duplicates": dataclasses.asdict(split.duplicates)
+        }
+
+    settings = json.loads(data.to_json()) | {"seed": seed}
+    del settings["dir"], settings["prompt"]
+    return Stage(name="splits", needs=(), settings=settings, run=run)
+
+
+def _problem_row(problem: Problem, remove: str) -> dict:
+    row = {"id": problem.id, "question": problem.question, "gold": problem.gold}
+    if problem.solution is not None:
+        row["solution"] = re.sub(remove, "", problem.solution) if remove else problem.solution
+    return row
+
+
+def demonstrations_stage(*, count: int, seed: int) -> Stage:
+    """Draws worked examples from the weak answers, wrong ones included, as published."""
+
+    def run(work: Work) -> dict:
+        rows = [r for r in rows_of(work.inputs["weak_answers"] / "answers.jsonl") if r["response"]]
+        if len(rows) < count:
+            raise StageError(
+                f"stage 'demonstrations': {count} are wanted, and the weak model gave "
+                f"{len(rows)} answers that are not empty"
+            )
+        drawn = random.Random(f"demonstrations {seed}").sample(rows, count)
+        write_rows(work.directory / "demonstrations.jsonl", drawn)
+        return {"demonstrations": count, "ids": [row["id"] for row in drawn]}
+
+    return Stage(
+        name="demonstrations",
+        needs=("weak_answers",),
+        settings={"count": count, "seed": seed},
+        run=run,
+    )
+
+
+def select_stage(name: str, *, weak: str, strong: str, pad_to: int, seed: int, kind: str) -> Stage:
+    """Keeps the questions on which two stages agree: weak.jsonl, icl.jsonl, hybrid.jsonl."""
+
+    def run(work: Work) -> dict:
+        selection = select_consistent(
+            answers_of(work.inputs[weak], kind=kind),
+            answers_of(work.inputs[strong], kind=kind),
+            kind=kind,
+            pad_to=pad_to,
+            seed=seed,
+        )
+        funnel = dataclasses.asdict(selection.funnel)
+        if not selection.questions:
+            raise StageError(
+                f"stage {name!r}: no question is left to train on. Of {funnel['questions']}, "
+                f"{funnel['weak_unparsable']} have no readable weak answer, "
+                f"{funnel['strong_unparsable']} no readable strong one, and "
+                f"{funnel['disagreeing']} disagree. Give more questions, a better weak model, or "
+                "stage1.pad_to"
+            )
+        for which in TRAINING_SETS:
+            write_rows(work.directory / f"{which}.jsonl", training_rows(selection, which))
+        return funnel
+
+    return Stage(
+        name=name,
+        needs=(weak, strong),
+        settings={"pad_to": pad_to, "seed": seed, "kind": kind},
+        run=run,
+    )
+
+
+def all_weak_stage(*, kind: str) -> Stage:
+    """Takes every weak answer that is not empty, for full weak fine-tuning: weak.jsonl."""
+
+    def run(work: Work) -> dict:
+        answers = answers_of(work.inputs["weak_answers"], kind=kind)
+        rows = [
+            {"id": a.id, "question": a.question, "solution": a.response, "model": a.model}
+            for a in answers
+            if a.response
+        ]
+        write_rows(work.directory / "weak.jsonl", rows)
+        return {"rows": len(rows), "empty": len(answers) - len(rows)}
+
+    return Stage(name="all_weak", needs=("weak_answers",), settings={"kind": kind}, run=run)
+
+
+def pair_rule(stage2: Any, *, seed: int) -> PairRule:
+    """The rule that a config names, with its own thresholds if it gives some.
+
+    Raises:
+      ValueError: there is no such rule, or its values are impossible.
+    """
+    if stage2.rule not in PAIR_RULES:
+        raise ValueError(f"stage2.rule={stage2.rule!r} is none of {', '.join(PAIR_RULES)}")
+    changes = {
+        name: getattr(stage2, name)
+        for name in ("threshold", "weak_rejected_threshold")
+        if getattr(stage2, name) is not None
+    }
+    return dataclasses.replace(
+        PAIR_RULES[stage2.rule],
+        pairs_per_question=stage2.pairs_per_question,
+        vote=stage2.vote,
+        temperature=stage2.vote_temperature,
+        seed=seed,
+        **changes,
+    )
+
+
+def pairs_stage(stage2: Any, *, seed: int, kind: str) -> Stage:
+    """Builds preference pairs of the first weak answers and M_plus's samples: pairs.jsonl."""
+    rule = pair_rule(stage2, seed=seed)
+
+    def run(work: Work) -> dict:
+        found = build_pairs(
+            answers_of(work.inputs["weak_answers"], kind=kind),
+            answers_of(work.inputs["samples"], kind=kind, confidence=stage2.confidence),
+            rule,
+            kind=kind,
+        )
+        funnel = dataclasses.asdict(found.funnel)
+        if not found.rows:
+            counts = ", ".join(f"{name} {funnel[name]}" for name in _FUNNEL)
+            raise StageError(
+                f"stage 'pairs': no pair is left ({counts}). Lower stage2.threshold, or draw more "
+                "samples"
+            )
+        write_rows(work.directory / "pairs.jsonl", found.rows)
+        return funnel
+
+    return Stage(
+        name="pairs",
+        needs=("weak_answers", "samples"),
+        settings=dataclasses.asdict(rule) | {"confidence": stage2.confidence, "kind": kind},
+        run=run,
+    )
+
+
+_FUNNEL = (
+    "questions",
+    "top_empty",
+    "below_threshold",
+    "below_second_threshold",
+    "no_negatives",
+)
+
+
+def votes_stage(stage2: Any, *, seed: int, kind: str) -> Stage:
+    """Compares ways to be confident on the same samples, and the pairs that each would give."""
+    rule = pair_rule(stage2, seed=seed)
+    temperature = stage2.vote_temperature
+
+    def compare(work: Work, method: str, confidence: str) -> dict:
+        samples = answers_of(work.inputs["samples"], kind=kind, confidence=confidence)
+        weak = answers_of(work.inputs["weak_answers"], kind=kind)
+        (quality,) = compare_votes(
+            samples, threshold=rule.threshold, methods=(method,), kind=kind, temperature=temperature
+        )
+        pairs = build_pairs(weak, samples, dataclasses.replace(rule, vote=method), kind=kind)
+        return {
+            "vote": method,
+            "confidence": "" if method == "count" else confidence,
+            "accuracy": quality.accuracy.value,
+            "confident": quality.confident,
+            "precision": quality.precision.value,
+            "pairs": len(pairs.rows),
+            "chosen_accuracy": pairs.funnel.chosen_accuracy.value,
+            "rejected_accuracy": pairs.funnel.rejected_accuracy.value,
+        }
+
+    def run(work: Work) -> dict:
+        rows = [compare(work, "count", CONFIDENCES[0])]
+        rows += [
+            compare(work, method, confidence)
+            for method in VOTE_METHODS
+            if method != "count"
+            for confidence in CONFIDENCES
+        ]
+        write_rows(work.directory / "votes.jsonl", ({"id": str(i)} | r for i, r in enumerate(rows)))
+        return {"votes": rows}
+
+    return Stage(
+        name="votes",
+        needs=("weak_answers", "samples"),
+        settings=dataclasses.asdict(rule) | {"kind": kind},
+        run=run,
+    )

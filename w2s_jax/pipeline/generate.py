@@ -1,0 +1,194 @@
+"""Answers of a model to questions, one JSONL row a sample, going on where a killed run was."""
+
+import dataclasses
+import logging
+import math
+import statistics
+import zlib
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+
+import tqdm
+
+from leco_jax.decoding.engine import Engine
+from leco_jax.decoding.request import Chain, Request, Sampling
+from leco_jax.decoding.tasks import run_tasks
+from leco_jax.evaluation.results_file import ResultsFile
+from leco_jax.models.loading import LoadedModel
+from leco_jax.reasoning.chain_reader import ChainReader
+from leco_jax.reasoning.result import Round
+from leco_jax.scoring.presets import PRESETS
+from leco_jax.text.tokenizer import Tokenizer
+from w2s_jax.pipeline.graph import Interrupted
+
+_log = logging.getLogger(__name__)
+
+# A base that has answered tends to go on with a question of its own.
+_STOP = "\nQuestion:"
+_STATS = ("logprob", "self_certainty")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GenerationConfig:
+    """How answers are generated; slots and chunk change the time alone.
+
+    Attributes:
+      max_new_tokens: most tokens of an answer.
+      slots: rows decoded together.
+      chunk: tokens decoded between two looks.
+    """
+
+    max_new_tokens: int
+    slots: int
+    chunk: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Which answers to generate for each question.
+
+    Attributes:
+      number: the sample's number, in the rows and in the random numbers.
+      temperature: 0 is greedy.
+    """
+
+    number: int = 0
+    temperature: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptLayout:
+    r"""Writes prompts; worked examples stand before the question, with a blank line between.
+
+    Attributes:
+      template: the prompt of one question, with {question}.
+      demonstrations: rows with "question" and "response".
+    """
+
+    template: str
+    demonstrations: tuple[dict, ...] = ()
+
+    def prefix(self, tokenizer: Tokenizer) -> tuple[int, ...]:
+        """The tokens that all prompts begin with."""
+        blocks = [self.block(d["question"]) + d["response"] + "\n" for d in self.demonstrations]
+        text = "\n".join(blocks)
+        return tuple(tokenizer.encode(text, add_bos=tokenizer.wants_bos)) if text else ()
+
+    def rest(self, question: str, tokenizer: Tokenizer) -> tuple[int, ...]:
+        """A question's tokens after the prefix: tokenised as in training, apart from answers."""
+        if self.demonstrations:
+            return tuple(tokenizer.encode("\n" + self.block(question), continuation=True))
+        return tuple(tokenizer.encode(self.block(question), add_bos=tokenizer.wants_bos))
+
+    def block(self, question: str) -> str:
+        """The prompt of one question as text."""
+        return self.template.replace("{question}", question)
+
+
+def generate_answers(
+    model: LoadedModel,
+    questions: Sequence[dict],
+    path: Path,
+    *,
+    model_name: str,
+    layout: PromptLayout,
+    samples: Sequence[Sample],
+    config: GenerationConfig,
+    kind: str,
+    seed: int,
+    stop: Callable[[], bool],
+) -> dict:
+    """Writes answers into a file; those that are there already are kept.
+
+    A row has "id", "question", "response", "model", "sample", "answer" (as text, None if none was
+    found), "gold" where the question has it, "tokens", "finish" and, from the model's own
+    distribution, "step_score" (mean of LeCo's scores over steps), "weakest_step" (their least),
+    "self_certainty" and "mean_logprob" (means over tokens).
+
+    Args:
+      model: what answers.
+      questions: rows with "id", "question" and perhaps "gold".
+      path: the JSONL file.
+      model_name: provenance, written into every row.
+      layout: how a question becomes a prompt.
+      samples: which answers.
+      config: length and batch.
+      kind: kind of answer, a name of `leco_jax.text.answers`.
+      seed: of the random numbers.
+      stop: asked after every answer.
+
+    Returns:
+      Counts: "questions", "answers", "tokens" sampled, and "unanswered".
+
+    Raises:
+      Interrupted: `stop` said so.
+    """
+    tokenizer = model.tokenizer
+    prefix = layout.prefix(tokenizer)
+    prompts = {q["id"]: layout.rest(q["question"], tokenizer) for q in questions}
+    engine = Engine(
+        model.config, model.params, slots=config.slots, chunk=config.chunk, prefix=prefix,
+        max_length=max(map(len, prompts.values())) + config.max_new_tokens,
+        stats=_STATS, stop_ids=tokenizer.eos_ids, token_bytes=tokenizer.token_bytes,
+    )  # fmt: skip
+    reader = ChainReader(tokenizer, PRESETS["paper"])
+    results = ResultsFile(path, key=lambda row: (row["id"], row["sample"]))
+    order = [(q["id"], s.number) for q in questions for s in samples]
+
+    def task(question: dict, sample: Sample) -> Generator[list[Chain], None, dict]:
+        chain = engine.submit(
+            Request(
+                prompt=prompts[question["id"]], max_new_tokens=config.max_new_tokens,
+                sampling=Sampling(temperature=sample.temperature), sample=sample.number,
+                seed=seed, problem=zlib.crc32(question["id"].encode()), stop=(_STOP,),
+            )
+        )  # fmt: skip
+        yield [chain]
+        return _row(reader.read(chain, kind=kind).round, chain, question)
+
+    tasks = (
+        ((q["id"], s.number), task(q, s))
+        for q in questions
+        for s in samples
+        if (q["id"], s.number) not in results
+    )
+    with tqdm.tqdm(
+        total=len(order), initial=len(results.rows), unit="answer", desc=model_name, mininterval=5
+    ) as bar:
+        for (name, number), row, error in run_tasks(engine, tasks):
+            if row is None:
+                raise ValueError(f"question {name}: {error}")
+            results.append({"id": name, "model": model_name, "sample": number} | row)
+            bar.update()
+            if stop():
+                results.close()
+                raise Interrupted
+    results.close(order=order)
+    rows = results.rows.values()
+    return {
+        "questions": len(questions),
+        "answers": len(rows),
+        "tokens": sum(row["tokens"] for row in rows),
+        "unanswered": sum(row["answer"] is None for row in rows),
+    }
+
+
+def _row(read: Round, chain: Chain, question: dict) -> dict:
+    scores = [step.score for step in read.steps]
+    row = {
+        "question": question["question"],
+        "response": read.text.strip(),
+        "answer": read.answer,
+        "tokens": read.sampled,
+        "finish": read.finish,
+        "step_score": statistics.fmean(scores) if scores else None,
+        "weakest_step": min(scores) if scores else None,
+        "self_certainty": _mean(chain.stats["self_certainty"]),
+        "mean_logprob": _mean(chain.stats["logprob"]),
+    }
+    return row | ({"gold": question["gold"]} if question.get("gold") is not None else {})
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    mean = statistics.fmean(values) if len(values) else math.nan
+    return mean if math.isfinite(mean) else None

@@ -1,0 +1,109 @@
+"""Stages, what they need, and the key that says whether a result still belongs to its inputs."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Cost(NamedTuple):
+    """What a stage will take at most.
+
+    Attributes:
+      tokens: read and written by a model.
+      flops: floating-point operations of the models.
+    """
+
+    tokens: float = 0.0
+    flops: float = 0.0
+
+    def __add__(self, other: tuple) -> "Cost":
+        return Cost(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class Work(NamedTuple):
+    """What a stage's function is given.
+
+    Attributes:
+      directory: where it writes; kept from an attempt that was interrupted.
+      inputs: by name the finished directories of the stages that it needs.
+      stop: asked now and then; true asks the stage to raise `Interrupted`.
+    """
+
+    directory: Path
+    inputs: Mapping[str, Path]
+    stop: Callable[[], bool]
+
+
+class Interrupted(Exception):
+    """A stage was asked to stop; what it has done so far is in its directory."""
+
+
+class StageError(ValueError):
+    """A stage that can't be run; the message names it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step of a pipeline, which makes one artifact.
+
+    Attributes:
+      name: of the stage and its artifact.
+      needs: the stages whose artifacts it reads.
+      settings: JSON values, everything else that its result depends on.
+      run: does the work; returns a summary of JSON values. May be called again on the directory
+        of an attempt that was killed.
+      cost: what it will take at most.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    settings: Mapping[str, Any]
+    run: Callable[[Work], dict]
+    cost: Callable[[], Cost] = Cost
+
+
+class Graph:
+    """Stages in an order in which each comes after all that it needs."""
+
+    def __init__(self, stages: Iterable[Stage]):
+        """Checks names and order.
+
+        Raises:
+          StageError: two stages of one name, or a need that does not stand before its stage.
+        """
+        self.stages: dict[str, Stage] = {}
+        self.keys: dict[str, str] = {}
+        for stage in stages:
+            if stage.name in self.stages:
+                raise StageError(f"two stages are called {stage.name!r}")
+            for need in stage.needs:
+                if need not in self.stages:
+                    raise StageError(f"stage {stage.name!r} needs {need!r}, which is not before it")
+            self.stages[stage.name] = stage
+            self.keys[stage.name] = self._key(stage)
+
+    def _key(self, stage: Stage) -> str:
+        described = {
+            "name": stage.name,
+            "settings": stage.settings,
+            "needs": {need: self.keys[need] for need in stage.needs},
+        }
+        text = json.dumps(described, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+    def until(self, name: str) -> list[str]:
+        """The stages that `name` needs, and `name`, in order.
+
+        Raises:
+          StageError: there is no such stage.
+        """
+        if name not in self.stages:
+            raise StageError(f"no stage {name!r}; there are: {', '.join(self.stages)}")
+        wanted = {name}
+        for stage in reversed(self.stages.values()):
+            if stage.name in wanted:
+                wanted.update(stage.needs)
+        return [stage for stage in self.stages if stage in wanted]

@@ -1,0 +1,192 @@
+"""The last stage: every model's accuracy, pass@k and gap recovered, with intervals."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from leco_jax.evaluation.workdir import write_json
+from leco_jax.text.answers import answers_equal
+from w2s_jax.curation import Answer
+from w2s_jax.curation.gold import gold_value
+from w2s_jax.measures import (
+    accuracy,
+    accuracy_difference_interval,
+    any_of_k,
+    gap_recovered_interval,
+    pass_at_k,
+)
+from w2s_jax.pipeline.curate import answers_of
+from w2s_jax.pipeline.graph import Stage, StageError, Work
+
+WEAK, CEILING, FULL_WEAK = "weak", "ceiling", "full_weak"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """One model's answers held to gold, question by question.
+
+    Attributes:
+      greedy: 1 where the greedy answer is right; over several seeds the share of them.
+      mean_of_samples: share of right ones among the sampled answers; empty without samples.
+      pass_at_k: the unbiased chance that `k` of the samples hold a right one; empty likewise.
+      any_of_k: 1 where any of all samples is right; empty likewise.
+      k: of `pass_at_k`: half of the samples, for with all of them the two are the same.
+      samples: sampled answers of a question.
+      unanswered: greedy answers that could not be read.
+    """
+
+    greedy: list[float]
+    mean_of_samples: list[float]
+    pass_at_k: list[float]
+    any_of_k: list[float]
+    k: int
+    samples: int
+    unanswered: float
+
+
+def table_stage(
+    *, models: tuple[str, ...], gathered: tuple[str, ...], resamples: int, seed: int, kind: str
+) -> Stage:
+    """Writes table.json: questions, "scores" and "rows" of models, "gathered" summaries, "notes".
+
+    Args:
+      models: evaluated as stages "eval_MODEL".
+      gathered: stages whose summaries belong beside the table.
+      resamples: of the bootstrap.
+      seed: of the bootstrap.
+      kind: kind of answer.
+    """
+    evaluations = {model: f"eval_{model}" for model in models}
+
+    def run(work: Work) -> dict:
+        graded = {
+            model: grade(answers_of(work.inputs[stage], kind=kind), kind=kind, stage=stage)
+            for model, stage in evaluations.items()
+        }
+        questions = graded[WEAK][0]
+        if any(ids != questions for ids, _ in graded.values()):
+            raise StageError("stage 'table': the models were evaluated on different questions")
+        scores = {model: found for model, (_, found) in graded.items()}
+        rows, notes = model_rows(scores, resamples=resamples, seed=seed)
+        table = {
+            "questions": questions,
+            "scores": {model: dataclasses.asdict(found) for model, found in scores.items()},
+            "rows": rows,
+            "gathered": {name: _summary(work.inputs[name]) for name in gathered},
+            "notes": notes,
+        }
+        write_json(work.directory / "table.json", table)
+        return {"questions": len(questions), "models": len(models)}
+
+    return Stage(
+        name="table",
+        needs=(*evaluations.values(), *gathered),
+        settings={"resamples": resamples, "seed": seed, "kind": kind},
+        run=run,
+    )
+
+
+def grade(answers: Sequence[Answer], *, kind: str, stage: str) -> tuple[list[str], Scores]:
+    """Grades answers, sample 0 of each question being the greedy one; ids and scores in order.
+
+    Raises:
+      StageError: a question has no gold answer.
+    """
+    groups: dict[str, dict[int, Answer]] = {}
+    for answer in answers:
+        groups.setdefault(answer.id, {})[answer.sample] = answer
+    right = []
+    for name, group in groups.items():
+        gold = gold_value(group.values(), kind=kind)
+        if gold is None:
+            raise StageError(f"stage {stage!r}: question {name} has no gold answer to hold it to")
+        right.append([answers_equal(group[s].value, gold, kind=kind) for s in sorted(group)])
+    values = np.asarray(right, np.float64)
+    sampled = values[:, 1:]
+    count = sampled.shape[1]
+    k = max(count // 2, 1)
+    hits = sampled.sum(axis=1).astype(int)
+    return list(groups), Scores(
+        greedy=values[:, 0].tolist(),
+        mean_of_samples=sampled.mean(axis=1).tolist() if count else [],
+        pass_at_k=pass_at_k(hits, count, k=k).tolist() if count else [],
+        any_of_k=any_of_k(sampled, k=count).tolist() if count else [],
+        k=k,
+        samples=count,
+        unanswered=sum(group[0].value is None for group in groups.values()),
+    )
+
+
+def average_scores(tables: Sequence[Mapping]) -> dict[str, Scores]:
+    """Scores of several seeds' tables, question by question.
+
+    Raises:
+      ValueError: the seeds were evaluated on different questions.
+    """
+    if any(table["questions"] != tables[0]["questions"] for table in tables):
+        raise ValueError("the seeds' tables are of different test questions")
+    found = {}
+    for model in tables[0]["scores"]:
+        seeds = [table["scores"][model] for table in tables]
+        means = {
+            field: np.mean([s[field] for s in seeds], axis=0).tolist()
+            for field in ("greedy", "mean_of_samples", "pass_at_k", "any_of_k", "unanswered")
+        }
+        found[model] = Scores(**means, k=seeds[0]["k"], samples=seeds[0]["samples"])
+    return found
+
+
+def model_rows(
+    scores: Mapping[str, Scores], *, resamples: int, seed: int
+) -> tuple[list[dict], list[str]]:
+    """A row for each model, and what has to be said about them.
+
+    A row has "model", "questions", "accuracy", "standard_error", "unanswered", "pgr" and
+    "beyond_full_weak" (each None or value, low, high: a paired bootstrap over questions, 95 %),
+    "mean_of_samples", "pass_at_k", "k", "any_of_k" and "samples".
+    """
+    rows = []
+    for model, mine in scores.items():
+        found = accuracy(mine.greedy)
+        pgr = beyond = None
+        options = {"resamples": resamples, "seed": seed}
+        if model not in (WEAK, CEILING):
+            pgr = gap_recovered_interval(
+                scores[WEAK].greedy, mine.greedy, scores[CEILING].greedy, **options
+            )
+        if model not in (WEAK, FULL_WEAK):
+            beyond = accuracy_difference_interval(mine.greedy, scores[FULL_WEAK].greedy, **options)
+        rows.append(
+            {
+                "model": model,
+                "questions": found.count,
+                "accuracy": found.value,
+                "standard_error": found.standard_error,
+                "unanswered": mine.unanswered,
+                "pgr": None if pgr is None else dataclasses.asdict(pgr),
+                "beyond_full_weak": None if beyond is None else dataclasses.asdict(beyond),
+                "mean_of_samples": _mean(mine.mean_of_samples),
+                "pass_at_k": _mean(mine.pass_at_k),
+                "k": mine.k,
+                "any_of_k": _mean(mine.any_of_k),
+                "samples": mine.samples,
+            }
+        )
+    weak, ceiling = (accuracy(scores[model].greedy).value for model in (WEAK, CEILING))
+    if weak < ceiling:
+        return rows, []
+    return rows, [
+        f"The weak model ({weak:.1%}) is no worse than the strong ceiling ({ceiling:.1%}): the "
+        "performance gap recovered is undefined."
+    ]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _summary(artifact: Path) -> dict:
+    return json.loads((artifact / "artifact.json").read_text())["summary"]

@@ -1,0 +1,219 @@
+"""Model answers as rows of a JSONL file, each with the model that wrote it."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from leco_jax.datasets.jsonl import read_rows
+from leco_jax.text.answers import answer_kind, extract_answer
+from w2s_jax.curation.questions import question_key
+
+_TEXTS = ("id", "question", "response", "model")
+_SHOWN = 3  # ids that a message lists
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One response of one model to one question.
+
+    Attributes:
+      id: of the question.
+      question: its text.
+      response: what the model wrote.
+      model: the name of the model that wrote it.
+      sample: tells several responses of one model to one question apart.
+      gold: the right answer as the source writes it, None where it is not known.
+      confidence: a number drawn from the model's logits for the whole response, larger is surer.
+      value: the answer as a value of its kind, None where none could be read.
+    """
+
+    id: str
+    question: str
+    response: str
+    model: str
+    sample: int = 0
+    gold: str | None = None
+    confidence: float | None = None
+    value: Any = None
+
+
+def answer_from_row(row: Mapping[str, Any], *, kind: str = "number") -> Answer:
+    """Makes an answer of a row's fields.
+
+    Args:
+      row: the texts "id", "question", "response" and "model"; optional are "sample" (int), "gold"
+        (the answer or a text that gives it), "confidence" (float) and "answer" (already taken out
+        of the response; else it is read from the response).
+      kind: the kind of answers.
+
+    Raises:
+      ValueError: a field is missing or no such value; or the gold answer cannot be read.
+    """
+    bad = [name for name in _TEXTS if not isinstance(row.get(name), str)]
+    if bad:
+        raise ValueError(f"the row needs the texts {bad}; it has {sorted(row)}.")
+    for name in ("id", "question", "model"):
+        if not row[name].strip():
+            raise ValueError(f"{name!r} is empty.")
+    for name in ("gold", "answer"):
+        if not isinstance(row.get(name), str | None):
+            raise ValueError(f"{name!r} must be a text, not {row[name]!r}.")
+    sample, confidence, gold = row.get("sample", 0), row.get("confidence"), row.get("gold")
+    if isinstance(sample, bool) or not isinstance(sample, int) or sample < 0:
+        raise ValueError(f"'sample' must be a whole number from 0 on, not {sample!r}.")
+    if confidence is not None and (
+        isinstance(confidence, bool)
+        or not isinstance(confidence, int | float)
+        or not abs(confidence) <= sys.float_info.max  # NaN is not, nor is an endless integer
+    ):
+        raise ValueError(f"'confidence' must be a finite number, not {confidence!r}.")
+    if gold is not None and extract_answer(gold, kind=kind) is None:
+        raise ValueError(
+            f"the gold answer {gold!r} is none of kind {kind!r}: choose another kind, or leave it "
+            "out where it cannot be compared."
+        )
+    given = row.get("answer")
+    return Answer(
+        **{name: row[name] for name in _TEXTS},
+        sample=sample,
+        gold=gold,
+        confidence=None if confidence is None else float(confidence),
+        value=extract_answer(row["response"] if given is None else given, kind=kind),
+    )
+
+
+def read_answers(path: str | Path, *, kind: str = "number") -> list[Answer]:
+    """Reads a JSONL file of answers; `answer_from_row` says what a line holds.
+
+    Raises:
+      ValueError: a line is no such row, an id and sample number stand there twice, an id has two
+        questions, or the file has no rows; the message names the file and the line.
+    """
+    path = Path(path)
+    answer_kind(kind)  # an unknown kind is no fault of a line
+    found: list[Answer] = []
+    places: dict[tuple[str, int], str] = {}
+    questions: dict[str, tuple[str, str]] = {}
+    for place, row in read_rows(path, fields=_TEXTS):
+        try:
+            answer = answer_from_row(row, kind=kind)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
+        key = (answer.id, answer.sample)
+        if key in places:
+            raise ValueError(
+                f"{place}: id {answer.id!r}, sample {answer.sample}, stands there already "
+                f"({places[key]}); give several answers to a question different 'sample' numbers."
+            )
+        places[key] = place
+        text, first = questions.setdefault(answer.id, (answer.question, place))
+        if text != answer.question and question_key(text) != question_key(answer.question):
+            raise ValueError(f"{place}: id {answer.id!r} has another question at {first}.")
+        found.append(answer)
+    if not found:
+        raise ValueError(f"{path} has no answers.")
+    return found
+
+
+def by_question(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
+    """All answers of each id, ids in the order in which they first appear."""
+    groups: dict[str, list[Answer]] = {}
+    for answer in answers:
+        groups.setdefault(answer.id, []).append(answer)
+    return groups
+
+
+def one_each(answers: Iterable[Answer], *, name: str = "answers") -> dict[str, Answer]:
+    """The only answer of each id, in order.
+
+    Args:
+      answers: of one set.
+      name: what a message calls the set.
+
+    Raises:
+      ValueError: an id has several answers.
+    """
+    groups = by_question(answers)
+    several = [id_ for id_, group in groups.items() if len(group) > 1]
+    if several:
+        raise ValueError(
+            f"One answer to a question is wanted among the {name}; {len(several)} of "
+            f"{len(groups)} have more: {_list(several)}. Keep one sample of each."
+        )
+    return {id_: group[0] for id_, group in groups.items()}
+
+
+def check_same_model(answers: Iterable[Answer], *, name: str = "answers") -> str:
+    """Returns the one model that wrote all answers.
+
+    Answers of another model in a set go unnoticed otherwise: a published set of pairs that is
+    said to hold one weak model's responses holds another one's.
+
+    Args:
+      answers: of one set.
+      name: what a message calls the set.
+
+    Raises:
+      ValueError: several models, each named with the number of its answers; or no answers.
+    """
+    counts = collections.Counter(answer.model for answer in answers)
+    if not counts:
+        raise ValueError(f"There are no {name}.")
+    if len(counts) > 1:
+        listed = ", ".join(f"{model!r} ({count})" for model, count in counts.most_common())
+        raise ValueError(
+            f"The {name} come from {len(counts)} models: {listed}. Results would be ascribed to "
+            "the wrong one; give each model's answers a file of their own."
+        )
+    return next(iter(counts))
+
+
+def match_ids(a: Iterable[Answer], b: Iterable[Answer]) -> None:
+    """Checks that two sets answer the same questions.
+
+    Raises:
+      ValueError: an id is in one set only, or stands for two questions (letter case and white
+        space apart).
+    """
+    first, second = by_question(a), by_question(b)
+    only_first = [id_ for id_ in first if id_ not in second]
+    only_second = [id_ for id_ in second if id_ not in first]
+    if only_first or only_second:
+        raise ValueError(
+            f"The two sets answer different questions: {len(first)} ids and {len(second)}, "
+            f"{len(first) - len(only_first)} of them in both. Only in the first "
+            f"({len(only_first)}): {_list(only_first)}. Only in the second ({len(only_second)}): "
+            f"{_list(only_second)}. Give the same questions the same 'id' in both files, and take "
+            "out those that one model was not asked."
+        )
+    check_questions(first, second)
+
+
+def check_questions(
+    first: Mapping[str, Sequence[Answer]], second: Mapping[str, Sequence[Answer]]
+) -> None:
+    """Checks that the ids that two sets share stand for the same questions; see `match_ids`."""
+    different = [
+        id_
+        for id_, group in first.items()
+        if id_ in second
+        and question_key(group[0].question) != question_key(second[id_][0].question)
+    ]
+    if different:
+        id_ = different[0]
+        raise ValueError(
+            f"{len(different)} ids stand for different questions in the two sets: "
+            f"{_list(different)}. {id_!r} is {first[id_][0].question[:80]!r} in the first and "
+            f"{second[id_][0].question[:80]!r} in the second: number both files alike."
+        )
+
+
+def _list(ids: Sequence[str]) -> str:
+    if not ids:
+        return "none"
+    return ", ".join(map(repr, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")

@@ -1,0 +1,256 @@
+"""Stage II's preference pairs: a weak response against a sample of the strong model."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from leco_jax.text.answers import answers_equal, format_answer
+from w2s_jax.curation.answer_rows import (
+    Answer,
+    by_question,
+    check_questions,
+    check_same_model,
+    one_each,
+)
+from w2s_jax.curation.chance import question_random
+from w2s_jax.curation.confidence import VOTE_METHODS, vote
+from w2s_jax.curation.gold import Share, gold_value, share_correct
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairRule:
+    """Which questions give pairs, and how many.
+
+    Attributes:
+      threshold: the least confidence in the strong model's top answer.
+      weak_rejected_threshold: the least one where the weak answer is another, and so rejected.
+      pairs_per_question: at most so many, 1 to 3.
+      vote: how confidence is found, a name in `confidence.VOTE_METHODS`.
+      temperature: of the vote "cisc".
+      seed: of the samples that are drawn.
+    """
+
+    threshold: float = 0.6
+    weak_rejected_threshold: float = 0.6
+    pairs_per_question: int = 1
+    vote: str = "count"
+    temperature: float = 1.0
+    seed: int = 42
+
+    def __post_init__(self):
+        for name in ("threshold", "weak_rejected_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be in 0..1.")
+        if self.weak_rejected_threshold < self.threshold:
+            raise ValueError(
+                f"weak_rejected_threshold={self.weak_rejected_threshold} is below "
+                f"threshold={self.threshold}, which every question has to reach: give as much."
+            )
+        if self.pairs_per_question not in (1, 2, 3):
+            raise ValueError(f"pairs_per_question={self.pairs_per_question} must be 1, 2 or 3.")
+        if self.vote not in VOTE_METHODS:
+            raise ValueError(f"No vote {self.vote!r}; there are {list(VOTE_METHODS)}.")
+
+
+# The paper shows one threshold (arXiv 2407.13647, figure 3); its program has two.
+PAIR_RULES = {
+    "paper": PairRule(threshold=0.6, weak_rejected_threshold=0.6),
+    "official_code": PairRule(threshold=0.6, weak_rejected_threshold=0.8),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairFunnel:
+    """What became of the questions, and what the pairs are like.
+
+    Attributes:
+      questions: those with samples; each is counted once in the next six.
+      no_weak_row: the weak model was not asked, or wrote nothing.
+      top_empty: most samples cannot be read.
+      below_threshold: the strong model is not sure enough.
+      below_second_threshold: sure enough, but not to reject a different weak answer.
+      no_negatives: no sample can stand against the weak response: all agree with it.
+      kept: questions with pairs.
+      pairs: all pairs.
+      weak_chosen: pairs whose chosen side is the weak response.
+      without_samples: weak answers to questions without samples.
+      chosen_accuracy: right chosen answers of the pairs whose gold is known.
+      rejected_accuracy: right rejected ones.
+      chosen_words: mean words of a chosen response; None without pairs.
+      rejected_words: of a rejected one; a large difference rewards length itself.
+    """
+
+    questions: int
+    no_weak_row: int
+    top_empty: int
+    below_threshold: int
+    below_second_threshold: int
+    no_negatives: int
+    kept: int
+    pairs: int
+    weak_chosen: int
+    without_samples: int
+    chosen_accuracy: Share
+    rejected_accuracy: Share
+    chosen_words: float | None
+    rejected_words: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairSet:
+    """Pairs and how they were come by.
+
+    Attributes:
+      rows: "id", "question", "chosen" and "rejected" (texts), "chosen_model", "rejected_model",
+        "chosen_answer", "rejected_answer" (None: unreadable), "confidence", "weak_side" ("chosen"
+        or "rejected").
+      funnel: the counts.
+    """
+
+    rows: list[dict[str, Any]]
+    funnel: PairFunnel
+
+
+def build_pairs(
+    weak: Iterable[Answer],
+    samples: Iterable[Answer],
+    rule: PairRule,
+    *,
+    kind: str = "number",
+) -> PairSet:
+    """Builds pairs whose one side is always the weak model's response; gold is never used.
+
+    A question gives pairs if the strong model's top answer is no empty one and sure enough. Where
+    the weak answer is the same, the weak response is chosen and samples with other answers, the
+    unreadable ones included, are rejected. Where it is another (or none), the weak response is
+    rejected and samples with the top answer are chosen, if the second threshold is reached too.
+    Samples are drawn at random, each as likely as it is frequent, no text twice.
+    Source: the published program of arXiv 2407.13647.
+
+    The two answers of a pair differ and the chosen one can be read; pairs stand in the order of
+    the samples' questions; a question's pairs are the same whichever others are there.
+
+    Args:
+      weak: the weak model's answers, one to a question.
+      samples: the strong model's, several to a question.
+      rule: thresholds, vote and number.
+      kind: the kind of answers.
+
+    Returns:
+      The pairs; there may be none.
+
+    Raises:
+      ValueError: several models in one set, no question in common, an id that stands for two
+        questions, or several weak answers to one.
+    """
+    weak_by_id, groups = one_each(weak, name="weak answers"), by_question(samples)
+    check_same_model(weak_by_id.values(), name="weak answers")
+    check_same_model((s for group in groups.values() for s in group), name="samples")
+    shared = [id_ for id_ in groups if id_ in weak_by_id]
+    if not shared:
+        raise ValueError(
+            f"None of the {len(groups)} questions with samples has a weak answer: their ids begin "
+            f"with {next(iter(groups))!r}, those of the {len(weak_by_id)} weak answers with "
+            f"{next(iter(weak_by_id))!r}. Give the same questions the same 'id' in both files."
+        )
+    check_questions({id_: [answer] for id_, answer in weak_by_id.items()}, groups)
+
+    rows: list[dict[str, Any]] = []
+    sides: list[tuple[Answer, Answer, Any]] = []
+    fates: collections.Counter[str] = collections.Counter()
+    for id_, group in groups.items():
+        weak_answer = weak_by_id.get(id_)
+        gold = gold_value([*group, *([weak_answer] if weak_answer else [])], kind=kind)
+        fate, pairs, confidence = _pair(weak_answer, group, rule, kind)
+        fates[fate] += 1
+        for chosen, rejected in pairs:
+            weak_side = "chosen" if chosen is weak_answer else "rejected"
+            rows.append(_row(chosen, rejected, confidence, weak_side, kind))
+            sides.append((chosen, rejected, gold))
+    return PairSet(
+        rows=rows,
+        funnel=PairFunnel(
+            questions=len(groups),
+            pairs=len(rows),
+            weak_chosen=sum(row["weak_side"] == "chosen" for row in rows),
+            without_samples=len(weak_by_id) - len(shared),
+            chosen_accuracy=share_correct(((c.value, g) for c, _, g in sides), kind=kind),
+            rejected_accuracy=share_correct(((r.value, g) for _, r, g in sides), kind=kind),
+            chosen_words=_mean_words(c for c, _, _ in sides),
+            rejected_words=_mean_words(r for _, r, _ in sides),
+            **{fate: fates[fate] for fate in _FATES},
+        ),
+    )
+
+
+_FATES = (
+    "no_weak_row",
+    "top_empty",
+    "below_threshold",
+    "below_second_threshold",
+    "no_negatives",
+    "kept",
+)
+
+
+def _pair(
+    weak: Answer | None, samples: Sequence[Answer], rule: PairRule, kind: str
+) -> tuple[str, list[tuple[Answer, Answer]], float]:
+    """One question's fate, its (chosen, rejected), and the confidence in its top answer."""
+    if weak is None or not weak.response.strip():
+        return "no_weak_row", [], 0.0
+    found = vote(samples, method=rule.vote, kind=kind, temperature=rule.temperature)
+    if found.answer is None:
+        return "top_empty", [], found.confidence
+    if found.confidence < rule.threshold:
+        return "below_threshold", [], found.confidence
+    agrees = answers_equal(weak.value, found.answer, kind=kind)
+    if not agrees and found.confidence < rule.weak_rejected_threshold:
+        return "below_second_threshold", [], found.confidence
+    partners = _draw(
+        [
+            sample
+            for sample in (found.others if agrees else found.supporters)
+            # Said once more of each pair: equality need not be transitive for every kind.
+            if not answers_equal(sample.value, weak.value, kind=kind)
+            and sample.response.strip() not in ("", weak.response.strip())
+        ],
+        rule.pairs_per_question,
+        question_random(rule.seed, weak.id),
+    )
+    pairs = [(weak, partner) if agrees else (partner, weak) for partner in partners]
+    return ("kept" if pairs else "no_negatives"), pairs, found.confidence
+
+
+def _draw(samples: Sequence[Answer], count: int, chance: random.Random) -> list[Answer]:
+    """At most `count` samples of different texts."""
+    drawn: dict[str, Answer] = {}
+    for sample in chance.sample(samples, len(samples)):
+        drawn.setdefault(sample.response.strip(), sample)
+    return list(drawn.values())[:count]
+
+
+def _row(
+    chosen: Answer, rejected: Answer, confidence: float, weak_side: str, kind: str
+) -> dict[str, Any]:
+    return {
+        "id": chosen.id,
+        "question": chosen.question,
+        "chosen": chosen.response,
+        "rejected": rejected.response,
+        "chosen_model": chosen.model,
+        "rejected_model": rejected.model,
+        "chosen_answer": format_answer(chosen.value, kind=kind),
+        "rejected_answer": format_answer(rejected.value, kind=kind),
+        "confidence": confidence,
+        "weak_side": weak_side,
+    }
+
+
+def _mean_words(answers: Iterable[Answer]) -> float | None:
+    words = [len(answer.response.split()) for answer in answers]
+    return sum(words) / len(words) if words else None

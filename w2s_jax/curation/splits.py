@@ -1,0 +1,129 @@
+"""Two halves of a training set: one for the weak model's labels, one for its questions alone."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import random
+from collections.abc import Iterable, Sequence
+
+from leco_jax.datasets.problem import Problem
+from w2s_jax.curation.questions import question_key
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DuplicateReport:
+    """Questions that occur more than once (letter case and white space apart).
+
+    Attributes:
+      problems: problems that were given.
+      repeated: of them, those whose question stands further in front already.
+      in_test: of the others, those whose question is in the test set.
+      dropped: problems that were left out for either.
+      within_first: repeated ones within the first half that was made.
+      within_second: within the second half.
+      between: problems of the second half whose question is in the first.
+      test_in_halves: problems of both halves whose question is in the test set.
+    """
+
+    problems: int
+    repeated: int
+    in_test: int
+    dropped: int
+    within_first: int
+    within_second: int
+    between: int
+    test_in_halves: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QuestionSplit:
+    """The two halves, each in the order of the data set.
+
+    Attributes:
+      first: D_gold,1, whose solutions the weak model learns from.
+      second: D_gold,2, whose questions both models answer; its gold is for the strong ceiling and
+        for measuring.
+      duplicates: questions found twice.
+    """
+
+    first: list[Problem]
+    second: list[Problem]
+    duplicates: DuplicateReport
+
+
+def split_questions(
+    problems: Iterable[Problem],
+    *,
+    sizes: tuple[int, int],
+    seed: int,
+    test: Iterable[Problem] = (),
+    drop_duplicates: bool = True,
+) -> QuestionSplit:
+    """Draws two sets of questions that share none.
+
+    The published GSM8K halves share 279 questions: their duplicates were not looked for.
+
+    Args:
+      problems: to draw from; each has its own id.
+      sizes: of the first half and of the second.
+      seed: of the draw.
+      test: problems that neither half may hold.
+      drop_duplicates: leave out, before the draw, every question but the first of its kind and
+        those of the test set; False keeps them, and still counts them.
+
+    Raises:
+      ValueError: fewer questions than asked for, sizes below 1, or two problems with one id.
+    """
+    pool = list(problems)
+    if min(sizes) < 1:
+        raise ValueError(f"sizes={sizes} must both be at least 1.")
+    twice = [id_ for id_, n in collections.Counter(p.id for p in pool).items() if n > 1]
+    if twice:
+        raise ValueError(f"{len(twice)} ids belong to several problems: {twice[0]!r} among them.")
+
+    test_keys = {question_key(p.question) for p in test}
+    seen: set[str] = set()
+    repeated: set[str] = set()
+    in_test: set[str] = set()
+    for problem in pool:
+        key = question_key(problem.question)
+        if key in seen:
+            repeated.add(problem.id)
+        elif key in test_keys:
+            in_test.add(problem.id)
+        seen.add(key)
+    dropped = repeated | in_test if drop_duplicates else set()
+    left = [problem for problem in pool if problem.id not in dropped]
+    if sum(sizes) > len(left):
+        why = (
+            f" after {len(repeated)} repeated ones and {len(in_test)} of the test set were left "
+            "out; ask for fewer, or give drop_duplicates=False"
+            if dropped
+            else "; ask for fewer"
+        )
+        raise ValueError(
+            f"sizes={sizes} want {sum(sizes)} questions; there are {len(left)} of {len(pool)}{why}."
+        )
+    order = random.Random(seed).sample(range(len(left)), sum(sizes))
+    first = [left[i] for i in sorted(order[: sizes[0]])]
+    second = [left[i] for i in sorted(order[sizes[0] :])]
+    first_keys, second_keys = _keys(first), _keys(second)
+    return QuestionSplit(
+        first=first,
+        second=second,
+        duplicates=DuplicateReport(
+            problems=len(pool),
+            repeated=len(repeated),
+            in_test=len(in_test),
+            dropped=len(dropped),
+            within_first=len(first) - len(set(first_keys)),
+            within_second=len(second) - len(set(second_keys)),
+            between=sum(key in set(first_keys) for key in second_keys),
+            test_in_halves=sum(key in test_keys for key in first_keys + second_keys),
+        ),
+    )
+
+
+def _keys(problems: Sequence[Problem]) -> list[str]:
+    return [question_key(problem.question) for problem in problems]

@@ -1,0 +1,208 @@
+"""Figures of an evaluation: accuracy, pass@k, the performance gap recovered, and their spread.
+
+Correctness arrays hold one number a question, in the same order for all models that are compared:
+1 or 0, or the share of several seeds' runs that are right.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """The share of right answers.
+
+    Attributes:
+      value: in 0..1.
+      standard_error: of the value, over the questions.
+      count: questions.
+    """
+
+    value: float
+    standard_error: float
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A figure and what a bootstrap gives as its range.
+
+    Attributes:
+      value: of the questions as they are.
+      low: lower end.
+      high: upper end.
+      undefined: share of the resamples in which the figure does not exist; they are left out, so
+        a share that is not small means that the range says little.
+    """
+
+    value: float
+    low: float
+    high: float
+    undefined: float = 0.0
+
+
+def accuracy(correct: ArrayLike) -> Accuracy:
+    """The mean of correctness [Q], with sqrt(variance / Q); for 0 and 1 that is sqrt(p(1-p)/Q)."""
+    values = _values(correct)
+    return Accuracy(float(values.mean()), float(values.std() / math.sqrt(len(values))), len(values))
+
+
+def pass_at_k(num_correct: ArrayLike, num_samples: int, *, k: int) -> np.ndarray:
+    """The chance that k of a question's samples, drawn without replacement, hold a right one.
+
+    1 - C(n-c, k) / C(n, k): the unbiased estimator of Chen et al. 2021 (arXiv 2107.03374).
+
+    Args:
+      num_correct: int [Q], right samples of each question (c).
+      num_samples: samples of every question (n).
+      k: samples that are drawn.
+
+    Returns:
+      float64 [Q]; its mean is the data set's pass@k.
+
+    Raises:
+      ValueError: k is not in 1..n, or a count not in 0..n.
+    """
+    counts = np.asarray(num_correct)
+    if not 1 <= k <= num_samples:
+        raise ValueError(f"k={k} must be in 1..{num_samples}, the number of samples.")
+    if counts.dtype.kind not in "iu":
+        raise ValueError(f"num_correct counts samples: whole numbers, not {counts.dtype}.")
+    if counts.size and not (counts.min() >= 0 and counts.max() <= num_samples):
+        raise ValueError(f"num_correct must be in 0..{num_samples}, the number of samples.")
+    # Whole numbers: factorials of a few hundred samples are out of a float's range.
+    drawn = math.comb(num_samples, k)
+    table = [1 - math.comb(num_samples - c, k) / drawn for c in range(num_samples + 1)]
+    return np.asarray(table)[counts]
+
+
+def any_of_k(correct: ArrayLike, *, k: int) -> np.ndarray:
+    """Whether one of the first k samples is right: what arXiv 2407.13647 reports as pass@k.
+
+    Args:
+      correct: bool [Q, n], samples in the order in which they were drawn.
+      k: how many of them are looked at.
+
+    Returns:
+      float64 [Q], 1 or 0.
+    """
+    values = np.asarray(correct, bool)
+    if values.ndim != 2 or not 1 <= k <= values.shape[1]:
+        raise ValueError(f"k={k} must be in 1..n of correctness [Q, n], here {values.shape}.")
+    return values[:, :k].max(axis=1).astype(np.float64)
+
+
+def performance_gap_recovered(weak: float, strong: float, ceiling: float) -> float | None:
+    """How much of the way from weak to ceiling the strong model comes on weak supervision.
+
+    (strong - weak) / (ceiling - weak): 0 is no better than the supervisor, 1 as good as training
+    on gold; both can be passed. Source: Burns et al. 2023 (arXiv 2312.09390).
+
+    Args:
+      weak: accuracy of the weak model.
+      strong: of the strong model trained on the weak one's answers.
+      ceiling: of the strong model trained on gold answers.
+
+    Returns:
+      The ratio, or None where weak >= ceiling: there is no gap to recover.
+    """
+    return None if weak >= ceiling else (strong - weak) / (ceiling - weak)
+
+
+def median_gap_recovered(gaps: Iterable[float | None]) -> float | None:
+    """The median over tasks, without those where it is undefined; None if it is so in all."""
+    defined = [gap for gap in gaps if gap is not None]
+    return statistics.median(defined) if defined else None
+
+
+def accuracy_difference_interval(
+    a: ArrayLike, b: ArrayLike, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """The percentile range of mean(a) - mean(b) over resampled questions, the same for both.
+
+    Args:
+      a: correctness [Q] of one model.
+      b: of another one on the same questions.
+      level: share of the resamples between the ends.
+      resamples: draws of Q questions with replacement.
+      seed: of the draws.
+    """
+    means = _resampled_means([a, b], resamples, seed)
+    first, second = _values(a), _values(b)
+    return _interval(float(first.mean() - second.mean()), means[0] - means[1], level)
+
+
+def gap_recovered_interval(
+    weak: ArrayLike,
+    strong: ArrayLike,
+    ceiling: ArrayLike,
+    *,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval | None:
+    """The percentile range of the performance gap recovered over resampled questions.
+
+    Args:
+      weak: correctness [Q] of the weak model.
+      strong: of the strong one on the same questions.
+      ceiling: of the ceiling on the same questions.
+      level: share of the resamples between the ends.
+      resamples: draws of Q questions with replacement.
+      seed: of the draws.
+
+    Returns:
+      The range over those resamples in which the gap exists, or None if it does not exist at all.
+    """
+    means = _resampled_means([weak, strong, ceiling], resamples, seed)
+    values = [float(_values(x).mean()) for x in (weak, strong, ceiling)]
+    value = performance_gap_recovered(*values)
+    gap = means[2] - means[0]
+    there = gap > 1e-12  # above the rounding of means
+    if value is None or not there.any():
+        return None
+    recovered = (means[1] - means[0])[there] / gap[there]
+    return dataclasses.replace(
+        _interval(value, recovered, level), undefined=float(1 - there.mean())
+    )
+
+
+def _values(correct: ArrayLike) -> np.ndarray:
+    values = np.asarray(correct, np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"Correctness of at least one question is wanted, not {values.shape}.")
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError("Correctness must be in 0..1.")
+    return values
+
+
+def _resampled_means(columns: list[Any], resamples: int, seed: int) -> np.ndarray:
+    """Means [columns, resamples] over questions that are drawn for all columns at once."""
+    arrays = [_values(column) for column in columns]
+    if len({len(array) for array in arrays}) > 1:
+        raise ValueError(
+            f"The same questions are wanted of all models, not {[len(a) for a in arrays]}."
+        )
+    if resamples < 1:
+        raise ValueError(f"resamples={resamples} must be at least 1.")
+    # Questions with the same outcomes are alike, so how often each kind is drawn is all there is
+    # to know: a few counts in place of Q drawn indices.
+    kinds, counts = np.unique(np.stack(arrays, axis=1), axis=0, return_counts=True)
+    total = len(arrays[0])
+    drawn = np.random.default_rng(seed).multinomial(total, counts / total, size=resamples)
+    return (drawn @ kinds).T / total
+
+
+def _interval(value: float, found: np.ndarray, level: float) -> Interval:
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must be between 0 and 1.")
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))

@@ -113,14 +113,16 @@ def test_confidence_with_and_without_a_threshold(select):
     assert _value(done, "count: precision of those") == "50.00% of 2"
     assert "cisc" not in done.stdout
     scored = [row | {"confidence": float(row["sample"])} for row in SAMPLES]
-    flags = ("--vote=cisc", "--temperature=0.5", "--threshold=0.8")
+    flags = ("--vote=cisc", "--temperature=0.5")
     done, rows = select("--task=confidence", *flags, samples=scored)
-    assert _value(done, "cisc: confidence from 0.8 on") == str(len(rows)) == "4"
-    # exp(2 i) of sample i: the last sample has 0.865 of it, the last two have 0.98.
+    # exp(2 i) of sample i: the last sample has 0.865 of it, the last two have 0.982.
     assert [r["answer"] for r in rows] == ["3", "0", "1", "5"]
     assert rows[0]["confidence"] == pytest.approx(0.8650, abs=1e-3)
     assert rows[2]["confidence"] == pytest.approx(0.9820, abs=1e-3)
-    assert _value(done, "count: confidence from 0.8 on") == "1"  # beside the one that was used
+    done, rows = select("--task=confidence", "--threshold=0.9", *flags, samples=scored)
+    assert [r["id"] for r in rows] == ["c"]
+    assert _value(done, "cisc: confidence from 0.9 on") == "1"
+    assert _value(done, "count: confidence from 0.9 on") == "0"  # beside the one that was used
 
 
 def test_nothing_selected_is_an_error_with_the_counts(select, tmp_path):

@@ -118,7 +118,7 @@ def test_methods_are_compared_on_the_same_samples():
         *question("b", (1, 1.0), (1, 1.0), (2, 1.0)),
         *question("c", (None, 5.0), (None, 5.0), (1, 4.0)),
     ]
-    count, weighted = compare_votes(samples, threshold=0.65, methods=("count", "weighted"))
+    count, weighted = compare_votes(samples, threshold=2 / 3, methods=("count", "weighted"))
     assert (count.method, count.questions, count.answered, count.confident) == ("count", 3, 2, 2)
     assert (count.accuracy, count.precision) == (Share(1, 3), Share(1, 2))
     assert (weighted.answered, weighted.confident) == (2, 2)

@@ -50,7 +50,8 @@ def main(argv: list[str]) -> int:
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("w2s_jax.pipeline").setLevel(logging.INFO)
     # Stages of one shape are compiled once, also after an interruption.
-    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "programs"))
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "programs"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     config, workdir = _CONFIG.value, Path(str(_WORKDIR.value))
     with interrupt.requested() as stop:

@@ -1,0 +1,91 @@
+import json
+
+import pytest
+
+from leco_jax.datasets.registry import load_problems
+from leco_jax.models.loading import load_model
+from w2s_jax.pipeline.generate import GenerationConfig, PromptLayout, Sample, generate_answers
+from w2s_jax.pipeline.graph import Interrupted
+
+TEMPLATE = "Question: {question}\nAnswer:\n"
+QUESTIONS = [
+    {"id": name, "question": p.question, "gold": p.gold}
+    for name, p in zip("abc", load_problems("arithmetic_chains", limit=3), strict=True)
+]
+del QUESTIONS[2]["gold"]
+SAMPLES = [Sample(), Sample(number=1, temperature=1.0), Sample(number=2, temperature=1.0)]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("arithmetic-1m", dtype="float32")
+
+
+def run(model, path, questions=QUESTIONS, samples=SAMPLES, slots=4, stop=lambda: False, **changes):
+    options = {
+        "model_name": "bundled",
+        "layout": PromptLayout(TEMPLATE),
+        "config": GenerationConfig(max_new_tokens=96, slots=slots, chunk=8),
+        "kind": "number",
+        "seed": 3,
+    } | changes
+    summary = generate_answers(model, questions, path, samples=samples, stop=stop, **options)
+    return [json.loads(line) for line in path.read_text().splitlines()], summary
+
+
+def test_rows_are_in_order_and_say_who_wrote_them(model, tmp_path):
+    rows, summary = run(model, tmp_path / "answers.jsonl")
+    assert [(r["id"], r["sample"]) for r in rows] == [(i, s) for i in "abc" for s in (0, 1, 2)]
+    assert {r["model"] for r in rows} == {"bundled"}
+    assert rows[0]["gold"] == QUESTIONS[0]["gold"] and rows[0]["finish"] == "eos"
+    assert rows[0]["response"].startswith("Step 1: ")
+    assert "gold" not in rows[-1]
+    assert summary["answers"] == 9
+    assert summary["tokens"] == sum(r["tokens"] for r in rows)
+    for row in rows:
+        assert row["weakest_step"] <= row["step_score"]
+        assert row["mean_logprob"] <= 0 <= row["self_certainty"]
+
+
+def test_an_answer_depends_on_its_own_question_alone(model, tmp_path):
+    together, _ = run(model, tmp_path / "together.jsonl")
+    alone, _ = run(model, tmp_path / "alone.jsonl", questions=QUESTIONS[1:2])
+    assert [r["response"] for r in alone] == [r["response"] for r in together if r["id"] == "b"]
+
+
+def test_other_seeds_and_samples_give_other_answers(model, tmp_path):
+    hot = [Sample(number=i, temperature=1.5) for i in range(4)]
+    first, _ = run(model, tmp_path / "first.jsonl", samples=hot)
+    other, _ = run(model, tmp_path / "other.jsonl", samples=hot, seed=4)
+    assert len({r["response"] for r in first if r["id"] == "b"}) > 1
+    assert [r["response"] for r in first] != [r["response"] for r in other]
+
+
+def test_an_interrupted_file_is_gone_on_with(model, tmp_path):
+    whole, _ = run(model, tmp_path / "whole.jsonl")
+    path = tmp_path / "answers.jsonl"
+    with pytest.raises(Interrupted):
+        run(model, path, stop=lambda: path.read_bytes().count(b"\n") >= 4)
+    assert path.read_bytes().count(b"\n") == 4
+    with path.open("ab") as file:
+        file.write(b'{"id": "c", "samp')  # a kill in the midst of a line
+    again, summary = run(model, path)
+    assert again == whole
+    assert summary["answers"] == 9
+
+
+def test_demonstrations_stand_before_the_question_and_are_tokenised_as_in_one_text(model):
+    tokenizer = model.tokenizer
+    shown = ({"question": "Q one?", "response": "Step 1: 1 + 1 = 2.\nStep 2: The answer is 2."},)
+    layout = PromptLayout(TEMPLATE, shown)
+    ids = layout.prefix(tokenizer) + layout.rest("Q two?", tokenizer)
+    text = (
+        "Question: Q one?\nAnswer:\nStep 1: 1 + 1 = 2.\nStep 2: The answer is 2.\n\n"
+        "Question: Q two?\nAnswer:\n"
+    )
+    assert tokenizer.decode(ids, skip_special=True) == text
+    assert list(ids) == tokenizer.encode(text, add_bos=tokenizer.wants_bos)
+
+
+def test_braces_in_a_question_are_text(model):
+    assert PromptLayout(TEMPLATE).block("What is {x}?") == "Question: What is {x}?\nAnswer:\n"

@@ -1,0 +1,143 @@
+import json
+
+import pytest
+
+from tests.w2s_jax.pipeline.tiny_config import get_config
+from w2s_jax.pipeline import curate
+from w2s_jax.pipeline.curate import pair_rule, rows_of
+from w2s_jax.pipeline.graph import Graph, StageError, Work
+from w2s_jax.pipeline.run import plan, run_pipeline
+from w2s_jax.pipeline.stages import PipelineStages
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return Graph(PipelineStages(get_config(), 0).build())
+
+
+def test_the_paper_s_stages_are_there_and_each_student_starts_from_the_base(graph):
+    names = list(graph.stages)
+    for number in (1, 2):
+        for which in ("weak", "icl", "hybrid"):
+            # Needs data alone: no earlier student.
+            assert graph.stages[f"{which}_ft_{number}"].needs == (f"select_{number}",)
+    assert graph.stages["strong_answers_1"].needs == ("splits", "demonstrations")
+    # The second round's answers are the first one's students', without examples.
+    assert graph.stages["weak_answers_2"].needs == ("splits", "weak_ft_1")
+    assert graph.stages["strong_answers_2"].needs == ("splits", "icl_ft_1")
+    assert graph.stages["select_2"].needs == ("weak_answers_2", "strong_answers_2")
+    assert graph.stages["samples"].needs == ("splits", "hybrid_ft_2")
+    # Pairs take the weak model's own answers, not the second round's.
+    assert graph.stages["pairs"].needs == ("weak_answers", "samples")
+    assert graph.stages["m_pro_dpo"].needs == ("pairs", "hybrid_ft_2")
+    assert names[-1] == "table"
+
+
+def changed_keys(**changes):
+    before, config = get_config(), get_config()
+    with config.unlocked():
+        config.update_from_flattened_dict(changes)
+    one, other = (Graph(PipelineStages(c, 0).build()).keys for c in (before, config))
+    return {name for name in one if one[name] != other[name]}
+
+
+def test_a_changed_pair_rule_changes_preference_training_and_nothing_before_it():
+    assert changed_keys(**{"stage2.pairs_per_question": 2}) == {
+        "votes", "pairs", "m_pro_dpo", "m_pro_orpo", "eval_m_pro_dpo", "eval_m_pro_orpo", "table",
+    }  # fmt: skip
+
+
+def test_batch_shapes_and_watching_change_no_key():
+    assert changed_keys(**{"generation.slots": 3, "strong.sft.run.log_every": 7}) == set()
+
+
+def test_a_changed_learning_rate_of_the_weak_model_leaves_the_ceiling_alone():
+    changed = changed_keys(**{"weak.sft.optimizer.learning_rate": 0.5})
+    assert {"weak", "weak_answers", "select_1", "m_pro_dpo", "full_weak"} <= changed
+    assert not {"splits", "ceiling", "eval_ceiling"} & changed
+
+
+def test_the_plan_bounds_tokens(tmp_path):
+    lines = {line.stage: line for line in plan(get_config(), tmp_path)}
+    assert all(line.state == "to do" for line in lines.values())
+    # Twelve questions of at most 128 new tokens, four samples each, and the prompts once.
+    assert 12 * 4 * 128 < lines["samples"].cost.tokens < 12 * (4 * 128 + 120)
+    assert lines["splits"].cost.tokens == 0
+    assert lines["m_pro_dpo"].cost.tokens == 2 * 8 * 256  # steps x rows x length
+    assert not list(tmp_path.iterdir())
+
+
+def answers(directory, texts, *, model):
+    directory.mkdir()
+    with (directory / "answers.jsonl").open("w") as file:
+        for name, text in texts.items():
+            row = {"id": name, "question": f"{name}?", "response": text, "model": model,
+                   "gold": "1", "mean_logprob": -1.0, "step_score": None}  # fmt: skip
+            file.write(json.dumps(row) + "\n")
+    return directory
+
+
+def test_an_empty_selection_names_stage_and_counts(tmp_path):
+    weak = answers(tmp_path / "weak", {"a": "1", "b": "none"}, model="w")
+    strong = answers(tmp_path / "strong", {"a": "2", "b": "2"}, model="s")
+    stage = curate.select_stage(
+        "select_1", weak="weak", strong="strong", pad_to=0, seed=0, kind="number"
+    )
+    with pytest.raises(StageError, match="'select_1'.*Of 2, 1 have no readable weak.*1 disagree"):
+        stage.run(Work(tmp_path, {"weak": weak, "strong": strong}, lambda: False))
+
+
+def test_no_pairs_is_a_clear_stop(tmp_path):
+    weak = answers(tmp_path / "weak_answers", {"a": "1"}, model="w")
+    samples = answers(tmp_path / "samples", {"a": "1"}, model="s")
+    stage = curate.pairs_stage(get_config().stage2, seed=0, kind="number")
+    with pytest.raises(StageError, match=r"'pairs': no pair is left \(questions 1.*no_negatives 1"):
+        stage.run(Work(tmp_path, {"weak_answers": weak, "samples": samples}, lambda: False))
+
+
+def test_demonstrations_are_drawn_from_all_answers_that_say_something(tmp_path):
+    texts = {str(i): f"answer {i}" for i in range(6)} | {"silent": ""}
+    weak = answers(tmp_path / "weak_answers", texts, model="w")
+    drawn = set()
+    for seed in range(20):
+        stage = curate.demonstrations_stage(count=4, seed=seed)
+        stage.run(Work(tmp_path, {"weak_answers": weak}, lambda: False))
+        rows = rows_of(tmp_path / "demonstrations.jsonl")
+        assert len({row["id"] for row in rows}) == 4
+        drawn |= {row["id"] for row in rows}
+    assert drawn == {str(i) for i in range(6)}
+    with pytest.raises(StageError, match="7 are wanted, and the weak model gave 6"):
+        stage = curate.demonstrations_stage(count=7, seed=0)
+        stage.run(Work(tmp_path, {"weak_answers": weak}, lambda: False))
+
+
+def test_a_rule_s_thresholds_can_be_replaced():
+    stage2 = get_config().stage2
+    stage2.threshold = stage2.weak_rejected_threshold = None
+    rule = pair_rule(stage2, seed=1)
+    assert (rule.threshold, rule.weak_rejected_threshold, rule.seed) == (0.6, 0.8, 1)
+    stage2.rule = "paper"
+    assert pair_rule(stage2, seed=1).weak_rejected_threshold == 0.6
+    stage2.rule = "other"
+    with pytest.raises(ValueError, match="rule='other' is none of paper, official_code"):
+        pair_rule(stage2, seed=1)
+
+
+def test_a_stage_alone_needs_its_inputs(tmp_path):
+    with pytest.raises(StageError, match="'weak' needs splits first"):
+        run_pipeline(get_config(), tmp_path, stage="weak")
+    assert run_pipeline(get_config(), tmp_path, stage="splits") is None
+    rows = {n: rows_of(tmp_path / "seed0" / "splits" / f"{n}.jsonl") for n in
+            ("gold", "questions", "test")}  # fmt: skip
+    assert {name: len(found) for name, found in rows.items()} == {
+        "gold": 8, "questions": 12, "test": 6,
+    }  # fmt: skip
+    ids = [row["id"] for found in rows.values() for row in found]
+    assert len(set(ids)) == len(ids)
+
+
+def test_seeds_must_differ(tmp_path):
+    config = get_config()
+    config.seeds = (1, 1)
+    with pytest.raises(ValueError, match=r"seeds=\(1, 1\)"):
+        plan(config, tmp_path)

@@ -13,6 +13,7 @@ or gradients are not finite; 75 interrupted, run the same command again.
 """
 
 import logging
+import os
 from pathlib import Path
 
 import jax
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> int:
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("w2s_jax.pipeline").setLevel(logging.INFO)
     # Stages of one shape are compiled once, also after an interruption.
-    if not jax.config.jax_compilation_cache_dir:
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "programs"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     config, workdir = _CONFIG.value, Path(str(_WORKDIR.value))

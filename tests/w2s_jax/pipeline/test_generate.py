@@ -37,7 +37,8 @@ def test_rows_are_in_order_and_say_who_wrote_them(model, tmp_path):
     rows, summary = run(model, tmp_path / "answers.jsonl")
     assert [(r["id"], r["sample"]) for r in rows] == [(i, s) for i in "abc" for s in (0, 1, 2)]
     assert {r["model"] for r in rows} == {"bundled"}
-    assert rows[0]["gold"] == QUESTIONS[0]["gold"] and rows[0]["finish"] == "eos"
+    assert rows[0]["gold"] == QUESTIONS[0]["gold"]
+    assert rows[0]["finish"] == "eos"
     assert rows[0]["response"].startswith("Step 1: ")
     assert "gold" not in rows[-1]
     assert summary["answers"] == 9

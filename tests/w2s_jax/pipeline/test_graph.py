@@ -112,7 +112,7 @@ def test_a_whole_artifact_left_in_the_making_is_put_in_place(tmp_path):
 
 def test_a_stage_without_its_needs_names_them(tmp_path):
     store = ArtifactStore(tmp_path, diamond([]))
-    with pytest.raises(StageError, match="'bottom' needs left, right first.*--until=bottom"):
+    with pytest.raises(StageError, match=r"'bottom' needs left, right first.*--until=bottom"):
         store.make("bottom", stop=lambda: False)
 
 

@@ -83,7 +83,7 @@ def test_an_empty_selection_names_stage_and_counts(tmp_path):
     stage = curate.select_stage(
         "select_1", weak="weak", strong="strong", pad_to=0, seed=0, kind="number"
     )
-    with pytest.raises(StageError, match="'select_1'.*Of 2, 1 have no readable weak.*1 disagree"):
+    with pytest.raises(StageError, match=r"'select_1'.*Of 2, 1 have no readable weak.*1 disagree"):
         stage.run(Work(tmp_path, {"weak": weak, "strong": strong}, lambda: False))
 
 
@@ -106,8 +106,8 @@ def test_demonstrations_are_drawn_from_all_answers_that_say_something(tmp_path):
         assert len({row["id"] for row in rows}) == 4
         drawn |= {row["id"] for row in rows}
     assert drawn == {str(i) for i in range(6)}
+    stage = curate.demonstrations_stage(count=7, seed=0)
     with pytest.raises(StageError, match="7 are wanted, and the weak model gave 6"):
-        stage = curate.demonstrations_stage(count=7, seed=0)
         stage.run(Work(tmp_path, {"weak_answers": weak}, lambda: False))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from leco_jax.datasets import arithmetic_chains, arithmetic_documents, gsm8k, word_problems
 from leco_jax.datasets.problem import Problem
+from leco_jax.datasets.problem_file import load_problem_file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,8 @@ def load_problems(
     """Returns problems of a data set, always in the same order.
 
     Args:
-      name: a name in `DATASETS`.
+      name: a name in `DATASETS`, or a .jsonl file of your own (see `problem_file`), in which
+        {split} stands for the split.
       split: one of the data set's splits.
       data_dir: where its source files lie; None downloads them, where they are not in the package.
       limit: at most so many problems, from the front.
@@ -49,13 +51,18 @@ def load_problems(
       ValueError: an unknown name or split, a bad limit, or a malformed row.
       FileNotFoundError: the source files are neither given nor to be had.
     """
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit={limit} is negative; leave it out for all problems.")
+    if name.endswith(".jsonl"):
+        path = Path(data_dir or "") / name.replace("{split}", split)
+        return load_problem_file(path.expanduser())[:limit]
     if name not in DATASETS:
-        raise ValueError(f"No data set {name!r}; known are {sorted(DATASETS)}.")
+        raise ValueError(
+            f"No data set {name!r}; known are {sorted(DATASETS)}, and any file NAME.jsonl."
+        )
     dataset = DATASETS[name]
     if split not in dataset.splits:
         raise ValueError(f"{name} has no split {split!r}; it has {list(dataset.splits)}.")
-    if limit is not None and limit < 0:
-        raise ValueError(f"limit={limit} is negative; leave it out for all problems.")
     return dataset.load(split, data_dir)[:limit]
 
 

@@ -61,6 +61,7 @@ def w2s_config() -> ml_collections.ConfigDict:
     generation.max_new_tokens = 512
     generation.slots = 32
     generation.chunk = 16
+    generation.tensor = 1  # devices that share each matrix; answers are spread over the others
 
     evaluation = config.evaluation = ml_collections.ConfigDict()
     evaluation.samples = 10  # for pass@k; 0: greedy only

@@ -74,7 +74,9 @@ def splits_stage(data: Any, *, seed: int) -> Stage:
 
 
 def _problem_row(problem: Problem, remove: str) -> dict:
-    row = {"id": problem.id, "question": problem.question, "gold": problem.gold}
+    row = {"id": problem.id, "question": problem.question}
+    if problem.answer is not None:
+        row["gold"] = problem.gold
     if problem.solution is not None:
         row["solution"] = re.sub(remove, "", problem.solution) if remove else problem.solution
     return row

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import tqdm
+from jax.sharding import Mesh
 
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain, Request, Sampling
@@ -30,17 +31,19 @@ _STATS = ("logprob", "self_certainty")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    """How answers are generated; slots and chunk change the time alone.
+    """How answers are generated; all but their length changes the time alone.
 
     Attributes:
       max_new_tokens: most tokens of an answer.
       slots: rows decoded together.
       chunk: tokens decoded between two looks.
+      tensor: devices that share each matrix; rows are spread over the others.
     """
 
     max_new_tokens: int
     slots: int
     chunk: int
+    tensor: int = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,7 @@ def generate_answers(
     config: GenerationConfig,
     kind: str,
     seed: int,
+    mesh: Mesh,
     stop: Callable[[], bool],
 ) -> dict:
     """Writes answers into a file; those that are there already are kept.
@@ -115,6 +119,7 @@ def generate_answers(
       config: length and batch.
       kind: kind of answer, a name of `leco_jax.text.answers`.
       seed: of the random numbers.
+      mesh: where the model's weights are.
       stop: asked after every answer.
 
     Returns:
@@ -129,7 +134,7 @@ def generate_answers(
     engine = Engine(
         model.config, model.params, slots=config.slots, chunk=config.chunk, prefix=prefix,
         max_length=max(map(len, prompts.values())) + config.max_new_tokens,
-        stats=_STATS, stop_ids=tokenizer.eos_ids, token_bytes=tokenizer.token_bytes,
+        stats=_STATS, stop_ids=tokenizer.eos_ids, token_bytes=tokenizer.token_bytes, mesh=mesh,
     )  # fmt: skip
     reader = ChainReader(tokenizer, PRESETS["paper"])
     results = ResultsFile(path, key=lambda row: (row["id"], row["sample"]))

@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from jax.sharding import Mesh
+
 from leco_jax.models.loading import LoadedModel, load_model
-from leco_jax.models.sharding import make_mesh
 from w2s_jax.job import trained_weights
 
 
@@ -37,14 +38,14 @@ class Policy:
         return {"base": fingerprint(self.base), "dtype": self.dtype}
 
 
-def load_policy(policy: Policy, inputs: Mapping[str, Path]) -> LoadedModel:
+def load_policy(policy: Policy, inputs: Mapping[str, Path], *, mesh: Mesh) -> LoadedModel:
     """Loads a policy's weights.
 
     Args:
       policy: which.
       inputs: the directories of its training stages' artifacts.
+      mesh: where the weights go.
     """
-    mesh = make_mesh()
     model = load_model(policy.base, mesh=mesh, dtype=policy.dtype, param_dtype=policy.dtype)
     params = model.params
     for stage in policy.trained:

@@ -13,6 +13,7 @@ from typing import Any
 from leco_jax.datasets.registry import load_problems
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.loading import load_config
+from leco_jax.models.sharding import make_mesh
 from leco_jax.text.tokenizer import Tokenizer
 from w2s_jax.pipeline import curate
 from w2s_jax.pipeline.costs import TextSizes, generation_cost, training_cost
@@ -53,6 +54,11 @@ class PipelineStages:
             limit=_SIZED,
         )  # fmt: skip
         self.kind = some[0].kind
+        self._test_questions = config.data.test_questions or len(
+            load_problems(
+                config.data.name, split=config.data.test_split, data_dir=config.data.dir or None
+            )
+        )
         self._sizes = _sizes(some, config.data.prompt, described[self._strong.base][1])
         self._stages: list[Stage] = []
 
@@ -158,7 +164,7 @@ class PipelineStages:
             "eval_weak_icl" if demonstrations else f"eval_{policy.name}",
             policy,
             file="test.jsonl",
-            questions=self._config.data.test_questions,
+            questions=self._test_questions,
             samples=samples,
             demonstrations=demonstrations,
         )
@@ -182,8 +188,9 @@ class PipelineStages:
             shown: tuple[dict, ...] = ()
             if demonstrations:
                 shown = tuple(rows_of(work.inputs["demonstrations"] / "demonstrations.jsonl"))
+            mesh = make_mesh(data=-1, tensor=generation.tensor)
             return generate_answers(
-                load_policy(policy, work.inputs),
+                load_policy(policy, work.inputs, mesh=mesh),
                 rows_of(work.inputs["splits"] / file),
                 work.directory / "answers.jsonl",
                 model_name=policy.name,
@@ -192,6 +199,7 @@ class PipelineStages:
                 config=generation,
                 kind=kind,
                 seed=seed,
+                mesh=mesh,
                 stop=work.stop,
             )
 

@@ -1,9 +1,11 @@
 import json
 
+import jax
 import pytest
 
 from leco_jax.datasets.registry import load_problems
 from leco_jax.models.loading import load_model
+from leco_jax.models.sharding import make_mesh
 from w2s_jax.pipeline.generate import GenerationConfig, PromptLayout, Sample, generate_answers
 from w2s_jax.pipeline.graph import Interrupted
 
@@ -28,6 +30,7 @@ def run(model, path, questions=QUESTIONS, samples=SAMPLES, slots=4, stop=lambda:
         "config": GenerationConfig(max_new_tokens=96, slots=slots, chunk=8),
         "kind": "number",
         "seed": 3,
+        "mesh": make_mesh(devices=jax.devices()[:1]),
     } | changes
     summary = generate_answers(model, questions, path, samples=samples, stop=stop, **options)
     return [json.loads(line) for line in path.read_text().splitlines()], summary

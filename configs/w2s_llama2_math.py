@@ -1,0 +1,32 @@
+"""Weak-to-strong reasoning on MATH with the paper's sizes: Llama-2-7B teaches Llama-2-70B.
+
+Command:   python -m launchers.w2s --config=configs/w2s_llama2_math.py --workdir=... \
+               --config.weak.model=DIR --config.strong.model=DIR --config.data.dir=DIR
+           with math_train.jsonl and math_test.jsonl in data.dir (leco_jax.datasets.problem_file)
+Hardware:  as configs/w2s_llama2_gsm8k.py
+Time:      not run; --dry_run prints its bound in tokens and FLOPs
+
+Answers are compared as numbers, so the files may hold only problems whose answer is one.
+Published: weak 4.4 %, full weak fine-tuning 5.8 %, M_plus 14.0 %, ceiling 17.8 %; one round, three
+epochs, up to three pairs a question.
+"""
+
+import ml_collections
+
+from configs import w2s_llama2_gsm8k
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """GSM8K's config with MATH's rounds, epochs and pairs."""
+    config = w2s_llama2_gsm8k.get_config()
+    config.data.name = "math_{split}.jsonl"
+    config.data.gold_questions = 6_000
+    config.data.questions = 6_000
+    config.data.remove = ""
+    config.stage1.rounds = 1
+    config.stage1.pad_to = 1_000
+    config.stage2.pairs_per_question = 3
+    config.weak.sft.run.epochs = 3
+    config.strong.sft.run.epochs = 3
+    config.generation.max_new_tokens = 2048
+    return config

@@ -15,6 +15,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from launchers import interrupt
+from leco_jax.decoding.memory import OutOfMemoryError
 from leco_jax.evaluation.experiment import run_experiment
 from leco_jax.evaluation.summary import SUMMARY_CAPTION, SUMMARY_COLUMNS, format_table
 from leco_jax.models.loading import CheckpointError, ModelNotAvailableError
@@ -32,7 +33,9 @@ def main(argv: list[str]) -> int:
     with interrupt.requested() as stop:
         try:
             summary = run_experiment(_CONFIG.value, workdir, stop=stop)
-        except (ValueError, FileNotFoundError, CheckpointError, ModelNotAvailableError) as error:
+        except (
+            ValueError, FileNotFoundError, CheckpointError, ModelNotAvailableError, OutOfMemoryError
+        ) as error:  # fmt: skip
             logging.error("%s", error)
             return 1
         print(format_table(summary, SUMMARY_COLUMNS))

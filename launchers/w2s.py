@@ -22,6 +22,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from launchers import interrupt
+from leco_jax.decoding.memory import OutOfMemoryError
 from leco_jax.evaluation.summary import format_table
 from leco_jax.models.loading import CheckpointError, ModelNotAvailableError
 from leco_jax.storage import cache_dir
@@ -68,7 +69,9 @@ def main(argv: list[str]) -> int:
         except NonFiniteError as error:
             absl_logging.error("%s", error)
             return EXIT_NOT_FINITE
-        except (ValueError, FileNotFoundError, CheckpointError, ModelNotAvailableError) as error:
+        except (
+            ValueError, FileNotFoundError, CheckpointError, ModelNotAvailableError, OutOfMemoryError
+        ) as error:  # fmt: skip
             absl_logging.error("%s", error)
             return EXIT_WRONG
     if report is None:

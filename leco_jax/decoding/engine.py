@@ -23,6 +23,8 @@ import numpy as np
 
 from leco_jax.decoding import cache as kv
 from leco_jax.decoding import programs
+from leco_jax.decoding.counters import Counters
+from leco_jax.decoding.memory import check_fits, explained
 from leco_jax.decoding.request import Chain, Request, Sampling
 from leco_jax.decoding.rows import cached_tokens, cut_at_stop_text, take_row, to_rows
 from leco_jax.decoding.step_scorer import StepScorer
@@ -50,29 +52,6 @@ def _clear(cache: kv.Cache, row, start) -> kv.Cache:
 @functools.partial(jax.jit, static_argnames=("slots",))
 def _resize(cache: kv.Cache, slots: int) -> kv.Cache:
     return programs.sharded(kv.resize(cache, slots))
-
-
-@dataclasses.dataclass
-class Counters:
-    """What the engine did so far, in tokens.
-
-    Attributes:
-        prefilled: prompt tokens whose keys and values were computed, without padding.
-        prefilled_twice: those of them that had been in the cache before.
-        reused: prompt tokens that a chain took over from another one with the same prompt.
-        given: tokens appended by `resume`, fed beside the other rows' decoding.
-        sampled: tokens sampled.
-        discarded: tokens rolled back.
-        row_steps: row-steps decoded, idle rows included: `sampled + given` of them were used.
-    """
-
-    prefilled: int = 0
-    prefilled_twice: int = 0
-    reused: int = 0
-    given: int = 0
-    sampled: int = 0
-    discarded: int = 0
-    row_steps: int = 0
 
 
 @dataclasses.dataclass
@@ -122,6 +101,7 @@ class Engine:
 
         Raises:
             ValueError: an option out of range.
+            OutOfMemoryError: the cache would not fit at its largest.
         """
         if slots < 1 or chunk < 1 or max_length < 2:
             raise ValueError(f"Too small: slots={slots}, chunk={chunk}, max_length={max_length}.")
@@ -149,10 +129,12 @@ class Engine:
             self._prefix = jax.tree.map(lambda x: x[0], chunk_cache)
             self._prefix_length = len(prefix)
         self._slots_S = _LEAST_SLOTS
-        with self._on_mesh():
-            self._cache = kv.empty_cache(
-                config, rows=slots, slots=self._slots_S, sharding=self._cache_sharding()
-            )
+        sharding = self._cache_sharding()
+        largest = power_of_two(max_length + chunk + 1, least=_LEAST_SLOTS)
+        # Now and not in the midst of a run, where the cache grows.
+        check_fits(config, rows=slots, slots=largest, sharding=sharding)
+        with self._on_mesh(), explained(config, rows=slots, slots=self._slots_S):
+            self._cache = kv.empty_cache(config, rows=slots, slots=self._slots_S, sharding=sharding)
 
     def submit(self, request: Request) -> Chain:
         """Queues a request.
@@ -357,7 +339,7 @@ class Engine:
         """Gives the cache the smallest bucket that holds `slots`, so attention reads no more."""
         bucket = power_of_two(slots, least=_LEAST_SLOTS)
         if bucket != self._slots_S:
-            with self._on_mesh():
+            with self._on_mesh(), explained(self.config, rows=self.slots, slots=bucket):
                 self._cache = _resize(self._cache, slots=bucket)
             self._slots_S = bucket
 

@@ -194,6 +194,19 @@ def test_held_rows_make_room_when_nothing_else_can_run(params):
     assert engine.counters.prefilled_twice == len(PROMPTS[0]) + 5
 
 
+def test_a_stop_token_that_comes_first_ends_that_chain_alone(params):
+    first = _greedy(params, PROMPTS[0], 1)[0]
+    engine = _engine(params, slots=2, stop_ids=[first])
+    ended, other = _run(
+        engine, [engine.submit(Request(prompt=p, max_new_tokens=6)) for p in PROMPTS[:2]]
+    )
+    assert ended.tokens == [first]
+    assert ended.finish == "eos"
+    assert len(ended.stats["logprob"]) == 1
+    plain = _greedy(params, PROMPTS[1], 6)
+    assert other.tokens == (plain[: plain.index(first) + 1] if first in plain else plain)
+
+
 def test_stop_tokens_and_stop_texts_end_a_chain(params):
     prompt = PROMPTS[0]
     plain = _greedy(params, prompt, 12)

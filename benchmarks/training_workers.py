@@ -50,7 +50,11 @@ def ours(kind: str, model_dir: str, pairs: int, length: int, prompt: int, remat:
         schedule=make_schedule(optimizer, 1000),
         mesh=mesh,
         shardings=shardings,
-        config=StepConfig(reference="stored" if kind == "dpo" else "none", remat=remat),
+        config=StepConfig(
+            reference="stored" if kind == "dpo" else "none",
+            remat=remat,
+            most_scored=length + 1 - prompt,
+        ),
     )
     prompts, chosen, rejected = token_ids(pairs, length + 1, model.vocab_size, prompt)
     sides = (chosen, rejected) if kind == "dpo" else (chosen,)

@@ -64,6 +64,11 @@ class Objective:
         return self.name != "sft"
 
     @property
+    def reads_prompts(self) -> bool:
+        """Whether log-probabilities of prompt tokens are part of the loss."""
+        return self.name == "orpo" and self.nll == "all"
+
+    @property
     def needs_reference(self) -> bool:
         """Whether the loss compares with a reference model."""
         return self.name in WITH_REFERENCE

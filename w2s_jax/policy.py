@@ -18,6 +18,7 @@ from leco_jax.models.transformer import Attend, forward, unembedding
 Weights = Callable[[Any, Any, Array | None], dict]
 
 BATCH_AXES = ("data", "fsdp")
+_WORTH_CHOOSING = 0.8  # of a row's positions; above it copying hidden states costs what it saves
 
 
 def full_weights(trainable: Any, frozen: Any, key: Array | None) -> dict:
@@ -49,8 +50,9 @@ def batch_stats(
     mesh: Mesh | None = None,
     remat: str = "full",
     stats: tuple[str, ...] = ("logprob",),
+    most_scored: int | None = None,
 ) -> scoring.TokenStats:
-    """Computes the statistics of every target of a batch; logits are never stored.
+    """Computes the statistics of a batch's targets; logits are never stored.
 
     Args:
       params: the weights.
@@ -61,6 +63,9 @@ def batch_stats(
         device.
       remat: what the backward pass recomputes, a key of `leco_jax.models.transformer.REMAT`.
       stats: as in `leco_jax.scoring`.
+      most_scored: no row has more positions with a "loss_mask"; only those are scored, and the
+        others get zeros, for half of the arithmetic over the vocabulary where prompts are half of
+        the rows. None: every position is scored.
 
     Returns:
       TokenStats, each asked-for field float32 [..., T].
@@ -75,8 +80,24 @@ def batch_stats(
         params, rows["tokens"], rows["positions"], config=config, attend=attend, remat=remat
     )
     with jax.named_scope("score"):
-        found = _score(params, hidden_BTD, rows["targets"], config, mesh, stats)
+        if most_scored is None or most_scored > _WORTH_CHOOSING * shape[-1]:
+            found = _score(params, hidden_BTD, rows["targets"], config, mesh, stats)
+        else:
+            mask_BT = batch["loss_mask"].reshape(-1, shape[-1]) > 0
+            # The masked positions of each row in order, then as many others as there is room for.
+            place_BC = jnp.argsort(~mask_BT, axis=1, stable=True)[:, :most_scored]
+            chosen_BCD = jnp.take_along_axis(hidden_BTD, place_BC[..., None], axis=1)
+            targets_BC = jnp.take_along_axis(rows["targets"], place_BC, axis=1)
+            found = _score(params, chosen_BCD, targets_BC, config, mesh, stats)
+            found = jax.tree.map(lambda x: _put_back(x, mask_BT), found)
     return jax.tree.map(lambda x: x.reshape(shape), found)
+
+
+def _put_back(scored_BC: Array, mask_BT: Array) -> Array:
+    """Scored positions to where they came from; zeros elsewhere."""
+    rank_BT = jnp.cumsum(mask_BT, axis=1) - 1
+    at_BT = jnp.clip(rank_BT, 0, scored_BC.shape[1] - 1)
+    return jnp.where(mask_BT, jnp.take_along_axis(scored_BC, at_BT, axis=1), 0.0)
 
 
 def row_attend(

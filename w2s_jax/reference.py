@@ -77,6 +77,11 @@ class StoredReference:
         """As of the data."""
         return self._data.num_steps_per_epoch
 
+    @property
+    def most_scored(self) -> int:
+        """As of the data."""
+        return self._data.most_scored
+
     def fingerprint(self) -> str:
         """As of the data."""
         return self._data.fingerprint()
@@ -140,7 +145,12 @@ def store_reference(
     @jax.jit
     def sums(params, batch):
         found = batch_stats(
-            compute_copy(params, model), batch, config=model, mesh=mesh, remat=remat
+            compute_copy(params, model),
+            batch,
+            config=model,
+            mesh=mesh,
+            remat=remat,
+            most_scored=data.most_scored,
         )
         total = sequence_sum(found.logprob, batch["loss_mask"])
         return jax.lax.with_sharding_constraint(total, NamedSharding(mesh, jax.P()))

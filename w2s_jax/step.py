@@ -43,6 +43,8 @@ class StepConfig:
         mean_token_accuracy).
       reference: where a preference loss finds its reference: "frozen" (a copy of the start
         weights), "lora_off" (the base under the adapter), "stored" (in the batch) or "none".
+      most_scored: positions of a row with a loss mask, at most: statistics of others are not
+        computed. None: of every position.
       seed: of dropout; a step's key is a function of it and of the step's number.
     """
 
@@ -50,6 +52,7 @@ class StepConfig:
     remat: str = "full"
     stats: tuple[str, ...] = ("entropy", "max_logprob")
     reference: str = "none"
+    most_scored: int | None = None
     seed: int = 0
 
     def __post_init__(self):
@@ -160,7 +163,9 @@ def _losses(
             return batch["reference_logprob"]
         params = frozen["reference" if config.reference == "frozen" else "base"]
         params = compute_copy(params, model)
-        stats = batch_stats(params, batch, config=model, mesh=mesh, remat="full")
+        stats = batch_stats(
+            params, batch, config=model, mesh=mesh, remat="full", most_scored=config.most_scored
+        )
         return sequence_sum(stats.logprob, batch["loss_mask"])
 
     def loss_fn(trainable, frozen, batch, counts, key):
@@ -172,6 +177,7 @@ def _losses(
             mesh=mesh,
             remat=config.remat,
             stats=("logprob", *config.stats),
+            most_scored=None if objective.reads_prompts else config.most_scored,
         )
         reference_B2 = jax.lax.stop_gradient(reference_logprob(frozen, batch))
         return loss_and_metrics(objective, stats, batch, counts, reference_B2)

@@ -44,6 +44,10 @@ class DataSource(Protocol):
     def num_steps_per_epoch(self) -> int:
         """Steps after which every example was seen."""
 
+    @property
+    def most_scored(self) -> int:
+        """Positions of a row with a loss mask, at most; the others get no log-probability."""
+
     def fingerprint(self) -> str:
         """A hash of everything that decides what `batch` returns."""
 
@@ -150,6 +154,10 @@ def train(
     description = dict(description or {})
 
     # --- state ---------------------------------------------------------------------------------
+    sources = [data] if eval_data is None else [data, eval_data]
+    step_config = dataclasses.replace(
+        step_config, most_scored=max(source.most_scored for source in sources)
+    )
     tx = make_optimizer(optimizer, run.num_steps)
     schedule = make_schedule(optimizer, run.num_steps)
     state, shardings = init_state(init(), tx, mesh)

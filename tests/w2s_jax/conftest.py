@@ -26,6 +26,7 @@ class RandomData:
     def __init__(self, *, rows=8, length=12, pairs=False, seed=0, steps_per_epoch=4):
         self.rows, self.length, self.pairs, self.seed = rows, length, pairs, seed
         self.num_steps_per_epoch = steps_per_epoch
+        self.most_scored = length
         self.asked: list[int] = []
 
     def fingerprint(self):

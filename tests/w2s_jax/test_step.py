@@ -116,6 +116,36 @@ def test_dpo_gives_the_same_numbers_on_every_mesh(tiny, random_data, dpo_on_one_
     assert_same(found, dpo_on_one_device)
 
 
+@pytest.mark.parametrize("mesh", ["one", "all"])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_leaving_out_what_no_loss_reads_changes_nothing(tiny, random_data, mesh, pairs):
+    class LateData(random_data):
+        """The loss reads up to five positions at the end of a row, and none of some rows."""
+
+        def batch(self, step):
+            batch = super().batch(step)
+            ends = (batch["segment_ids"] > 0).sum(axis=1, keepdims=True)
+            late = np.arange(self.length)[None] >= ends - 5
+            batch["loss_mask"] *= late
+            batch["loss_mask"][1] = 0
+            return batch
+
+    data = LateData(pairs=pairs)
+    options = {"objective": DPO, "reference": "frozen", "frozen": start(tiny)} if pairs else {}
+    options |= {"stats": ("entropy", "max_logprob")}
+    every, *_ = run(tiny, data, mesh=mesh, **options)
+    some, *_ = run(tiny, data, mesh=mesh, most_scored=5, **options)
+    assert_same(some, every)
+
+
+def test_orpo_over_prompts_scores_them_whatever_the_loss_mask_says(tiny, random_data):
+    data = random_data(pairs=True)
+    objective = Objective(name="orpo", nll="all")
+    every, *_ = run(tiny, data, objective=objective)
+    some, *_ = run(tiny, data, objective=objective, most_scored=5)
+    assert_same(some, every)
+
+
 @pytest.mark.parametrize(("mesh", "parts"), [("one", 4), ("all", 2)])
 def test_a_batch_in_parts_gives_the_same_step(tiny, random_data, sft_on_one_device, parts, mesh):
     found, *_ = run(tiny, random_data(), accumulate=parts, mesh=mesh)

@@ -53,6 +53,11 @@ class Encoded:
         """Tokens of each sequence."""
         return np.diff(self.ends, prepend=0)
 
+    @property
+    def most_targets(self) -> int:
+        """Tokens of the longest completion."""
+        return int((self.lengths - self.prompts).max())
+
     def sequence(self, i: int) -> np.ndarray:
         """Tokens of sequence i, prompt and completion."""
         return self.tokens[self.ends[i - 1] if i else 0 : self.ends[i]]

@@ -97,6 +97,8 @@ class ExampleSource:
           process_slice: this process's rows of every batch (see `process_slice`); None: all.
         """
         self._encoded, self._rows, self._length, self._slice = encoded, rows, length, process_slice
+        # A packed row may be completions from end to end.
+        self.most_scored = length if packed else encoded.most_targets
         positions = encoded.lengths - 1
         if positions.max() > length:
             raise ValueError(f"the data was encoded for more than length={length} positions")
@@ -144,6 +146,7 @@ class PairSource:
         self._encoded, self._rows, self._length, self._slice = encoded, rows, length, process_slice
         if max(encoded.chosen.lengths.max(), encoded.rejected.lengths.max()) - 1 > length:
             raise ValueError(f"the data was encoded for more than length={length} positions")
+        self.most_scored = max(encoded.chosen.most_targets, encoded.rejected.most_targets)
         self._order = Order(len(encoded), seed)
         self._identity = f"pairs,{rows},{length},{seed}"
 

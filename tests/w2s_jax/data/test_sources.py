@@ -201,3 +201,16 @@ def test_plain_padded_and_packed_batches_give_the_same_loss(encoded):
         assert -per_token(plain).sum() == pytest.approx(
             expected[tuple(few.sequence(i).tolist())], rel=1e-5
         )
+
+
+def test_no_row_has_more_scored_positions_than_the_source_says(encoded, pairs, tokenizer):
+    sources = [
+        data.ExampleSource(encoded, rows=3, length=256),
+        data.PairSource(data.encode_pairs(pairs, tokenizer, length=256), rows=3, length=256),
+    ]
+    for source in sources:
+        steps = range(source.num_steps_per_epoch)
+        assert source.most_scored < 256
+        most = max(int(source.batch(step)["loss_mask"].sum(axis=1).max()) for step in steps)
+        assert most == source.most_scored
+    assert data.ExampleSource(encoded, rows=3, length=256, packed=True).most_scored == 256

@@ -1,9 +1,9 @@
-"""Trains the two bundled base models of the weak-to-strong demonstration on arithmetic_documents.
+"""Trains the two bundled base models of the weak-to-strong demonstration.
 
     python -m launchers.sft --config=configs/sft_arithmetic_bases.py:strong --workdir=runs/strong
     python -m launchers.sft --config=configs/sft_arithmetic_bases.py:weak --workdir=runs/weak
     python -m launchers.convert --input=runs/strong --output=runs/base_1m --dtype=bfloat16
-    python -m launchers.convert --input=runs/weak --output=runs/base_300k --dtype=bfloat16
+    python -m launchers.convert --input=runs/weak --output=runs/base_500k --dtype=bfloat16
 
 Hardware:  2 CPU cores.
 """
@@ -18,18 +18,18 @@ def get_config(which: str = "strong") -> ml_collections.ConfigDict:
     if which not in ("strong", "weak"):
         raise ValueError(f"base {which!r} is neither 'strong' nor 'weak'")
     config = sft_arithmetic.get_config()
+    if which == "weak":
+        config.model.preset = "arithmetic_500k"
+        config.optimizer.learning_rate = 4e-3
+        config.run.num_steps = 1300
+        return config
+    config.model.name, config.model.preset, config.model.tokenizer = "arithmetic-1m", "", ""
     config.data.source = "arithmetic_documents"
     config.data.length = 1024
     config.data.batch = 4
     config.held_out.source = "arithmetic_documents"
+    config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 50
+    config.run.num_steps = 1000
     config.run.eval_every = 200
-    if which == "strong":
-        config.model.name, config.model.preset, config.model.tokenizer = "arithmetic-1m", "", ""
-        config.optimizer.learning_rate = 1e-3
-        config.run.num_steps = 1000
-    else:
-        config.model.preset = "arithmetic_300k"
-        config.optimizer.learning_rate = 3e-3
-        config.run.num_steps = 1000
     return config

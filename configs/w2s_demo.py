@@ -18,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.questions = 800
     config.data.test_questions = 300
 
-    config.weak.model = "arithmetic-base-300k"
+    config.weak.model = "arithmetic-base-500k"
     config.strong.model = "arithmetic-base-1m"
     small = (config.weak.sft, config.strong.sft, *config.preference.values())
     for training in small:

@@ -49,15 +49,15 @@ PRESETS: dict[str, ModelConfig] = {
         tied=True,
         max_positions=1024,
     ),
-    # The weak model of configs/w2s_demo.py: 0.3 million parameters.
-    "arithmetic_300k": ModelConfig(
+    # The weak model of configs/w2s_demo.py: 0.5 million parameters.
+    "arithmetic_500k": ModelConfig(
         vocab_size=640,
-        width=80,
-        mlp_width=224,
-        num_layers=3,
+        width=96,
+        mlp_width=288,
+        num_layers=4,
         num_heads=4,
         num_kv_heads=4,
-        head_width=20,
+        head_width=24,
         tied=True,
         max_positions=1024,
     ),

@@ -4,7 +4,12 @@ from importlib import resources
 from pathlib import Path
 
 # Name -> directory beside this file.
-BUNDLED = {"arithmetic-1m": "arithmetic_1m"}
+BUNDLED = {
+    "arithmetic-1m": "arithmetic_1m",
+    # Bases of the weak-to-strong demonstration; see configs/sft_arithmetic_bases.py.
+    "arithmetic-base-1m": "arithmetic_base_1m",
+    "arithmetic-base-500k": "arithmetic_base_500k",
+}
 
 
 def bundled_path(name: str) -> Path:

@@ -2,9 +2,11 @@
 
 import json
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -13,11 +15,11 @@ from w2s_jax.metrics import read_metrics
 PROGRAM = pathlib.Path(__file__).with_name("two_processes.py")
 
 
-def run(processes, workdir, steps="all"):
+def start(processes, workdir, steps):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    started = [
+    return [
         subprocess.Popen(
             [
                 sys.executable,
@@ -30,6 +32,13 @@ def run(processes, workdir, steps="all"):
         )
         for i in range(processes)
     ]
+
+
+def run(processes, workdir, steps="all"):
+    return results(start(processes, workdir, steps))
+
+
+def results(started):
     found = []
     for process in started:
         out, err = process.communicate(timeout=400)
@@ -63,3 +72,21 @@ def test_two_processes_train_as_one_and_resume_each_other(tmp_path):
         rows = read_metrics(tmp_path / name / "metrics.jsonl")
         assert [row["step"] for row in rows] == list(range(5))
         assert [row["loss"] for row in rows] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_sigterm_of_one_process_stops_all_at_one_step_and_saves_it(tmp_path):
+    started = start(2, tmp_path, 100_000)
+    metrics = tmp_path / "metrics.jsonl"
+    deadline = time.monotonic() + 300
+    while not (metrics.exists() and metrics.read_bytes().count(b"\n") > 5):
+        assert all(process.poll() is None for process in started)
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    started[1].send_signal(signal.SIGTERM)
+    first, second = results(started)
+    assert first["interrupted"]
+    assert second["interrupted"]
+    assert first["steps"] == second["steps"] < 100_000
+    saved = [int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
+    assert saved == [first["steps"]]

@@ -40,6 +40,7 @@ class MyRows:
     def __init__(self, data, rows):
         self._data, self._rows = data, rows
         self.num_steps_per_epoch = data.num_steps_per_epoch
+        self.most_scored = data.most_scored
         self.fingerprint = data.fingerprint
 
     def batch(self, step):
@@ -58,7 +59,10 @@ stored = store_reference(
 )
 result = train(
     workdir=workdir,
-    run=RunConfig(num_steps=5 if steps == "all" else int(steps), checkpoint_every=2),
+    run=RunConfig(
+        num_steps=5 if steps == "all" else int(steps),
+        checkpoint_every=2 if steps in ("all", "3") else 10**6,
+    ),
     model=tiny.TINY,
     objective=Objective(name="dpo"),
     optimizer=OptimizerConfig(learning_rate=1e-2, schedule="constant"),
@@ -73,6 +77,7 @@ print(
         {
             "loss": result.metrics["loss"],
             "steps": result.steps,
+            "interrupted": result.interrupted,
             "rows": mine.batch(0)["tokens"].shape[0],
             "held": sum(shard.data.size for shard in weight.addressable_shards) / weight.size,
             "largest": max(shard.data.size for shard in weight.addressable_shards) / weight.size,

@@ -39,5 +39,5 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.generation.max_new_tokens = 160
     config.generation.slots = 64
-    config.evaluation.samples = 4
+    config.evaluation.samples = 6
     return config

@@ -64,7 +64,7 @@ def w2s_config() -> ml_collections.ConfigDict:
     generation.tensor = 1  # devices that share each matrix; answers are spread over the others
 
     evaluation = config.evaluation = ml_collections.ConfigDict()
-    evaluation.samples = 10  # for pass@k; 0: greedy only
+    evaluation.samples = 10  # for pass@k of M_plus and the last models; 0: greedy only
     evaluation.temperature = 1.0
     evaluation.resamples = 2_000  # of the bootstrap
     return config

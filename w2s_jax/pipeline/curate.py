@@ -160,18 +160,19 @@ def pair_rule(stage2: Any, *, seed: int) -> PairRule:
     """
     if stage2.rule not in PAIR_RULES:
         raise ValueError(f"stage2.rule={stage2.rule!r} is none of {', '.join(PAIR_RULES)}")
-    changes = {
-        name: getattr(stage2, name)
-        for name in ("threshold", "weak_rejected_threshold")
-        if getattr(stage2, name) is not None
-    }
+    rule = PAIR_RULES[stage2.rule]
+    first = rule.threshold if stage2.threshold is None else stage2.threshold
+    second = stage2.weak_rejected_threshold
     return dataclasses.replace(
-        PAIR_RULES[stage2.rule],
+        rule,
+        threshold=first,
+        weak_rejected_threshold=max(first, rule.weak_rejected_threshold)
+        if second is None
+        else second,
         pairs_per_question=stage2.pairs_per_question,
         vote=stage2.vote,
         temperature=stage2.vote_temperature,
         seed=seed,
-        **changes,
     )
 
 

@@ -57,12 +57,12 @@ def model_rows(stores: Mapping[int, ArtifactStore]) -> tuple[list[dict], list[st
                 "any": _percent(row["any_of_k"]),
             }
         )
-    count = rows[0]["questions"]
+    count, sampled = rows[0]["questions"], max(rows, key=lambda row: row["samples"])
     notes = [
         f"{len(tables)} seed{'s' * (len(tables) > 1)}, {count} test questions, greedy answers; "
         "± is one standard error over questions; PGR is the performance gap recovered between "
         f"{WEAK} and {CEILING}; points over {FULL_WEAK}; pass@k is unbiased with k = "
-        f"{rows[0]['k']} of {rows[0]['samples']} samples, any: one of all of them is right.",
+        f"{sampled['k']} of {sampled['samples']} samples, any: one of all of them is right.",
         *notes,
     ]
     return shown, notes

@@ -101,10 +101,14 @@ class PipelineStages:
         ceiling = self._train(
             "ceiling", config.strong.sft, self._strong, "splits", "questions.jsonl", rows=questions
         )
-        evaluated += [full_weak, ceiling, *self._preferences(hybrid)]
+        last = [full_weak, ceiling, *self._preferences(hybrid)]
         for policy in evaluated:
-            self._evaluate(policy)
-        self._evaluate(self._strong, demonstrations=True)
+            # Of the students the last hybrid one, M_plus, is drawn samples of, as published.
+            self._evaluate(policy, sampled=policy is hybrid)
+        for policy in last:
+            self._evaluate(policy, sampled=True)
+        evaluated += last
+        self._evaluate(self._strong, sampled=False, demonstrations=True)
         self._add(
             table_stage(
                 models=(*(policy.name for policy in evaluated), "weak_icl"),
@@ -156,10 +160,14 @@ class PipelineStages:
         )  # fmt: skip
         return start.then(name, name)
 
-    def _evaluate(self, policy: Policy, *, demonstrations: bool = False) -> None:
+    def _evaluate(self, policy: Policy, *, sampled: bool, demonstrations: bool = False) -> None:
         wanted = self._config.evaluation
-        samples = [Sample(), *(Sample(number=i, temperature=wanted.temperature)
-                               for i in range(1, wanted.samples + 1))]  # fmt: skip
+        samples = [Sample()]
+        if sampled:
+            samples += [
+                Sample(number=i, temperature=wanted.temperature)
+                for i in range(1, wanted.samples + 1)
+            ]
         self._answer(
             "eval_weak_icl" if demonstrations else f"eval_{policy.name}",
             policy,

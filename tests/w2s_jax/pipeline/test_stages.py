@@ -118,6 +118,8 @@ def test_a_rule_s_thresholds_can_be_replaced():
     assert (rule.threshold, rule.weak_rejected_threshold, rule.seed) == (0.6, 0.8, 1)
     stage2.rule = "paper"
     assert pair_rule(stage2, seed=1).weak_rejected_threshold == 0.6
+    stage2.threshold = 0.7
+    assert pair_rule(stage2, seed=1).weak_rejected_threshold == 0.7
     stage2.rule = "other"
     with pytest.raises(ValueError, match="rule='other' is none of paper, official_code"):
         pair_rule(stage2, seed=1)

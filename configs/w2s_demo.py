@@ -15,8 +15,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.name = "arithmetic_chains"
     config.data.split = "unseen"
     config.data.gold_questions = 600
-    config.data.questions = 800
-    config.data.test_questions = 300
+    config.data.questions = 1_000
+    config.data.test_questions = 400
 
     config.weak.model = "arithmetic-base-500k"
     config.strong.model = "arithmetic-base-1m"
@@ -39,5 +39,5 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.generation.max_new_tokens = 160
     config.generation.slots = 64
-    config.evaluation.samples = 6
+    config.evaluation.samples = 5
     return config

@@ -40,7 +40,7 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the stages, their state an
 
 EXIT_WRONG, EXIT_NOT_FINITE = 1, 2
 _PLAN_COLUMNS = (
-    ("seed", "d"), ("stage", ""), ("state", ""), ("tokens", ",.0f"), ("PFLOP", ",.3f"),
+    ("seed", "d"), ("stage", ""), ("state", ""), ("tokens", ",.0f"), ("TFLOP", ",.2f"),
     ("needs", ""),
 )  # fmt: skip
 
@@ -89,7 +89,7 @@ def _print_plan(config, workdir: Path) -> int:
     rows = [
         {
             "seed": line.seed, "stage": line.stage, "state": line.state,
-            "tokens": line.cost.tokens, "PFLOP": line.cost.flops / 1e15,
+            "tokens": line.cost.tokens, "TFLOP": line.cost.flops / 1e12,
             "needs": ", ".join(line.needs),
         }
         for line in lines
@@ -99,7 +99,7 @@ def _print_plan(config, workdir: Path) -> int:
     total = sum(left, start=type(lines[0].cost)())
     print(
         f"\n{len(left)} of {len(lines)} stages to do, at most {total.tokens:,.0f} tokens and "
-        f"{total.flops / 1e15:,.3f} PFLOP: answers are taken to be as long as allowed, and every "
+        f"{total.flops / 1e12:,.2f} TFLOP: answers are taken to be as long as allowed, and every "
         "question to be kept by every selection."
     )
     return 0

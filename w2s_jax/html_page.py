@@ -4,6 +4,8 @@ import html
 from collections.abc import Mapping, Sequence
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 260, 72, 28, 14
+_LINE = 13  # between two names
+_FEW = 12  # points that are marked one by one
 _COLOURS = ("#1f6feb", "#d1242f", "#1a7f37", "#8250df", "#9a6700", "#57606a")
 
 _PAGE = """<!doctype html>
@@ -63,20 +65,21 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def line_chart(
     title: str, curves: Mapping[str, Sequence[tuple[float, float]]], *, x_name: str = "step"
 ) -> str:
-    """Curves as an SVG, each with its name.
+    """Curves as an SVG, each with its name where it ends.
 
     Args:
       title: for those who can't see it.
-      curves: points (x, y) by name; at most six curves.
+      curves: points (x, y) by name, in rising x; at most six curves.
       x_name: what x counts.
     """
     points = [point for curve in curves.values() for point in curve]
     x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
     y_low, y_high = min(y for _, y in points), max(y for _, y in points)
     x_span, y_span = (x_high - x_low) or 1, (y_high - y_low) or 1
+    right = _WIDTH - 14 - 6.2 * max(map(len, curves))
 
     def place(x: float, y: float) -> tuple[float, float]:
-        across = _LEFT + (x - x_low) / x_span * (_WIDTH - _LEFT - 10)
+        across = _LEFT + (x - x_low) / x_span * (right - _LEFT)
         down = _HEIGHT - _BOTTOM - (y - y_low) / y_span * (_HEIGHT - _BOTTOM - _TOP)
         return across, down
 
@@ -87,7 +90,7 @@ def line_chart(
         value = y_low + share * (y_high - y_low)
         _, down = place(x_low, value)
         lines.append(
-            f'<line x1="{_LEFT}" x2="{_WIDTH - 10}" y1="{down:.1f}" y2="{down:.1f}" '
+            f'<line x1="{_LEFT}" x2="{right:.1f}" y1="{down:.1f}" y2="{down:.1f}" '
             f'stroke="#d1d9e0"/><text x="{_LEFT - 6}" y="{down + 4:.1f}" '
             f'text-anchor="end">{number(value)}</text>'
         )
@@ -97,18 +100,31 @@ def line_chart(
             f'<text x="{across:.1f}" y="{_HEIGHT - 8}" text-anchor="{anchor}">'
             f"{html.escape(x_name)} {step:g}</text>"
         )
-    for index, (name, curve) in enumerate(curves.items()):
-        colour = _COLOURS[index]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in curve))
-        if len(curve) == 1:
-            x, y = place(*curve[0])
-            lines.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
+    ends = {name: place(*curve[-1])[1] + 4 for name, curve in curves.items()}
+    names = _apart(ends)
+    for colour, (name, curve) in zip(_COLOURS, curves.items(), strict=False):
+        placed = [place(*point) for point in curve]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
+        if len(curve) <= _FEW:
+            lines += [
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in placed
+            ]
         lines.append(
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
-            f'<text x="{_WIDTH - 12}" y="{_TOP + 12 * (index + 1)}" text-anchor="end" '
+            f'<text x="{right + 8:.1f}" y="{names[name]:.1f}" '
             f'style="fill:{colour}">{html.escape(name)}</text>'
         )
     return "\n".join([*lines, "</svg>"])
+
+
+def _apart(wanted: Mapping[str, float]) -> dict[str, float]:
+    """Heights of names as near as may be to the wanted ones, none on top of another."""
+    found: dict[str, float] = {}
+    lowest = _TOP - _LINE
+    for name in sorted(wanted, key=lambda name: wanted[name]):
+        lowest = found[name] = max(wanted[name], lowest + _LINE)
+    beyond = max(0.0, lowest - (_HEIGHT - _BOTTOM + 4))
+    return {name: height - beyond for name, height in found.items()}
 
 
 def number(value: float | None) -> str:

@@ -126,9 +126,9 @@ def _rounds(scores: Mapping[str, Scores]) -> str:
         f"{which}-ft": [(float(r), accuracy(f"{which}_ft_{r}")) for r in range(1, rounds + 1)]
         for which in _SETS
     }
-    ends = (0.0, float(rounds))
-    for name, model in (("weak floor", WEAK), ("full weak", FULL_WEAK), ("ceiling", CEILING)):
-        curves[name] = [(x, accuracy(model)) for x in ends]
+    level = (("weak floor", WEAK), ("full weak", FULL_WEAK), ("ceiling", CEILING))
+    for name, model in level:
+        curves[name] = [(float(x), accuracy(model)) for x in (1, rounds)]
     return line_chart("Correct over rounds", curves, x_name="round")
 
 
@@ -151,7 +151,7 @@ def _selection(gathered: Mapping) -> str:
 
 def _pairs(funnel: Mapping) -> str:
     shown = {name: value for name, value in funnel.items() if not isinstance(value, dict)}
-    rows = [[_words(name), "-" if v is None else f"{v:g}"] for name, v in shown.items()]
+    rows = [[_words(name), "-" if v is None else f"{v:.4g}"] for name, v in shown.items()]
     rows += [
         [_words(name), _share(value)] for name, value in funnel.items() if isinstance(value, dict)
     ]

@@ -1,4 +1,4 @@
-"""A pipeline with every kind of stage that ends in a minute: the bundled model is both models."""
+"""A pipeline with every kind of stage that ends in a minute."""
 
 from w2s_jax.pipeline.config import w2s_config
 
@@ -10,7 +10,8 @@ def get_config():
     config.data.gold_questions = 8
     config.data.questions = 12
     config.data.test_questions = 6
-    config.weak.model = config.strong.model = "arithmetic-1m"
+    config.weak.model = "arithmetic-1m"
+    config.strong.model = "arithmetic-base-1m"
     for training in (config.weak.sft, config.strong.sft, *config.preference.values()):
         training.data.length = 256
         training.data.batch = 8

@@ -1,0 +1,69 @@
+"""launchers/w2s.py as a program: its plan, a stage alone, a stop, and what is refused."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).parents[2]
+CONFIG = ROOT / "tests" / "w2s_jax" / "pipeline" / "tiny_config.py"
+
+
+def command(workdir, *more):
+    return [
+        sys.executable, "-m", "launchers.w2s", f"--config={CONFIG}", f"--workdir={workdir}", *more
+    ]  # fmt: skip
+
+
+def run(workdir, *more):
+    return subprocess.run(command(workdir, *more), cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_plan_prints_every_stage_and_writes_nothing(tmp_path):
+    done = run(tmp_path / "run", "--dry_run")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["seed", "stage", "state", "tokens", "TFLOP", "needs"]
+    assert lines[1].split()[:3] == ["0", "splits", "to"]
+    assert "36 of 36 stages to do" in lines[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_sigterm_stops_and_the_same_command_goes_on(tmp_path):
+    started = subprocess.Popen(
+        command(tmp_path, "--until=weak_answers"), cwd=ROOT, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 200
+    # In the midst of training, whose own handler saves a checkpoint.
+    while not list((tmp_path / "seed0").glob(".partial/weak-*/run/metrics.jsonl")):
+        assert started.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    started.send_signal(signal.SIGTERM)
+    out, err = started.communicate(timeout=200)
+    assert started.returncode == 75, err
+    assert "the same command goes on from here" in out
+    assert not (tmp_path / "seed0" / "weak_answers").exists()
+
+    done = run(tmp_path, "--until=weak_answers")
+    assert done.returncode == 0, done.stderr
+    rows = (tmp_path / "seed0" / "weak_answers" / "answers.jsonl").read_text().splitlines()
+    assert len(rows) == 12
+    assert "the table needs the other stages too" in done.stdout
+
+
+def test_what_is_wrong_is_said(tmp_path):
+    for more, message in (
+        (["--stage=pairs"], "stage 'pairs' needs weak_answers, samples first"),
+        (["--until=nothing"], "no stage 'nothing'; there are: splits, weak"),
+        (["--config.weak.model=nowhere"], "nowhere: no such file or directory"),
+        (["--config.data.questions=9000"], "want 9008 questions"),
+    ):
+        done = run(tmp_path, *more)
+        assert done.returncode == 1, (more, done.stderr)
+        assert message in done.stderr, (more, done.stderr)
+        assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) in ([], ["seed0"])

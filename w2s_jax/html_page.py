@@ -120,7 +120,7 @@ def line_chart(
 def _apart(wanted: Mapping[str, float]) -> dict[str, float]:
     """Heights of names as near as may be to the wanted ones, none on top of another."""
     found: dict[str, float] = {}
-    lowest = _TOP - _LINE
+    lowest: float = _TOP - _LINE
     for name in sorted(wanted, key=lambda name: wanted[name]):
         lowest = found[name] = max(wanted[name], lowest + _LINE)
     beyond = max(0.0, lowest - (_HEIGHT - _BOTTOM + 4))

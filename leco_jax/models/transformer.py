@@ -84,11 +84,13 @@ def _attention(hidden_BTD, layer, table, state, *, config, attend, rules):
 def _mlp(hidden_BTD, layer, *, config, rules):
     dtype = config.dtype
     x_BTD = rms_norm(hidden_BTD, layer["mlp_norm"], config=config)
-    gate_BTF = linear("BTD,DF->BTF", x_BTD, layer["gate_proj"], dtype)
-    up_BTF = linear("BTD,DF->BTF", x_BTD, layer["up_proj"], dtype)
-    gated_BTF = _ACTIVATIONS[config.activation](gate_BTF) * up_BTF
-    gated_BTF = constrain(gated_BTF, "batch", "length", "act_mlp", rules=rules)
-    return linear("BTF,FD->BTD", gated_BTF, layer["down_proj"], dtype)
+    # Rows end to end (X = B * T): on a CPU the backward pass of three axes takes half as long again.
+    x_XD = x_BTD.reshape(-1, config.width)
+    gate_XF = linear("XD,DF->XF", x_XD, layer["gate_proj"], dtype)
+    up_XF = linear("XD,DF->XF", x_XD, layer["up_proj"], dtype)
+    gated_XF = _ACTIVATIONS[config.activation](gate_XF) * up_XF
+    gated_XF = constrain(gated_XF, "batch", "act_mlp", rules=rules)
+    return linear("XF,FD->XD", gated_XF, layer["down_proj"], dtype).reshape(hidden_BTD.shape)
 
 
 def forward(

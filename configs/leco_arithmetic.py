@@ -1,7 +1,16 @@
 """LeCo, self-consistency and chain of thought with the bundled model, on arithmetic_chains.
 
 Command:   make run
-Hardware:  2 CPU cores
+Hardware:  2 CPU cores, 1 GB of memory
+Time:      76 s from a ready environment, beside other work
+Result:    on 500 test problems chain of thought has 76.6 % right, LeCo 73.8 % and self-consistency
+           77.2 %, at 77, 145 and 768 sampled tokens a problem. LeCo does not help this model: it
+           finds where a chain goes wrong, but a rethink mends 10 problems and spoils 24.
+
+The policy was chosen on the validation split (1,000 problems, chain of thought 73.2 %). Right after
+`sample` 71.0 %, `avoid` 59.2 %, `reprompt` 73.2 % with the layout "label", which makes this model
+write the same chain again, and 5.0 % with "instruction", a text that it was never trained on. Other
+cut rules, final rules and temperatures gave 70.0 to 71.6 % with `sample`.
 """
 
 import ml_collections
@@ -16,6 +25,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.prompt = "question"
     config.model.name = "arithmetic-1m"
     config.data.name = "arithmetic_chains"
+    config.data.limit = 500  # of 1,000
     config.generation.max_new_tokens = 192
-    config.engine.slots = 64
+    # The best on the validation split of the policies that change anything; see above.
+    config.leco.policy = "sample"
+    config.engine.slots = 128
     return config

@@ -84,7 +84,7 @@ def _attention(hidden_BTD, layer, table, state, *, config, attend, rules):
 def _mlp(hidden_BTD, layer, *, config, rules):
     dtype = config.dtype
     x_BTD = rms_norm(hidden_BTD, layer["mlp_norm"], config=config)
-    # Rows end to end (X = B * T): on a CPU the backward pass of three axes takes half as long again.
+    # Rows end to end (X = B * T): with three axes a CPU takes half as long again to go backward.
     x_XD = x_BTD.reshape(-1, config.width)
     gate_XF = linear("XD,DF->XF", x_XD, layer["gate_proj"], dtype)
     up_XF = linear("XD,DF->XF", x_XD, layer["up_proj"], dtype)

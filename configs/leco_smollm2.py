@@ -2,7 +2,8 @@
 
 Command:   make run CONFIG=configs/leco_smollm2.py
 Hardware:  2 CPU cores, 3 GB of memory
-Time:      see README
+Time:      3 min 7 s from a ready environment, the model in the cache, beside other work
+Result:    chain of thought has 3 of 40 right, LeCo 5, at 158 and 388 sampled tokens a problem
 """
 
 import ml_collections

@@ -41,7 +41,10 @@ def main():
     options = _common.parser(__doc__.splitlines()[0])
     options.add_argument("--quick", action="store_true", help="fewer turns and problems")
     options.add_argument("--profile", help="write a trace of one decoded batch to this directory")
-    options.add_argument("--problems", type=int, default=32, help="problems for LeCo")
+    options.add_argument("--problems", type=int, help="problems for LeCo; default 32, quick 4")
+    options.add_argument(
+        "--published", type=int, help="the published way on so many of them; default: all"
+    )
     args = options.parse_args()
     model = load_model("smollm2-135m-instruct", dtype="float32")
     peer = torch_smollm2(model)
@@ -49,7 +52,8 @@ def main():
     rows: list[Row] = []
     speed = {}
     for batch in (16, 64):
-        found, ours = decode_rows(model, peer, batch, repeats)
+        # A turn of 64 rows takes four times as long.
+        found, ours = decode_rows(model, peer, batch, repeats if batch == 16 else repeats - 1)
         rows += found
         speed[batch] = ours
     rows.append(
@@ -59,7 +63,8 @@ def main():
         )
     )  # fmt: skip
     rows.append(capture_row(model, repeats))
-    rows += leco_rows(model, peer, 4 if args.quick else args.problems)
+    problems = args.problems or (4 if args.quick else 32)
+    rows += leco_rows(model, peer, problems, args.published or problems)
     if args.profile:
         with jax.profiler.trace(args.profile):
             ours_decode(model, 16, ("logprob",))()
@@ -152,8 +157,12 @@ def capture_row(model, repeats: int) -> Row:
     )  # fmt: skip
 
 
-def leco_rows(model, peer, count: int) -> list[Row]:
-    """LeCo on word problems: batched with roll-back, and the way of the published programs."""
+def leco_rows(model, peer, count: int, published_count: int) -> list[Row]:
+    """LeCo on word problems: batched with roll-back, and the way of the published programs.
+
+    The latter takes one problem after another, so part of them tells its time: it is scaled by the
+    tokens sampled, which are the same in both.
+    """
     problems = load_problems("word_problems", limit=count)
     requests = [
         Request(
@@ -188,15 +197,20 @@ def leco_rows(model, peer, count: int) -> list[Row]:
         missing = "transformers is not installed"
         return [Row(name=name, ours=None, peer_name=missing, bound="ours >= 10", note=own), twice]
     published = PublishedLeco(peer, config)
-    peer_seconds, answers = _timed(lambda: {q.id: published.answer(q) for q in questions})
-    same = sum(results[q.id].answer == format_answer(answers[q.id], kind=q.kind) for q in questions)
+    some = questions[:published_count]
+    measured, answers = _timed(lambda: {q.id: published.answer(q) for q in some})
+    peer_seconds = (
+        measured * counters.sampled / sum(r.sampled for q in some for r in results[q.id].rounds)
+    )
+    same = sum(results[q.id].answer == format_answer(answers[q.id], kind=q.kind) for q in some)
     work = dataclasses.asdict(published.work)
     return [
         Row(
             name=name, ours=peer_seconds / seconds, unit="x", bound="ours >= 10",
             peer_name="transformers, batch 1, text re-encoded, scored apart",
-            note=f"{own}; published way {peer_seconds:.1f} s, {work}; same final answer on "
-            f"{same} of {count}",
+            note=f"{own}; published way {measured:.1f} s on {len(some)} problems, {work}, scaled "
+            f"by tokens to {peer_seconds:.1f} s on {count}; same final answer on {same} of "
+            f"{len(some)}",
         ),
         dataclasses.replace(
             twice, peer=published.work.prefilled_twice, peer_name="published way"

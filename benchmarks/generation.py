@@ -1,6 +1,6 @@
 """Generation, measured here: the engine against `transformers`, LeCo against the published way.
 
-    python -m benchmarks.generation [--json FILE] [--quick] [--profile DIR] [--problems N]
+    python -m benchmarks.generation [--json FILE] [--quick] [--only decode|leco] [--profile DIR]
 
 SmolLM2-135M-Instruct in float32 throughout. `transformers` runs its own greedy `generate` on the
 very same weights, in this process and by turns; without it those rows say so.
@@ -42,6 +42,7 @@ def main():
     options.add_argument("--quick", action="store_true", help="fewer turns and problems")
     options.add_argument("--profile", help="write a trace of one decoded batch to this directory")
     options.add_argument("--problems", type=int, help="problems for LeCo; default 32, quick 4")
+    options.add_argument("--only", choices=("decode", "leco"), help="half of the benchmark")
     options.add_argument(
         "--published", type=int, help="the published way on so many of them; default: all"
     )
@@ -49,6 +50,20 @@ def main():
     model = load_model("smollm2-135m-instruct", dtype="float32")
     peer = torch_smollm2(model)
     repeats = 2 if args.quick else 3
+    rows: list[Row] = []
+    if args.only != "leco":
+        rows += speed_rows(model, peer, repeats)
+    if args.only != "decode":
+        problems = args.problems or (4 if args.quick else 32)
+        rows += leco_rows(model, peer, problems, args.published or problems)
+    if args.profile:
+        with jax.profiler.trace(args.profile):
+            ours_decode(model, 16, ("logprob",))()
+    _common.report(rows, args.json)
+
+
+def speed_rows(model, peer, repeats: int) -> list[Row]:
+    """Everything about decoding: against the peer, with the batch, with statistics captured."""
     rows: list[Row] = []
     speed = {}
     for batch in (16, 64):
@@ -62,13 +77,7 @@ def main():
             peer_name="ours at 16", unit="tokens/s", bound="ratio >= 1.25",
         )
     )  # fmt: skip
-    rows.append(capture_row(model, repeats))
-    problems = args.problems or (4 if args.quick else 32)
-    rows += leco_rows(model, peer, problems, args.published or problems)
-    if args.profile:
-        with jax.profiler.trace(args.profile):
-            ours_decode(model, 16, ("logprob",))()
-    _common.report(rows, args.json)
+    return [*rows, capture_row(model, repeats)]
 
 
 def prompts_of(batch: int) -> np.ndarray:
@@ -179,7 +188,7 @@ def leco_rows(model, peer, count: int, published_count: int) -> list[Row]:
 
     def ours():
         engine = Engine(
-            model.config, model.params, slots=32, max_length=1200,
+            model.config, model.params, slots=16, max_length=1200,
             stop_ids=model.tokenizer.eos_ids,
         )  # fmt: skip
         tasks = ((q.id, leco(engine, reader, q, config)) for q in questions)

@@ -1,6 +1,8 @@
 """A training job: from a config (`job_config.training_config`) to one call of `train`."""
 
+import dataclasses
 import json
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +27,8 @@ from w2s_jax.policy import Weights, full_weights
 from w2s_jax.reference import frozen_copy, store_reference
 from w2s_jax.step import StepConfig
 from w2s_jax.train import DataSource, RunConfig, TrainResult, train
+
+_log = logging.getLogger(__name__)
 
 
 class Start(NamedTuple):
@@ -66,6 +70,7 @@ def run_job(config: Any, workdir: str | Path) -> TrainResult:
     start = load_start(config, mesh)
     data, held_out = load_data(config, start.tokenizer, mesh, pairs=objective.pairs)
     run = _run_config(config, data)
+    optimizer = _warmed_up(optimizer, config, run)
     if reference == "stored":
         stored = [
             store_reference(
@@ -231,6 +236,18 @@ def _run_config(config: Any, data: DataSource) -> RunConfig:
             "peak_tflops": fields["peak_tflops"] or None,
         }
     )
+
+
+def _warmed_up(optimizer: OptimizerConfig, config: Any, run: RunConfig) -> OptimizerConfig:
+    """Cuts a warm-up to half of a run that its data, not the config, made as short as that."""
+    if config.run.num_steps or optimizer.warmup_steps < run.num_steps:
+        return optimizer
+    shorter = run.num_steps // 2
+    _log.warning(
+        "%d epochs are %d steps: warm-up takes %d of them, not %d",
+        config.run.epochs, run.num_steps, shorter, optimizer.warmup_steps,
+    )  # fmt: skip
+    return dataclasses.replace(optimizer, warmup_steps=shorter)
 
 
 def _sources(data: DataSource, held_out: DataSource | None, run: RunConfig):

@@ -48,6 +48,18 @@ def config(files):
     return config
 
 
+def test_a_run_that_its_data_makes_short_warms_up_for_half_of_it(config, tmp_path):
+    config.run.num_steps, config.run.epochs = 0, 2  # 24 rows, 8 a step: 6 steps
+    config.optimizer.warmup_steps = 10
+    run_job(config, tmp_path)
+    rates = [row["learning_rate"] for row in read_metrics(tmp_path / "metrics.jsonl")]
+    assert len(rates) == 6
+    assert rates[:3] == pytest.approx([1e-2 / 3, 2e-2 / 3, 1e-2])
+    config.run.num_steps = 6
+    with pytest.raises(ValueError, match="warmup_steps=10 leaves nothing of a run of 6 steps"):
+        run_job(config, tmp_path / "asked_for")
+
+
 @pytest.mark.parametrize(
     ("objective", "reference"), [("robust", "frozen"), ("ipo", "stored"), ("simpo", "none")]
 )

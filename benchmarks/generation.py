@@ -188,7 +188,7 @@ def leco_rows(model, peer, count: int, published_count: int) -> list[Row]:
 
     def ours():
         engine = Engine(
-            model.config, model.params, slots=16, max_length=1200,
+            model.config, model.params, slots=32, max_length=1200,
             stop_ids=model.tokenizer.eos_ids,
         )  # fmt: skip
         tasks = ((q.id, leco(engine, reader, q, config)) for q in questions)

@@ -145,8 +145,7 @@ def test_make_run_names_a_config_that_is_there_and_a_directory_after_it():
     ):
         make = ["make", "--dry-run", "run", *more]
         done = subprocess.run(make, cwd=root, capture_output=True, text=True, check=True)
-        command = done.stdout.splitlines()[-1]
-        assert f"--config=configs/{name}.py --workdir=runs/{name}" in command
+        assert f"--config=configs/{name}.py --workdir=runs/{name}" in done.stdout
         assert (root / "configs" / f"{name}.py").exists()
 
 

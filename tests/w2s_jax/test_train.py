@@ -63,6 +63,7 @@ class Stops:
     def __init__(self, data, step, *, term=False):
         self._data, self._step, self._term = data, step, term
         self.num_steps_per_epoch = data.num_steps_per_epoch
+        self.most_scored = data.most_scored
 
     def fingerprint(self):
         return self._data.fingerprint()
@@ -152,6 +153,7 @@ class Poisoned:
     def __init__(self, data, step):
         self._data, self._step = data, step
         self.num_steps_per_epoch = data.num_steps_per_epoch
+        self.most_scored = data.most_scored
 
     def fingerprint(self):
         return self._data.fingerprint()

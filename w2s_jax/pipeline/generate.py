@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 # A base that has answered tends to go on with a question of its own.
 _STOP = "\nQuestion:"
 _STATS = ("logprob", "self_certainty")
+_DIGITS = 5  # of figures in rows; further ones depend on which other rows are in the batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -186,8 +187,8 @@ def _row(read: Round, chain: Chain, question: dict) -> dict:
         "answer": read.answer,
         "tokens": read.sampled,
         "finish": read.finish,
-        "step_score": statistics.fmean(scores) if scores else None,
-        "weakest_step": min(scores) if scores else None,
+        "step_score": _mean(scores),
+        "weakest_step": round(min(scores), _DIGITS) if scores else None,
         "self_certainty": _mean(chain.stats["self_certainty"]),
         "mean_logprob": _mean(chain.stats["logprob"]),
     }
@@ -196,4 +197,4 @@ def _row(read: Round, chain: Chain, question: dict) -> dict:
 
 def _mean(values: Sequence[float]) -> float | None:
     mean = statistics.fmean(values) if len(values) else math.nan
-    return mean if math.isfinite(mean) else None
+    return round(mean, _DIGITS) if math.isfinite(mean) else None

@@ -74,7 +74,11 @@ def test_an_interrupted_file_is_gone_on_with(model, tmp_path):
     with path.open("ab") as file:
         file.write(b'{"id": "c", "samp')  # a kill in the midst of a line
     again, summary = run(model, path)
-    assert again == whole
+    figures = ("step_score", "weakest_step", "self_certainty", "mean_logprob")
+    for row, expected in zip(again, whole, strict=True):
+        for name in figures:
+            assert row.pop(name) == pytest.approx(expected.pop(name), abs=2e-5)
+        assert row == expected
     assert summary["answers"] == 9
 
 

@@ -17,7 +17,8 @@ from w2s_jax.policy import batch_stats, full_weights, row_attend
 from w2s_jax.reference import frozen_copy
 from w2s_jax.step import StepConfig, init_state, make_eval_step, make_train_step, place_batch
 
-OPTIMIZER = OptimizerConfig(learning_rate=1e-2, schedule="constant", weight_decay=0.1)
+# Small: what is compared is a step, not how three of them magnify rounding.
+OPTIMIZER = OptimizerConfig(learning_rate=1e-3, schedule="constant", weight_decay=0.1)
 MESHES = {
     "one": {},
     "data": {"data": 8},
@@ -72,7 +73,7 @@ def run(
 def assert_same(found, expected, rtol=2e-5):
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.keys() == theirs.keys()
-        assert abs(ours["loss"] - theirs["loss"]) < 1e-5 * max(1, abs(theirs["loss"]))
+        assert abs(ours["loss"] - theirs["loss"]) < 1e-5
         for name, value in theirs.items():
             np.testing.assert_allclose(ours[name], value, rtol=rtol, atol=2e-5, err_msg=name)
 
@@ -113,8 +114,7 @@ def test_sft_gives_the_same_numbers_on_every_mesh(tiny, random_data, sft_on_one_
 def test_dpo_gives_the_same_numbers_on_every_mesh(tiny, random_data, dpo_on_one_device):
     data = random_data(pairs=True)
     found, *_ = run(tiny, data, objective=DPO, mesh="all", reference="frozen", frozen=start(tiny))
-    # Three steps at a large learning rate: sums of log-probabilities drift apart by rounding.
-    assert_same(found, dpo_on_one_device, rtol=1e-4)
+    assert_same(found, dpo_on_one_device)
 
 
 @pytest.mark.parametrize("mesh", ["one", "all"])

@@ -65,7 +65,7 @@ def run_job(config: Any, workdir: str | Path) -> TrainResult:
     mesh = make_mesh(**config.mesh)
     reference = _reference(config, objective)
     if jax.process_index() == 0:
-        claim(workdir, _what_decides(described))
+        claim(workdir, what_decides(described))
 
     start = load_start(config, mesh)
     data, held_out = load_data(config, start.tokenizer, mesh, pairs=objective.pairs)
@@ -297,7 +297,7 @@ def _policy(
     return [start.params], frozen, full_weights
 
 
-def _what_decides(described: dict) -> dict:
+def what_decides(described: dict) -> dict:
     """The part of a config that may not change between a run and its continuation."""
     free = {"mesh", "held_out"}
     decides = {name: value for name, value in described.items() if name not in free}

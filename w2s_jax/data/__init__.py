@@ -10,9 +10,11 @@ from w2s_jax.data.rows import Pair as Pair
 from w2s_jax.data.rows import Template as Template
 from w2s_jax.data.rows import dataset_rows as dataset_rows
 from w2s_jax.data.rows import examples as examples
+from w2s_jax.data.rows import fill_template as fill_template
 from w2s_jax.data.rows import jsonl_rows as jsonl_rows
 from w2s_jax.data.rows import pairs as pairs
 from w2s_jax.data.rows import problem_rows as problem_rows
+from w2s_jax.data.rows import template_parts as template_parts
 from w2s_jax.data.sources import ExampleSource as ExampleSource
 from w2s_jax.data.sources import PairSource as PairSource
 from w2s_jax.data.sources import process_slice as process_slice

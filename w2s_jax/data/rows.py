@@ -64,20 +64,52 @@ class Template:
         """The text of "prompt", "completion", "chosen" or "rejected" for one row.
 
         Raises:
-          DataError: a field is missing or no text; "where" is for the caller to add.
+          DataError: as `fill_template`.
         """
-        pattern = getattr(self, part)
-        texts = {}
-        for _, name, _, _ in string.Formatter().parse(pattern):
-            if name is None:
-                continue
-            if name not in fields:
-                raise DataError(f"no field {name!r}; there are: {', '.join(map(repr, fields))}")
-            value = fields[name]
-            if isinstance(value, bool) or not isinstance(value, str | int | float):
-                raise DataError(f"field {name!r} is a {type(value).__name__}, not a text")
-            texts[name] = re.sub(self.remove, "", str(value)) if self.remove else str(value)
-        return pattern.format_map(texts)
+        return fill_template(getattr(self, part), fields, remove=self.remove)
+
+
+def fill_template(pattern: str, fields: Mapping[str, Any], *, remove: str | None = None) -> str:
+    """Puts a row's fields into a template; {{ and }} become braces, those in fields stay.
+
+    Args:
+      pattern: the template.
+      fields: texts and numbers by name.
+      remove: a regular expression taken out of every field.
+
+    Raises:
+      DataError: a field is missing or no text; "where" is for the caller to add.
+      ValueError: see `template_parts`.
+    """
+    texts = []
+    for literal, name in template_parts(pattern):
+        texts.append(literal)
+        if name is None:
+            continue
+        if name not in fields:
+            raise DataError(f"no field {name!r}; there are: {', '.join(map(repr, fields))}")
+        value = fields[name]
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise DataError(f"field {name!r} is a {type(value).__name__}, not a text")
+        texts.append(re.sub(remove, "", str(value)) if remove else str(value))
+    return "".join(texts)
+
+
+def template_parts(pattern: str) -> list[tuple[str, str | None]]:
+    """The texts of a template, each with the name of the field that follows it, None at its end.
+
+    Raises:
+      ValueError: braces that do not pair, or that hold anything but a name.
+    """
+    hint = "a field is {name}, a brace of the text itself is doubled"
+    try:
+        found = list(string.Formatter().parse(pattern))
+    except ValueError as error:
+        raise ValueError(f"template {pattern!r}: {error}; {hint}") from None
+    for _, name, form, conversion in found:
+        if name is not None and (not name.isidentifier() or form or conversion):
+            raise ValueError(f"template {pattern!r}: {{{name}}} names no field; {hint}")
+    return [(literal, name) for literal, name, _, _ in found]
 
 
 def jsonl_rows(path: str | Path) -> Iterator[Row]:

@@ -36,6 +36,18 @@ def test_a_template_names_other_fields_and_takes_marks_out(tmp_path):
     assert found.completion == " 2*3=6\n#### 6"
 
 
+def test_a_template_s_own_braces_are_doubled_and_those_of_fields_stay():
+    found = data.fill_template(r"Q: {q} in $\boxed{{}}$", {"q": "{x} or {{y}}"})
+    assert found == r"Q: {x} or {{y}} in $\boxed{}$"
+    assert data.template_parts("Q: {q}\nA:{{") == [("Q: ", "q"), ("\nA:{", None)]
+
+
+@pytest.mark.parametrize("pattern", ["{", "a}b", "{}", "{0}", "{q.x}", "{q!r}", "{q:>9}"])
+def test_braces_that_name_no_field_are_refused(pattern):
+    with pytest.raises(ValueError, match=r"template .*a field is \{name\}"):
+        data.fill_template(pattern, {"q": "x"})
+
+
 def test_rows_of_a_data_set_become_text():
     rows = data.dataset_rows([{"q": b"caf\xc3\xa9", "n": np.int64(7)}], "cafes")
     (found,) = data.examples(rows, data.Template(prompt="{q}", completion="{n}"))

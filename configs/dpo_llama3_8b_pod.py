@@ -1,8 +1,8 @@
 """Llama-3-8B, DPO with full weights, 16 pairs x 2048 tokens a step, on a v5e-16 slice.
 
-Command:   on every host, all with the same workdir on shared storage:
+Command:   on every host, all with the same workdir on storage mounted by all:
            python -m launchers.dpo --config=configs/dpo_llama3_8b_pod.py --distributed \
-               --workdir=gs://BUCKET/dpo_llama3 --config.model.name=DIR_OF_LLAMA_3_8B \
+               --workdir=/mnt/shared/dpo_llama3 --config.model.name=DIR_OF_LLAMA_3_8B \
                --config.data.source=PAIRS.jsonl
 Hardware:  TPU v5e-16 (4x4). Not run on one. The TPU compiler plans 6.0 GB a chip held between steps
            and 7.5 GB beside it in a step, of 16.9 GB (python -m benchmarks.training_tpu).

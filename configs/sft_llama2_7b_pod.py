@@ -1,8 +1,8 @@
 """Llama-2-7B, full fine-tuning on GSM8K, on a v5e-16 slice.
 
-Command:   on every host, all with the same workdir on shared storage:
+Command:   on every host, all with the same workdir on storage mounted by all:
            python -m launchers.sft --config=configs/sft_llama2_7b_pod.py --distributed \
-               --workdir=gs://BUCKET/sft_llama2 --config.model.name=DIR_OF_LLAMA_2_7B
+               --workdir=/mnt/shared/sft_llama2 --config.model.name=DIR_OF_LLAMA_2_7B
 Hardware:  TPU v5e-16 (4x4). Not run on one.
 Hyper-parameters: SFT of Stage I as far as they are known (reference: learning rate 1e-4 is
            unverified; 2e-5 is the usual one of full fine-tuning at this size).

@@ -14,6 +14,7 @@ Exit codes: 0 done; 1 the input is no such model, or the output holds one alread
 
 from absl import app, flags, logging
 
+from leco_jax.evaluation.workdir import local_path
 from leco_jax.models.loading import CheckpointError, ModelNotAvailableError
 from leco_jax.models.sharding import make_mesh
 from w2s_jax.conversion import read_model, write_model
@@ -34,9 +35,10 @@ def main(argv: list[str]) -> int:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
     try:
+        target = local_path(_OUTPUT.value)
         model = read_model(_INPUT.value, make_mesh(fsdp=-1), dtype=_DTYPE.value)
         shard_bytes = int(_SHARD_GB.value * 1e9)
-        write_model(model, _OUTPUT.value, form=_FORMAT.value, shard_bytes=shard_bytes)
+        write_model(model, target, form=_FORMAT.value, shard_bytes=shard_bytes)
     except (ValueError, OSError, CheckpointError, ModelNotAvailableError) as error:
         logging.error("%s", error)
         return 1

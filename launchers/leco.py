@@ -9,8 +9,6 @@ Exit codes: 0 done; 1 a config or a file is wrong (the message says which); 75 i
 same command again.
 """
 
-from pathlib import Path
-
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -18,6 +16,7 @@ from launchers import interrupt
 from leco_jax.decoding.memory import OutOfMemoryError
 from leco_jax.evaluation.experiment import run_experiment
 from leco_jax.evaluation.summary import SUMMARY_CAPTION, SUMMARY_COLUMNS, format_table
+from leco_jax.evaluation.workdir import local_path
 from leco_jax.models.loading import CheckpointError, ModelNotAvailableError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What to run.", lock_config=True)
@@ -29,9 +28,9 @@ def main(argv: list[str]) -> int:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
     logging.set_verbosity(logging.INFO)
-    workdir = Path(_WORKDIR.value)
     with interrupt.requested() as stop:
         try:
+            workdir = local_path(_WORKDIR.value)
             summary = run_experiment(_CONFIG.value, workdir, stop=stop)
         except (
             ValueError, FileNotFoundError, CheckpointError, ModelNotAvailableError, OutOfMemoryError

@@ -16,6 +16,7 @@ import tqdm
 from absl import app, flags, logging
 
 from leco_jax.evaluation.chain_scoring import read_chains, score_chains
+from leco_jax.evaluation.workdir import local_path
 from leco_jax.models.loading import CheckpointError, ModelNotAvailableError, load_model
 from leco_jax.scoring.presets import PRESETS
 
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> int:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
     logging.set_verbosity(logging.INFO)
     try:
-        return _score(Path(_INPUT.value), Path(_OUTPUT.value))
+        return _score(Path(_INPUT.value), local_path(_OUTPUT.value))
     except (ValueError, FileNotFoundError, CheckpointError, ModelNotAvailableError) as error:
         logging.error("%s", error)
         return 1

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from leco_jax.datasets.registry import load_problems
-from leco_jax.evaluation.workdir import claim
+from leco_jax.evaluation.workdir import claim, local_path
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.loading import load_model
 from leco_jax.models.lora import LoraConfig, adapt, init_adapters, merge
@@ -51,7 +51,7 @@ def run_job(config: Any, workdir: str | Path) -> TrainResult:
       FileNotFoundError: a model or data that is not there.
       NonFiniteError: see `train`.
     """
-    workdir = Path(workdir)
+    workdir = local_path(workdir)
     described = json.loads(config.to_json())
     objective = Objective(**config.objective)
     optimizer = OptimizerConfig(

@@ -7,6 +7,20 @@ from pathlib import Path
 from typing import Any
 
 
+def local_path(text: str | Path) -> Path:
+    """The path of a directory or file to write, as a flag gives it.
+
+    Raises:
+        ValueError: it is a URL, of which Path would make a directory "gs:" in the current one.
+    """
+    if "://" in str(text):
+        raise ValueError(
+            f"{text} is a URL; only paths of mounted file systems can be written. Mount the bucket "
+            "(gcsfuse for gs://) or use a shared disk, and give the path there"
+        )
+    return Path(text)
+
+
 def claim(workdir: Path, config: dict) -> None:
     """Writes the config down, or compares it with the one that began this directory.
 

@@ -37,3 +37,6 @@ def test_the_command_line_converts_and_says_what_is_wrong(tmp_path):
     assert missing.returncode == 1
     assert "no such file or directory, and no model of that name" in missing.stderr
     assert "Traceback" not in missing.stderr
+    bucket = _run(flags[0], "--output=gs://bucket/c")
+    assert bucket.returncode == 1
+    assert "gs://bucket/c is a URL" in bucket.stderr

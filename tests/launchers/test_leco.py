@@ -164,3 +164,6 @@ def test_what_is_wrong_is_said_and_nothing_is_lost(model_dir, environment, unbro
     assert missing.returncode == 1
     assert "no-such-model" in missing.stderr
     assert "Traceback" not in missing.stderr
+    bucket = _run(_command(model_dir, "gs://bucket/c"), environment)
+    assert bucket.returncode == 1
+    assert "gs://bucket/c is a URL" in bucket.stderr

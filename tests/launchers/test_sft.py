@@ -151,6 +151,7 @@ def test_ten_kills_at_random_times(rows, programs, whole, tmp_path):
     ("flag", "message"),
     [
         ("--config.data.source=nowhere.jsonl", "there is no file nowhere.jsonl"),
+        ("--workdir=gs://bucket/sft", "gs://bucket/sft is a URL"),
         ("--config.objective.name=dpo", "'dpo' is not one of this program's: sft"),
         ("--config.optimizer.learning_rate=1e30", "step 0: update_norm is|step 1: loss is"),
     ],

@@ -1,8 +1,9 @@
 import json
+from pathlib import Path
 
 import pytest
 
-from leco_jax.evaluation.workdir import claim, write_json
+from leco_jax.evaluation.workdir import claim, local_path, write_json
 
 
 def test_a_directory_keeps_its_config(tmp_path):
@@ -21,3 +22,9 @@ def test_json_is_replaced_whole(tmp_path):
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_a_url_is_no_path():
+    assert local_path("runs/x") == Path("runs/x")
+    with pytest.raises(ValueError, match="gs://bucket/runs is a URL; only paths of mounted"):
+        local_path("gs://bucket/runs")

@@ -59,6 +59,7 @@ def split_questions(
     seed: int,
     test: Iterable[Problem] = (),
     drop_duplicates: bool = True,
+    first_solved: bool = False,
 ) -> QuestionSplit:
     """Draws two sets of questions that share none.
 
@@ -71,6 +72,7 @@ def split_questions(
       test: problems that neither half may hold.
       drop_duplicates: leave out, before the draw, every question but the first of its kind and
         those of the test set; False keeps them, and still counts them.
+      first_solved: draw the first half from the problems that have a solution.
 
     Raises:
       ValueError: fewer questions than asked for, sizes below 1, or two problems with one id.
@@ -105,7 +107,19 @@ def split_questions(
         raise ValueError(
             f"sizes={sizes} want {sum(sizes)} questions; there are {len(left)} of {len(pool)}{why}."
         )
-    order = random.Random(seed).sample(range(len(left)), sum(sizes))
+    solved = [i for i, p in enumerate(left) if p.solution is not None or not first_solved]
+    if sizes[0] > len(solved):
+        raise ValueError(
+            f"the first of sizes={sizes} wants {sizes[0]} problems with a solution to learn from; "
+            f"{len(solved)} of {len(left)} have one"
+        )
+    chance = random.Random(seed)
+    if len(solved) == len(left):
+        order = chance.sample(range(len(left)), sum(sizes))
+    else:
+        order = chance.sample(solved, sizes[0])
+        others = sorted(set(range(len(left))) - set(order))
+        order += chance.sample(others, sizes[1])
     first = [left[i] for i in sorted(order[: sizes[0]])]
     second = [left[i] for i in sorted(order[sizes[0] :])]
     first_keys, second_keys = _keys(first), _keys(second)

@@ -3,13 +3,10 @@
 import dataclasses
 import json
 import random
-import re
 from pathlib import Path
 from typing import Any
 
 from leco_jax.datasets.jsonl import read_rows, write_rows
-from leco_jax.datasets.problem import Problem
-from leco_jax.datasets.registry import load_problems
 from w2s_jax.curation import (
     PAIR_RULES,
     TRAINING_SETS,
@@ -20,10 +17,10 @@ from w2s_jax.curation import (
     build_pairs,
     compare_votes,
     select_consistent,
-    split_questions,
     training_rows,
 )
 from w2s_jax.pipeline.graph import Stage, StageError, Work
+from w2s_jax.pipeline.problems import Parts, Pool, problem_row
 
 # Figures that a sample's row has from the model's own distribution, larger is surer.
 CONFIDENCES = ("step_score", "weakest_step", "self_certainty", "mean_logprob")
@@ -45,41 +42,23 @@ def answers_of(artifact: Path, *, kind: str, confidence: str = "mean_logprob") -
     return [answer_from_row(row | own, kind=kind) for row, own in zip(rows, sure, strict=True)]
 
 
-def splits_stage(data: Any, *, seed: int) -> Stage:
-    """Splits a data set: gold.jsonl, test.jsonl, questions.jsonl (whose gold few may see)."""
+def splits_stage(pool: Pool, parts: Parts, data: Any, *, seed: int) -> Stage:
+    """Writes a seed's parts: gold.jsonl, test.jsonl, questions.jsonl (whose gold few may see)."""
+    problems = {"gold": parts.gold, "questions": parts.questions, "test": parts.test}
 
     def run(work: Work) -> dict:
-        where = {"data_dir": data.dir or None}
-        test = load_problems(
-            data.name, split=data.test_split, limit=data.test_questions or None, **where
-        )
-        split = split_questions(
-            load_problems(data.name, split=data.split, **where),
-            sizes=(data.gold_questions, data.questions),
-            seed=seed,
-            test=test,
-            drop_duplicates=data.drop_duplicates,
-        )
-        parts = {"gold": split.first, "questions": split.second, "test": test}
-        for name, problems in parts.items():
-            rows = [_problem_row(problem, data.remove) for problem in problems]
+        for name, part in problems.items():
+            rows = [problem_row(problem, remove=data.remove) for problem in part]
             write_rows(work.directory / f"{name}.jsonl", rows)
-        return {name: len(problems) for name, problems in parts.items()} | {
-            "duplicates": dataclasses.asdict(split.duplicates)
+        return {name: len(part) for name, part in problems.items()} | {
+            "questions_without_solution": parts.unsolved,
+            "duplicates": dataclasses.asdict(parts.duplicates),
         }
 
-    settings = json.loads(data.to_json()) | {"seed": seed}
+    # Files may change under one name: what was read decides, not where it lay.
+    settings = json.loads(data.to_json()) | {"seed": seed, "problems": pool.fingerprint}
     del settings["dir"], settings["prompt"]
     return Stage(name="splits", needs=(), settings=settings, run=run)
-
-
-def _problem_row(problem: Problem, remove: str) -> dict:
-    row = {"id": problem.id, "question": problem.question}
-    if problem.answer is not None:
-        row["gold"] = problem.gold
-    if problem.solution is not None:
-        row["solution"] = re.sub(remove, "", problem.solution) if remove else problem.solution
-    return row
 
 
 def demonstrations_stage(*, count: int, seed: int) -> Stage:

@@ -127,7 +127,7 @@ def _rounds(scores: Mapping[str, Scores]) -> str:
         for which in _SETS
     }
     level = (("weak floor", WEAK), ("full weak", FULL_WEAK), ("ceiling", CEILING))
-    for name, model in level:
+    for name, model in ((name, model) for name, model in level if model in scores):
         curves[name] = [(float(x), accuracy(model)) for x in (1, rounds)]
     return line_chart("Correct over rounds", curves, x_name="round")
 

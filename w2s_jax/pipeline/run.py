@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from w2s_jax.pipeline.artifacts import ArtifactStore
 from w2s_jax.pipeline.graph import Cost, Graph, Interrupted
+from w2s_jax.pipeline.problems import load_pool
 from w2s_jax.pipeline.report import write_report
 from w2s_jax.pipeline.stages import PipelineStages
 
@@ -28,9 +29,9 @@ def stores(config: Any, workdir: Path) -> dict[int, tuple[Graph, ArtifactStore]]
     """The graph and the artifacts of each seed of a config."""
     if not config.seeds or len(set(config.seeds)) < len(config.seeds):
         raise ValueError(f"seeds={tuple(config.seeds)}: give at least one, each once")
-    found = {}
+    found, pool = {}, load_pool(config.data)
     for seed in config.seeds:
-        graph = Graph(PipelineStages(config, seed).build())
+        graph = Graph(PipelineStages(config, seed, pool).build())
         found[seed] = (graph, ArtifactStore(workdir / f"seed{seed}", graph))
     return found
 

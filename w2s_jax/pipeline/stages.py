@@ -2,21 +2,19 @@
 
 Stage I:   splits, weak, weak_answers, demonstrations; then in each round r strong_answers_r (and
            weak_answers_r from the second on), select_r, weak_ft_r, icl_ft_r, hybrid_ft_r.
-Stage II:  samples, pairs, m_pro_OBJECTIVE.
-Beside it: full_weak, ceiling, eval_MODEL, votes, table.
+Stage II:  samples, votes, pairs, m_pro_OBJECTIVE.
+Beside it: all_weak and full_weak, ceiling (if D_gold,2 has solutions), eval_MODEL, table.
 Source: Yang et al. 2024 (arXiv 2407.13647).
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
-from leco_jax.datasets.registry import load_problems
-from leco_jax.models.config import ModelConfig
 from leco_jax.models.loading import load_config
 from leco_jax.models.sharding import make_mesh
-from leco_jax.text.tokenizer import Tokenizer
 from w2s_jax.pipeline import curate
-from w2s_jax.pipeline.costs import TextSizes, generation_cost, training_cost
+from w2s_jax.pipeline.costs import PromptTokens, generation_cost, prompt_tokens, training_cost
 from w2s_jax.pipeline.curate import rows_of
 from w2s_jax.pipeline.generate import (
     GenerationConfig,
@@ -26,48 +24,41 @@ from w2s_jax.pipeline.generate import (
 )
 from w2s_jax.pipeline.graph import Cost, Stage, Work
 from w2s_jax.pipeline.policies import Policy, load_policy
+from w2s_jax.pipeline.problems import Pool, split_pool
 from w2s_jax.pipeline.tabulate import table_stage
 from w2s_jax.pipeline.training import training_stage
-
-_SIZED = 64  # questions whose lengths the costs are reckoned from
 
 
 class PipelineStages:
     """Puts the stages of one seed together."""
 
-    def __init__(self, config: Any, seed: int):
-        """Reads the models' shapes and some of the data, for the costs.
+    def __init__(self, config: Any, seed: int, pool: Pool):
+        """Splits the problems and reads the models' shapes, for the costs.
 
         Args:
           config: see `w2s_jax.pipeline.config.w2s_config`.
           seed: of splits, demonstrations, training, samples and pairs.
+          pool: the config's problems.
+
+        Raises:
+          ValueError: the problems cannot be split so; see `split_pool`.
         """
-        self._config, self._seed = config, seed
+        self._config, self._seed, self._pool = config, seed, pool
+        self._parts = split_pool(pool, config.data, seed=seed)
         self._weak = Policy(name="weak_base", base=config.weak.model, dtype=config.weak.dtype)
         self._strong = Policy(
             name="strong_base", base=config.strong.model, dtype=config.strong.dtype
         )
-        described = {p.base: load_config(p.base) for p in (self._weak, self._strong)}
-        self._shapes: dict[str, ModelConfig] = {b: model for b, (model, _) in described.items()}
-        some = load_problems(
-            config.data.name, split=config.data.split, data_dir=config.data.dir or None,
-            limit=_SIZED,
-        )  # fmt: skip
-        self.kind = some[0].kind
-        self._test_questions = config.data.test_questions or len(
-            load_problems(
-                config.data.name, split=config.data.test_split, data_dir=config.data.dir or None
-            )
-        )
-        self._sizes = _sizes(some, config.data.prompt, described[self._strong.base][1])
+        self._described = {p.base: load_config(p.base) for p in (self._weak, self._strong)}
+        self._prompts = functools.cache(self._count_prompts)
         self._stages: list[Stage] = []
 
     def build(self) -> list[Stage]:
         """All stages, each after what it needs."""
         config = self._config
         self._stages = []
-        questions = config.data.questions
-        self._add(curate.splits_stage(config.data, seed=self._seed))
+        questions, kind = config.data.questions, self._pool.kind
+        self._add(curate.splits_stage(self._pool, self._parts, config.data, seed=self._seed))
         weak = self._train("weak", config.weak.sft, self._weak, "splits", "gold.jsonl",
                            rows=config.data.gold_questions)  # fmt: skip
         self._answer("weak_answers", weak)
@@ -86,7 +77,7 @@ class PipelineStages:
             select = f"select_{number}"
             self._add(
                 curate.select_stage(select, weak=answers, strong=f"strong_answers_{number}",
-                                    pad_to=config.stage1.pad_to, seed=self._seed, kind=self.kind)
+                                    pad_to=config.stage1.pad_to, seed=self._seed, kind=kind)
             )  # fmt: skip
             learner, teacher, hybrid = (
                 self._train(f"{which}_ft_{number}", config.strong.sft, self._strong, select,
@@ -94,14 +85,17 @@ class PipelineStages:
                 for which in ("weak", "icl", "hybrid")
             )  # fmt: skip
             evaluated += [learner, teacher, hybrid]
-        self._add(curate.all_weak_stage(kind=self.kind))
+        self._add(curate.all_weak_stage(kind=kind))
         full_weak = self._train(
             "full_weak", config.strong.sft, self._strong, "all_weak", "weak.jsonl", rows=questions
         )
-        ceiling = self._train(
-            "ceiling", config.strong.sft, self._strong, "splits", "questions.jsonl", rows=questions
-        )
-        last = [full_weak, ceiling, *self._preferences(hybrid)]
+        last = [full_weak]
+        if not self._parts.unsolved:
+            last.append(
+                self._train("ceiling", config.strong.sft, self._strong, "splits",
+                            "questions.jsonl", rows=questions)
+            )  # fmt: skip
+        last += self._preferences(hybrid)
         for policy in evaluated:
             # Of the students the last hybrid one, M_plus, is drawn samples of, as published.
             self._evaluate(policy, sampled=policy is hybrid)
@@ -121,25 +115,25 @@ class PipelineStages:
                 ),
                 resamples=config.evaluation.resamples,
                 seed=self._seed,
-                kind=self.kind,
+                kind=kind,
             )
         )
         return self._stages
 
     def _preferences(self, m_plus: Policy) -> list[Policy]:
-        stage2, preference = self._config.stage2, self._config.preference
+        stage2, preference, kind = self._config.stage2, self._config.preference, self._pool.kind
         self._answer(
             "samples",
             m_plus,
             samples=[Sample(number=i, temperature=stage2.temperature)
                      for i in range(stage2.samples)],
         )  # fmt: skip
-        self._add(curate.votes_stage(stage2, seed=self._seed, kind=self.kind))
-        self._add(curate.pairs_stage(stage2, seed=self._seed, kind=self.kind))
+        self._add(curate.votes_stage(stage2, seed=self._seed, kind=kind))
+        self._add(curate.pairs_stage(stage2, seed=self._seed, kind=kind))
         pairs = self._config.data.questions * stage2.pairs_per_question
         return [
             self._train(f"m_pro_{name}", preference[name], m_plus, "pairs", "pairs.jsonl",
-                        rows=2 * pairs, objective=name)
+                        rows=pairs, objective=name)
             for name in stage2.objectives
         ]  # fmt: skip
 
@@ -150,12 +144,12 @@ class PipelineStages:
         self, name: str, config: Any, start: Policy, data: str, file: str, *, rows: int,
         objective: str = "sft",
     ) -> Policy:  # fmt: skip
-        model = self._shapes[start.base]
+        model, _ = self._described[start.base]
         self._add(
             training_stage(
                 name, config=config, start=start, data=data, file=file,
                 prompt=self._config.data.prompt, seed=self._seed, objective=objective,
-                cost=training_cost(model, self._sizes, rows=rows, config=config),
+                cost=training_cost(model, config, rows=rows, objective=objective),
             )
         )  # fmt: skip
         return start.then(name, name)
@@ -172,7 +166,6 @@ class PipelineStages:
             "eval_weak_icl" if demonstrations else f"eval_{policy.name}",
             policy,
             file="test.jsonl",
-            questions=self._test_questions,
             samples=samples,
             demonstrations=demonstrations,
         )
@@ -183,12 +176,11 @@ class PipelineStages:
         policy: Policy,
         *,
         file: str = "questions.jsonl",
-        questions: int | None = None,
         samples: Sequence[Sample] = (Sample(),),
         demonstrations: bool = False,
     ) -> None:
         """Adds a stage in which a policy answers a split."""
-        config, seed, kind = self._config, self._seed, self.kind
+        config, seed, kind = self._config, self._seed, self._pool.kind
         generation = GenerationConfig(**config.generation)
         examples = ("demonstrations",) if demonstrations else ()
 
@@ -212,13 +204,15 @@ class PipelineStages:
             )
 
         def cost() -> Cost:
+            shown = config.stage1.demonstrations if demonstrations else 0
+            longest = self._prompts(policy.base, "questions.jsonl").longest if shown else 0
             return generation_cost(
-                self._shapes[policy.base],
-                self._sizes,
-                questions=config.data.questions if questions is None else questions,
+                self._described[policy.base][0],
+                self._prompts(policy.base, file),
                 samples=len(samples),
                 max_new_tokens=generation.max_new_tokens,
-                demonstrations=config.stage1.demonstrations if demonstrations else 0,
+                slots=generation.slots,
+                prefix=shown * (longest + generation.max_new_tokens),
             )
 
         self._add(
@@ -238,13 +232,6 @@ class PipelineStages:
             )
         )
 
-
-def _sizes(problems: Sequence[Any], prompt: str, tokenizer: Tokenizer) -> TextSizes:
-    def mean(texts: list[str]) -> float:
-        return sum(len(tokenizer.encode(text)) for text in texts) / len(texts)
-
-    layout = PromptLayout(prompt)
-    return TextSizes(
-        prompt=mean([layout.block(p.question) for p in problems]),
-        solution=mean([p.solution or p.gold for p in problems]),
-    )
+    def _count_prompts(self, base: str, file: str) -> PromptTokens:
+        problems = {"questions.jsonl": self._parts.questions, "test.jsonl": self._parts.test}
+        return prompt_tokens(problems[file], self._config.data.prompt, self._described[base][1])

@@ -153,7 +153,7 @@ def model_rows(
         found = accuracy(mine.greedy)
         pgr = beyond = None
         options = {"resamples": resamples, "seed": seed}
-        if model not in (WEAK, CEILING):
+        if CEILING in scores and model not in (WEAK, CEILING):
             pgr = gap_recovered_interval(
                 scores[WEAK].greedy, mine.greedy, scores[CEILING].greedy, **options
             )
@@ -175,10 +175,19 @@ def model_rows(
                 "samples": mine.samples,
             }
         )
+    return rows, _notes(scores)
+
+
+def _notes(scores: Mapping[str, Scores]) -> list[str]:
+    if CEILING not in scores:
+        return [
+            "No strong ceiling, and so no performance gap recovered: not every question of "
+            "D_gold,2 has a solution to train it on."
+        ]
     weak, ceiling = (accuracy(scores[model].greedy).value for model in (WEAK, CEILING))
     if weak < ceiling:
-        return rows, []
-    return rows, [
+        return []
+    return [
         f"The weak model ({weak:.1%}) is no worse than the strong ceiling ({ceiling:.1%}): the "
         "performance gap recovered is undefined."
     ]

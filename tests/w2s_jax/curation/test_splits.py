@@ -83,3 +83,16 @@ def test_too_few_questions_are_told_with_the_reason():
         split_questions(POOL, sizes=(3, 0), seed=0)
     with pytest.raises(ValueError, match="1 ids belong to several problems: 'd/2'"):
         split_questions([*POOL, POOL[2]], sizes=(3, 3), seed=0)
+
+
+def test_the_first_half_can_be_drawn_from_solved_problems_alone():
+    some = [dataclasses.replace(p, solution="So.") if p.answer % 4 == 0 else p for p in POOL]
+    split = split_questions(some, sizes=(4, 16), seed=0, first_solved=True)
+    assert all(p.solution for p in split.first)
+    assert len({p.id for p in split.first + split.second}) == 20
+    with pytest.raises(ValueError, match=r"wants 6 problems with a solution .*; 5 of 20 have one"):
+        split_questions(some, sizes=(6, 4), seed=0, first_solved=True)
+    # Where all are solved the draw is the one without the wish.
+    every = [dataclasses.replace(p, solution="So.") for p in POOL]
+    wished = split_questions(every, sizes=(8, 7), seed=0, first_solved=True)
+    assert wished == split_questions(every, sizes=(8, 7), seed=0)

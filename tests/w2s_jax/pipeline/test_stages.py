@@ -6,13 +6,18 @@ from tests.w2s_jax.pipeline.tiny_config import get_config
 from w2s_jax.pipeline import curate
 from w2s_jax.pipeline.curate import pair_rule, rows_of
 from w2s_jax.pipeline.graph import Graph, StageError, Work
+from w2s_jax.pipeline.problems import load_pool
 from w2s_jax.pipeline.run import plan, run_pipeline
 from w2s_jax.pipeline.stages import PipelineStages
 
 
+def graph_of(config):
+    return Graph(PipelineStages(config, 0, load_pool(config.data)).build())
+
+
 @pytest.fixture(scope="module")
 def graph():
-    return Graph(PipelineStages(get_config(), 0).build())
+    return graph_of(get_config())
 
 
 def test_the_paper_s_stages_are_there_and_each_student_starts_from_the_base(graph):
@@ -37,7 +42,7 @@ def changed_keys(**changes):
     before, config = get_config(), get_config()
     with config.unlocked():
         config.update_from_flattened_dict(changes)
-    one, other = (Graph(PipelineStages(c, 0).build()).keys for c in (before, config))
+    one, other = (graph_of(c).keys for c in (before, config))
     return {name for name in one if one[name] != other[name]}
 
 
@@ -60,11 +65,28 @@ def test_a_changed_learning_rate_of_the_weak_model_leaves_the_ceiling_alone():
 def test_the_plan_bounds_tokens(tmp_path):
     lines = {line.stage: line for line in plan(get_config(), tmp_path)}
     assert all(line.state == "to do" for line in lines.values())
-    # Twelve questions of at most 128 new tokens, four samples each, and the prompts once.
-    assert 12 * 4 * 128 < lines["samples"].cost.tokens < 12 * (4 * 128 + 120)
+    # Twelve questions of at most 128 new tokens, four samples each, and the prompts once, but for
+    # one at each of three fillings of the slots.
+    assert 12 * 4 * 128 + 12 * 20 < lines["samples"].cost.tokens < 12 * 4 * 128 + 15 * 120
     assert lines["splits"].cost.tokens == 0
-    assert lines["m_pro_dpo"].cost.tokens == 2 * 8 * 256  # steps x rows x length
+    # Steps x pairs x two rows x length; DPO's reference reads them too.
+    assert lines["m_pro_orpo"].cost.tokens == 2 * 8 * 2 * 256
+    assert lines["m_pro_dpo"].cost.tokens == 2 * lines["m_pro_orpo"].cost.tokens
+    assert lines["hybrid_ft_1"].cost.tokens == 2 * 8 * 256
     assert not list(tmp_path.iterdir())
+
+
+def test_training_by_epochs_is_bounded_by_whole_batches_and_stored_references(tmp_path):
+    config = get_config()
+    for training in (config.strong.sft, config.preference.dpo):
+        training.run.num_steps, training.run.epochs = 0, 3
+    lines = {line.stage: line for line in plan(config, tmp_path)}
+    # Hybrid: 24 rows are 3 batches of 8. DPO: 12 pairs are 2 batches, read once by the reference.
+    assert lines["hybrid_ft_1"].cost.tokens == 3 * 3 * 8 * 256
+    assert lines["m_pro_dpo"].cost.tokens == (3 + 1) * 2 * 8 * 2 * 256
+    config.preference.dpo.reference = "frozen"
+    lines = {line.stage: line for line in plan(config, tmp_path)}
+    assert lines["m_pro_dpo"].cost.tokens == (3 + 3) * 2 * 8 * 2 * 256
 
 
 def answers(directory, texts, *, model):

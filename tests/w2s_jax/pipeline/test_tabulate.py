@@ -80,3 +80,14 @@ def test_seeds_are_averaged_question_by_question():
     assert found["weak"].unanswered == 1.5
     with pytest.raises(ValueError, match="different test questions"):
         average_scores([table([1, 0]), table([1, 1], questions=("a", "c"))])
+
+
+def test_without_a_ceiling_there_is_no_gap_and_that_is_said():
+    rows, notes = model_rows(
+        {"weak": scores([1, 0]), "full_weak": scores([1, 0]), "hybrid_ft_1": scores([1, 1])},
+        resamples=20,
+        seed=0,
+    )
+    assert all(row["pgr"] is None for row in rows)
+    assert rows[2]["beyond_full_weak"]["value"] == 0.5
+    assert "No strong ceiling" in notes[0]

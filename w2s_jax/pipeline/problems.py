@@ -1,0 +1,121 @@
+"""A pipeline's problems: loaded once, split for each seed, and checked before anything runs."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from typing import Any
+
+from leco_jax.datasets.problem import Problem
+from leco_jax.datasets.registry import load_problems
+from w2s_jax.curation import DuplicateReport, split_questions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pool:
+    """All problems that a config names.
+
+    Attributes:
+      training: to draw both parts from.
+      test: to measure on; all have gold.
+      kind: of all answers.
+      fingerprint: a hash of everything above.
+    """
+
+    training: list[Problem]
+    test: list[Problem]
+    kind: str
+    fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The problems of one seed.
+
+    Attributes:
+      gold: D_gold,1; all have a solution.
+      questions: D_gold,2.
+      test: to measure on.
+      duplicates: questions found twice.
+    """
+
+    gold: list[Problem]
+    questions: list[Problem]
+    test: list[Problem]
+    duplicates: DuplicateReport
+
+    @property
+    def unsolved(self) -> int:
+        """Problems of D_gold,2 without a solution; with any, no ceiling can be trained."""
+        return sum(problem.solution is None for problem in self.questions)
+
+
+def load_pool(data: Any) -> Pool:
+    """Loads the problems.
+
+    Args:
+      data: `data` of a config (`w2s_jax.pipeline.config.w2s_config`).
+
+    Raises:
+      FileNotFoundError: no such files.
+      ValueError: no such data set, malformed rows, answers of several kinds, or a test problem
+        without gold.
+    """
+    where = {"data_dir": data.dir or None}
+    training = load_problems(data.name, split=data.split, **where)
+    test = load_problems(
+        data.name, split=data.test_split, limit=data.test_questions or None, **where
+    )
+    kinds = sorted({problem.kind for problem in training + test})
+    if len(kinds) > 1:
+        raise ValueError(
+            f"data.name={data.name!r} has answers of the kinds {', '.join(kinds)}: a pipeline "
+            "compares answers of one kind, so give each kind a file of its own"
+        )
+    without = [problem.id for problem in test if problem.answer is None]
+    if without:
+        raise ValueError(
+            f"data.test_split={data.test_split!r}: {len(without)} of {len(test)} test problems "
+            f"have no gold answer ({without[0]} is the first), and every model is held to it: give "
+            "them one, or take them out"
+        )
+    hashed = hashlib.blake2b(digest_size=12)
+    for problems in (training, test):
+        for p in problems:
+            hashed.update(json.dumps([p.id, p.question, p.gold, p.solution, p.kind]).encode())
+        hashed.update(b"end")
+    return Pool(training=training, test=test, kind=kinds[0], fingerprint=hashed.hexdigest())
+
+
+def split_pool(pool: Pool, data: Any, *, seed: int) -> Parts:
+    """Draws a seed's parts; D_gold,1 has solutions to learn from, D_gold,2 need not.
+
+    Raises:
+      ValueError: fewer problems, or fewer with a solution, than the config asks for.
+    """
+    split = split_questions(
+        pool.training,
+        sizes=(data.gold_questions, data.questions),
+        seed=seed,
+        test=pool.test,
+        drop_duplicates=data.drop_duplicates,
+        first_solved=True,
+    )
+    return Parts(
+        gold=split.first, questions=split.second, test=pool.test, duplicates=split.duplicates
+    )
+
+
+def problem_row(problem: Problem, *, remove: str) -> dict:
+    """A row "id", "question" and, where they are known, "gold" and "solution".
+
+    Args:
+      problem: the problem.
+      remove: a regular expression taken out of the solution; "": nothing.
+    """
+    row = {"id": problem.id, "question": problem.question}
+    if problem.answer is not None:
+        row["gold"] = problem.gold
+    if problem.solution is not None:
+        row["solution"] = re.sub(remove, "", problem.solution) if remove else problem.solution
+    return row

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Generator
 
 from leco_jax.decoding.engine import Engine
-from leco_jax.decoding.request import Chain, Sampling
+from leco_jax.decoding.request import Chain
 from leco_jax.decoding.watch import WEAK_STEP, WeakStep
 from leco_jax.reasoning.chain_reader import ChainReader
 from leco_jax.reasoning.question import Question
@@ -33,7 +33,8 @@ class LecoConfig:
     rethink needs a policy that makes a difference:
 
     * `reprompt` appends text after the kept steps, in one of the published layouts;
-    * `sample` draws at `rethink_temperature`, with random numbers of the new round;
+    * `sample` draws at `rethink_temperature`, with random numbers of the new round and the
+      question's own top-k and top-p;
     * `avoid` keeps the step's label and forbids its first token once.
 
     Attributes:
@@ -161,12 +162,14 @@ def _rethink(
     step = last.steps[cut]
     keep = step.tokens[0]
     if config.policy == "sample":
-        hot = Sampling(temperature=config.rethink_temperature)
+        hot = dataclasses.replace(chain.sampling, temperature=config.rethink_temperature)
         engine.resume(chain, keep=keep, sampling=hot, watch=watch)
         return keep, 0
     if config.policy == "avoid":
         keep = step.label_end
-        engine.resume(chain, keep=keep, forbid=chain.tokens[keep], watch=watch)
+        # A chain that ended with the label has no first token to forbid.
+        forbid = chain.tokens[keep] if keep < len(chain.tokens) else None
+        engine.resume(chain, keep=keep, forbid=forbid, watch=watch)
         return keep, 0
     kept = [step.text for step in last.steps[:cut]]
     text = reprompt(kept, layout=config.reprompt_layout)

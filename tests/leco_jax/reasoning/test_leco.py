@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from leco_jax.decoding.engine import Engine
-from leco_jax.decoding.request import Request
+from leco_jax.decoding.request import Request, Sampling
 from leco_jax.decoding.step_scorer import StepScorer
 from leco_jax.decoding.tasks import run_tasks
 from leco_jax.reasoning.chain_reader import ChainReader
@@ -59,19 +59,24 @@ def model():
     return scripted_model(len(PIECES) + 1, TABLE)
 
 
-def _run(model, config=None, *, table=None, gold=4, stop_early=None, problems=1):
+def _run(
+    model, config=None, *, table=None, gold=4, stop_early=None, problems=1, preset="paper",
+    **request,
+):  # fmt: skip
     config_and_params = model if table is None else scripted_model(len(PIECES) + 1, TABLE | table)
-    reader = ChainReader(TOKENIZER, PRESETS["paper"])
+    reader = ChainReader(TOKENIZER, PRESETS[preset])
     engine = Engine(
         *config_and_params, slots=2, max_length=200, stop_ids=TOKENIZER.eos_ids, chunk=2,
+        stats=reader.preset.stats, topk=reader.preset.topk,
         step_scorer=StepScorer(step_tables(TOKENIZER), reader.preset),
     )  # fmt: skip
     tasks = []
     for i in range(problems):
         question = Question(
-            id=str(i), request=Request(prompt=(Q,), max_new_tokens=24, problem=i),
+            id=str(i),
+            request=Request(**{"prompt": (Q,), "max_new_tokens": 24, "problem": i} | request),
             gold=None if gold is None else Fraction(gold),
-        )  # fmt: skip
+        )
         if config is None:
             tasks.append((i, chain_of_thought(engine, reader, question)))
         else:
@@ -131,6 +136,27 @@ def test_sample_draws_anew_in_every_round(model):
     seconds = {r.rounds[1].text for r in results}
     assert {FIRST, SECOND} <= seconds  # chance decides, and not the same way for all
     assert all(r.rounds[0].text == FIRST for r in results)  # the first pass stays greedy
+
+
+def test_sample_keeps_the_truncation_of_the_question(model):
+    table = {LABEL: {GUESS: 0.5, COUNT: 0.48}}
+    result, _ = _run(
+        model, LecoConfig(policy="sample", rethink_temperature=5.0), table=table,
+        sampling=Sampling(top_k=1),
+    )  # fmt: skip
+    assert {r.text for r in result.rounds} == {FIRST}
+
+
+def test_a_chain_that_ends_with_a_label_goes_on_after_it(model):
+    # The label alone is a step where labels are scored, and the weakest one: nothing follows it.
+    config = LecoConfig(policy="avoid", max_rethinks=1)
+    result, _ = _run(
+        model, config, table={NL: {LABEL: 0.3}}, preset="official_code", max_new_tokens=5
+    )
+    first, second = result.rounds
+    assert (first.text, first.finish, first.cut) == ("Step 1: two pens\nStep 2 :", "length", 1)
+    assert (second.kept, second.sampled) == (5, 5)
+    assert second.text == FIRST
 
 
 def test_rounds_are_bounded_and_the_last_answer_stands(model):

@@ -5,6 +5,7 @@ that were captured and, if it asks for them, the scores of the steps that are cl
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -76,10 +77,12 @@ class WeakStep:
     Attributes:
         margin: by how much its score has to lie below every other closed step's.
         first: steps before this one are not looked at, and count among the others.
+        agrees: asked about a chain and the step that stands out; false lets the chain go on.
     """
 
     margin: float
     first: int = 0
+    agrees: "Callable[[Chain, int], bool] | None" = None
     stats = ("logprob",)
     needs_steps = True
 
@@ -90,6 +93,8 @@ class WeakStep:
             return None
         weakest = min(range(len(scores)), key=lambda i: scores[i])
         others = min(score for i, score in enumerate(scores) if i != weakest)
-        if weakest >= self.first and scores[weakest] < others - self.margin:
-            return WEAK_STEP, len(chain.tokens)
-        return None
+        if weakest < self.first or not scores[weakest] < others - self.margin:
+            return None
+        if self.agrees is not None and not self.agrees(chain, weakest):
+            return None
+        return WEAK_STEP, len(chain.tokens)

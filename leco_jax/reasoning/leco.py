@@ -6,6 +6,7 @@ option of `LecoConfig`; the defaults are the paper's.
 
 import dataclasses
 from collections.abc import Callable, Generator
+from typing import NamedTuple
 
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain
@@ -21,6 +22,7 @@ from leco_jax.reasoning.selection import (
     final_answer,
 )
 from leco_jax.text.prompts import REPROMPT_LAYOUTS, reprompt
+from leco_jax.text.steps import split_steps
 
 POLICIES = ("reprompt", "sample", "avoid")
 
@@ -46,8 +48,9 @@ class LecoConfig:
         exclude: steps that hold one of these texts, in any case, are never cut.
         freeze_kept: a later cut never lies before an earlier one.
         final_rule: `last` or, as the published program, `weighted_vote`.
-        online_margin: cut as soon as a closed step's score lies this far below every other one's,
-            in place of finishing a chain that will be thrown away (ours); None waits for the end.
+        online_margin: cut as soon as a closed step's score lies this far below every other one's
+            and it is the one that `cut_rule` and `exclude` pick, in place of finishing a chain that
+            will be thrown away (ours); None waits for the end.
     """
 
     policy: str
@@ -92,7 +95,7 @@ def leco(
         config: LeCo's options.
         stop_early: looks at all rounds so far and says whether to stop.
     """
-    watch = _watch(config, first=0, rounds=0)
+    watch = _watch(config, reader, first=0, rounds=0)
     chain = engine.submit(dataclasses.replace(question.request, hold=True, watch=watch))
     rounds: list[Round] = []
     answers: list = []
@@ -116,17 +119,13 @@ def leco(
                 break
             steps = last.steps if complete else last.steps[: len(chain.closed_steps)]
             cut = cut_step(steps, rule=config.cut_rule, first=frozen, exclude=config.exclude)
-            if cut is not None:
-                rounds[-1] = dataclasses.replace(last, cut=cut)
-                frozen = cut if config.freeze_kept else 0
-                watch = _watch(config, first=frozen, rounds=len(rounds))
-                kept, appended = _rethink(engine, reader, chain, last, cut, config, watch)
-            elif complete:
+            if cut is None:
                 stopped = "no_candidate"
                 break
-            else:  # the weak step is none to be cut: the chain goes on as it stands
-                kept, appended = len(chain.tokens), 0
-                engine.resume(chain, keep=kept)
+            rounds[-1] = dataclasses.replace(last, cut=cut)
+            frozen = cut if config.freeze_kept else 0
+            watch = _watch(config, reader, first=frozen, rounds=len(rounds))
+            kept, appended = _rethink(engine, reader, chain, last, cut, config, watch)
     finally:
         if chain.done:
             engine.release(chain)
@@ -142,11 +141,23 @@ def leco(
     )
 
 
-def _watch(config: LecoConfig, *, first: int, rounds: int) -> WeakStep | None:
+class _ClosedStep(NamedTuple):
+    text: str
+    score: float
+
+
+def _watch(config: LecoConfig, reader: ChainReader, *, first: int, rounds: int) -> WeakStep | None:
     """The watch of a pass; the last one runs without, so that there is an answer."""
     if config.online_margin is None or rounds == config.max_rethinks:
         return None
-    return WeakStep(margin=config.online_margin, first=first)
+
+    def would_be_cut(chain: Chain, step: int) -> bool:
+        texts = split_steps(chain.tokens, reader.tokenizer, label=reader.preset.label).texts
+        steps = [_ClosedStep(*pair) for pair in zip(texts, chain.closed_steps, strict=False)]
+        cut = cut_step(steps, rule=config.cut_rule, first=first, exclude=config.exclude)
+        return cut == step
+
+    return WeakStep(margin=config.online_margin, first=first, agrees=would_be_cut)
 
 
 def _rethink(

@@ -1,8 +1,8 @@
 """LeCo's three small rules: which step to cut at, when to stop, which answer to give."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from leco_jax.reasoning.scored_chain import ScoredStep
 from leco_jax.reasoning.vote import vote
 
 CUT_RULES = ("weakest", "earlier_of_two_weakest")
@@ -11,8 +11,20 @@ FINAL_RULES = ("last", "weighted_vote")
 _ORIGINAL_WEIGHT = 1.5  # what the first answer counts in the vote; published program
 
 
+class Step(Protocol):
+    """What decides whether a step is cut; a `ScoredStep` is one."""
+
+    @property
+    def text(self) -> str:
+        """Its line, label included."""
+
+    @property
+    def score(self) -> float:
+        """Its confidence."""
+
+
 def cut_step(
-    steps: Sequence[ScoredStep],
+    steps: Sequence[Step],
     *,
     rule: str,
     first: int = 0,

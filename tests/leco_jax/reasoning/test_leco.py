@@ -224,12 +224,20 @@ def test_online_with_a_margin_that_nothing_reaches_is_plain_leco(model):
     assert online.rounds == plain.rounds
 
 
-def test_online_goes_on_where_the_weak_step_may_not_be_cut(model):
-    config = LecoConfig(policy="avoid", online_margin=0.3, exclude=("step",))
-    result, _ = _run(model, config)
-    assert result.rounds[0].finish == "weak_step"
-    assert result.rounds[-1].text == FIRST
-    assert (result.answer, result.stopped) == ("5", "no_candidate")
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"exclude": ("step",)},  # nothing may be cut
+        {"exclude": ("guess", "so", "the answer is")},  # only strong steps may
+        {"cut_rule": "earlier_of_two_weakest"},  # a step that does not stand out is the earlier one
+    ],
+)
+def test_online_lets_a_chain_go_on_where_the_step_that_stands_out_is_not_to_be_cut(model, rules):
+    plain, _ = _run(model, LecoConfig(policy="avoid", **rules))
+    online, engine = _run(model, LecoConfig(policy="avoid", online_margin=0.3, **rules))
+    assert online.rounds[0].finish == "eos"
+    assert online.rounds[0] == plain.rounds[0]
+    assert engine.counters.sampled == sum(r.sampled for r in online.rounds)
 
 
 def test_bad_options_are_refused_by_name():

@@ -27,15 +27,17 @@ def experiment_config() -> ml_collections.ConfigDict:
     generation.top_p = 1.0
 
     leco = config.leco = ml_collections.ConfigDict()
-    leco.preset = "paper"  # step scores; or "official_code"
+    leco.preset = "paper"  # step scores and the two rules below; or "official_code"
     leco.policy = "avoid"  # or "reprompt", "sample"
     leco.reprompt_layout = "label"  # or "instruction"; for reprompt
     leco.rethink_temperature = 0.7  # for sample
     leco.max_rethinks = 3
-    leco.cut_rule = "weakest"  # or "earlier_of_two_weakest"
+    # "weakest" or "earlier_of_two_weakest"; None: as the preset has it.
+    leco.cut_rule = ml_collections.config_dict.placeholder(str)
     leco.exclude = ("think step by step", "the answer is")
     leco.freeze_kept = True
-    leco.final_rule = "last"  # or "weighted_vote"
+    # "last" or "weighted_vote"; None: as the preset has it.
+    leco.final_rule = ml_collections.config_dict.placeholder(str)
     # Cut as soon as a closed step is weaker than all others by this much; None: at the end.
     leco.online_margin = ml_collections.config_dict.placeholder(float)
 

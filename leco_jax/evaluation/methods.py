@@ -8,7 +8,7 @@ from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.tasks import Task
 from leco_jax.reasoning.chain_reader import ChainReader
 from leco_jax.reasoning.cot import chain_of_thought
-from leco_jax.reasoning.leco import LecoConfig, leco
+from leco_jax.reasoning.leco import LecoConfig, leco, preset_rules
 from leco_jax.reasoning.question import Question
 from leco_jax.reasoning.result import Result
 from leco_jax.reasoning.self_consistency import SelfConsistencyConfig, self_consistency
@@ -23,11 +23,13 @@ class Method:
         options: the dataclass of its options, read from the config's section of the method's name;
             None: it has none.
         passes: how many passes one chain of it may take, one after another.
+        left_open: values of the options that its section of the config leaves open (None).
     """
 
     task: Callable[[Engine, ChainReader, Question, Any], Task[Result]]
     options: type | None = None
     passes: Callable[[Any], int] = lambda options: 1
+    left_open: Callable[[Any], dict[str, Any]] = lambda section: {}
 
 
 METHODS = {
@@ -35,7 +37,10 @@ METHODS = {
         task=lambda engine, reader, question, options: chain_of_thought(engine, reader, question)
     ),
     "leco": Method(
-        task=leco, options=LecoConfig, passes=lambda options: 1 + options.max_rethinks
+        task=leco,
+        options=LecoConfig,
+        passes=lambda options: 1 + options.max_rethinks,
+        left_open=lambda section: preset_rules(section.preset),
     ),
     "self_consistency": Method(task=self_consistency, options=SelfConsistencyConfig),
 }  # fmt: skip
@@ -59,7 +64,10 @@ def method_options(name: str, config: Any) -> Any:
     missing = [field for field in fields if field not in config[name]]
     if missing:
         raise ValueError(f"config.{name} lacks {', '.join(missing)}.")
+    values = {field: config[name][field] for field in fields}
     try:
-        return options(**{field: config[name][field] for field in fields})
+        for field, value in METHODS[name].left_open(config[name]).items():
+            values[field] = value if values[field] is None else values[field]
+        return options(**values)
     except ValueError as error:
         raise ValueError(f"config.{name}: {error}") from None

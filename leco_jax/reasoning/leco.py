@@ -26,6 +26,22 @@ from leco_jax.text.steps import split_steps
 
 POLICIES = ("reprompt", "sample", "avoid")
 
+_RULES = {
+    "paper": {"cut_rule": "weakest", "final_rule": "last"},
+    "official_code": {"cut_rule": "earlier_of_two_weakest", "final_rule": "weighted_vote"},
+}
+
+
+def preset_rules(preset: str) -> dict[str, str]:
+    """The cut rule and the final rule that belong to a preset of the step scores.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    if preset not in _RULES:
+        raise ValueError(f"preset={preset!r} is none of {', '.join(_RULES)}.")
+    return dict(_RULES[preset])
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LecoConfig:

@@ -16,7 +16,8 @@ class Round:
         kept: tokens taken over from the round before.
         appended: tokens that the policy put after them.
         sampled: tokens sampled in this round, the stop token included.
-        finish: why it ended: "eos", "stop", "length" or "nan".
+        finish: why it ended: "eos", "stop", "length", "nan", or what a watch said: "weak_step",
+            "low_confidence".
         cut: the step at which the next round cut it; None for the last round.
     """
 
@@ -46,7 +47,6 @@ class Result:
         rounds: every pass, or every sample.
         independent: whether no round goes on from another one.
         settings: the method's options, seed and policy included.
-        error: why there is no result, or None.
     """
 
     id: str

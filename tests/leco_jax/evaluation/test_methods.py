@@ -7,8 +7,9 @@ import pytest
 from leco_jax.evaluation.experiment import run_experiment
 from leco_jax.evaluation.experiment_config import experiment_config
 from leco_jax.evaluation.methods import METHODS, method_options
-from leco_jax.reasoning.leco import LecoConfig
+from leco_jax.reasoning.leco import LecoConfig, preset_rules
 from leco_jax.reasoning.self_consistency import SelfConsistencyConfig
+from leco_jax.scoring.presets import PRESETS
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -42,6 +43,20 @@ def test_options_come_from_the_config():
     )
     passes = {name: m.passes(method_options(name, config)) for name, m in METHODS.items()}
     assert passes == {"cot": 1, "leco": 6, "self_consistency": 1}
+
+
+def test_a_preset_sets_the_rules_that_nobody_chose():
+    config = experiment_config()
+    config.leco.preset = "official_code"
+    options = method_options("leco", config)
+    assert (options.cut_rule, options.final_rule) == ("earlier_of_two_weakest", "weighted_vote")
+    config.leco.final_rule = "last"
+    options = method_options("leco", config)
+    assert (options.cut_rule, options.final_rule) == ("earlier_of_two_weakest", "last")
+    assert all(preset_rules(preset) for preset in PRESETS)
+    config.leco.preset = "luck"
+    with pytest.raises(ValueError, match="preset='luck' is none of paper, official_code"):
+        method_options("leco", config)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("leco_*.py")), ids=lambda p: p.stem)

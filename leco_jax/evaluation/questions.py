@@ -9,7 +9,7 @@ from leco_jax.datasets.problem import Problem
 from leco_jax.decoding.request import Request, Sampling
 from leco_jax.reasoning.question import Question
 from leco_jax.text import prompts
-from leco_jax.text.chat import encode_chat
+from leco_jax.text.chat import encode_chat, render_chat
 from leco_jax.text.tokenizer import Tokenizer
 
 
@@ -27,7 +27,21 @@ class PromptKind:
 
 
 def _chat(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
-    return lambda question: encode_chat(tokenizer, prompts.chat_messages(question))
+    if _takes_system(tokenizer):
+        return lambda question: encode_chat(tokenizer, prompts.chat_messages(question))
+    # As the makers of such templates advise: the instructions stand before the question.
+    return lambda question: encode_chat(
+        tokenizer,
+        prompts.chat_messages(f"{prompts.SYSTEM_PROMPT}\n\n{question.strip()}", system=None),
+    )
+
+
+def _takes_system(tokenizer: Tokenizer) -> bool:
+    """Whether the chat template writes a system message; some refuse one, some leave it out."""
+    try:
+        return prompts.SYSTEM_PROMPT in render_chat(tokenizer, prompts.chat_messages("?"))
+    except ValueError:
+        return False
 
 
 def _few_shot(tokenizer: Tokenizer) -> Callable[[str], list[int]]:

@@ -1,3 +1,4 @@
+import copy
 from fractions import Fraction
 
 import pytest
@@ -6,7 +7,7 @@ from leco_jax.datasets.problem import Problem
 from leco_jax.evaluation.experiment_config import experiment_config
 from leco_jax.evaluation.questions import common_prefix, make_questions, without_prefix
 from leco_jax.models.bundled import bundled_path
-from leco_jax.text.prompts import few_shot_prefix
+from leco_jax.text.prompts import SYSTEM_PROMPT, few_shot_prefix
 from leco_jax.text.tokenizer import load_tokenizer
 
 PROBLEMS = [
@@ -34,6 +35,30 @@ def test_a_model_of_our_own_is_asked_as_it_was_trained(tokenizer):
     assert first.request.stop == ("\nQuestion:",)
     assert (first.id, first.gold, second.gold) == ("p/0", 0, 1)
     assert first.request.problem != second.request.problem
+
+
+TURNS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+REFUSES = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+IGNORES = "{% set messages = messages | selectattr('role', 'ne', 'system') | list %}"
+
+
+@pytest.mark.parametrize("before", ["", REFUSES, IGNORES], ids=["takes", "refuses", "ignores"])
+def test_instructions_stand_before_the_question_where_there_is_no_system_turn(tokenizer, before):
+    spoken = copy.copy(tokenizer)
+    spoken.chat_template = before + TURNS
+    request = make_questions(PROBLEMS, spoken, _config("chat"))[0].request
+    if before:
+        text = f"<user>{SYSTEM_PROMPT}\n\n{PROBLEMS[0].question}<assistant>"
+    else:
+        text = f"<system>{SYSTEM_PROMPT}<user>{PROBLEMS[0].question}<assistant>"
+    assert list(request.prompt) == tokenizer.encode(text, allow_special=True)
+
+
+def test_a_template_that_refuses_everything_says_so(tokenizer):
+    spoken = copy.copy(tokenizer)
+    spoken.chat_template = "{{ raise_exception('never') }}"
+    with pytest.raises(ValueError, match="never"):
+        make_questions(PROBLEMS, spoken, _config("chat"))
 
 
 def test_few_shot_puts_the_same_examples_before_every_question(tokenizer):

@@ -7,7 +7,8 @@ stopped goes on where it was when the same command is given again. On a pod ever
 command with --distributed.
 
 Exit codes: 0 done; 1 a config or a file is wrong; 2 loss or gradients are not finite (the message
-names step and batch); 75 SIGTERM came and the state is saved, run the same command again.
+names step and batch); 75 SIGTERM or Ctrl-C came and the state is saved, run the same
+command again (a second Ctrl-C stops at once and saves nothing).
 """
 
 from absl import app

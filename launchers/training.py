@@ -1,5 +1,6 @@
 """What `launchers/sft.py` and `launchers/dpo.py` share: flags, errors and exit codes."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
 
@@ -8,6 +9,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from launchers import interrupt
 from leco_jax.models.loading import CheckpointError, ModelNotAvailableError
 from w2s_jax.checkpoints import EXIT_RESUME
 from w2s_jax.job import run_job
@@ -44,16 +46,20 @@ def main(argv: list[str], *, objectives: Sequence[str]) -> int:
         return EXIT_WRONG
     if _DISTRIBUTED.value:
         jax.distributed.initialize()
-    try:
-        result = run_job(config, str(_WORKDIR.value))
-    except NonFiniteError as error:
-        absl_logging.error("%s", error)
-        return EXIT_NOT_FINITE
-    except (ValueError, FileNotFoundError, CheckpointError, ModelNotAvailableError) as error:
-        absl_logging.error("%s", error)
-        return EXIT_WRONG
+    # With several processes jax's own preemption service listens for SIGTERM.
+    alone = jax.process_count() == 1
+    with interrupt.requested() if alone else contextlib.nullcontext(lambda: False) as stop:
+        try:
+            result = run_job(config, str(_WORKDIR.value), stop=stop)
+        except NonFiniteError as error:
+            absl_logging.error("%s", error)
+            return EXIT_NOT_FINITE
+        except (ValueError, FileNotFoundError, CheckpointError, ModelNotAvailableError) as error:
+            absl_logging.error("%s", error)
+            return EXIT_WRONG
     if result.interrupted:
-        print(f"Stopped after step {result.steps}, saved: the same command goes on from here.")
+        saved = f"after step {result.steps}, saved" if result.state else "before the first step"
+        print(f"Stopped {saved}: the same command goes on from here.")
         return EXIT_RESUME
     shown = ("loss", "eval/loss", "rewards/accuracies", "eval/rewards/accuracies")
     found = [f"{name} {result.metrics[name]:.4f}" for name in shown if name in result.metrics]

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-# A process that saved on SIGTERM exits with this (EX_TEMPFAIL): start the same command again.
+# A process that was stopped and saved exits with this (EX_TEMPFAIL): start it again.
 EXIT_RESUME = 75
 
 

@@ -26,6 +26,7 @@ from w2s_jax.optimizer import OptimizerConfig
 from w2s_jax.policy import Weights, full_weights
 from w2s_jax.reference import frozen_copy, store_reference
 from w2s_jax.step import StepConfig
+from w2s_jax.stopping import Stop, Stopped, raise_if_asked
 from w2s_jax.train import DataSource, RunConfig, TrainResult, train
 
 _log = logging.getLogger(__name__)
@@ -39,19 +40,26 @@ class Start(NamedTuple):
     tokenizer: Tokenizer
 
 
-def run_job(config: Any, workdir: str | Path) -> TrainResult:
+def run_job(config: Any, workdir: str | Path, *, stop: Stop = lambda: False) -> TrainResult:
     """Trains as a config says, going on where an interrupted run of the same config stopped.
 
     Args:
       config: see `job_config.training_config`.
       workdir: where everything goes.
+      stop: asked now and then, also while the run is prepared (see `stopping`).
 
     Raises:
       ValueError: a config that says something impossible, or a workdir of another config.
       FileNotFoundError: a model or data that is not there.
       NonFiniteError: see `train`.
     """
-    workdir = local_path(workdir)
+    try:
+        return _run(config, local_path(workdir), stop)
+    except Stopped:
+        return TrainResult(state=None, metrics={}, steps=0, interrupted=True, compilations=0)
+
+
+def _run(config: Any, workdir: Path, stop: Stop) -> TrainResult:
     described = json.loads(config.to_json())
     objective = Objective(**config.objective)
     optimizer = OptimizerConfig(
@@ -68,7 +76,9 @@ def run_job(config: Any, workdir: str | Path) -> TrainResult:
         claim(workdir, what_decides(described))
 
     start = load_start(config, mesh)
+    raise_if_asked(stop)
     data, held_out = load_data(config, start.tokenizer, mesh, pairs=objective.pairs)
+    raise_if_asked(stop)
     run = _run_config(config, data)
     optimizer = _warmed_up(optimizer, config, run)
     if reference == "stored":
@@ -80,6 +90,7 @@ def run_job(config: Any, workdir: str | Path) -> TrainResult:
                 directory=workdir / "reference",
                 model=start.config,
                 mesh=mesh,
+                stop=stop,
             )
             for source, steps in _sources(data, held_out, run)
         ]
@@ -108,6 +119,7 @@ def run_job(config: Any, workdir: str | Path) -> TrainResult:
             seed=config.seed,
         ),
         description=described,
+        stop=stop,
     )
 
 

@@ -18,6 +18,7 @@ from leco_jax.models.config import ModelConfig
 from w2s_jax.losses import sequence_sum
 from w2s_jax.policy import batch_stats, compute_copy
 from w2s_jax.step import place_batch
+from w2s_jax.stopping import Stop, raise_if_asked
 
 _log = logging.getLogger(__name__)
 
@@ -112,6 +113,7 @@ def store_reference(
     model: ModelConfig,
     mesh: Mesh,
     remat: str = "none",
+    stop: Stop = lambda: False,
 ) -> StoredReference:
     """Computes every row's summed log-probability under `params` once, or reads it from disk.
 
@@ -126,9 +128,13 @@ def store_reference(
       model: the model.
       mesh: the mesh.
       remat: as in `leco_jax.models.transformer.forward`.
+      stop: asked before every batch (see `stopping`).
 
     Returns:
       The data with "reference_logprob" in its batches.
+
+    Raises:
+      Stopped: `stop` said so.
     """
     first = data.batch(0)
     identity = (data.fingerprint(), weights_fingerprint(params), repr(model))
@@ -158,6 +164,7 @@ def store_reference(
     table = {}
     with jax.set_mesh(mesh):
         for step in range(num_steps):
+            raise_if_asked(stop)
             batch = data.batch(step)
             rows = row_hashes(batch)
             if _everywhere(all(row in table for row in rows)):

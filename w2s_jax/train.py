@@ -5,13 +5,11 @@ import dataclasses
 import itertools
 import logging
 import pathlib
-import signal
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from leco_jax.models.config import ModelConfig
@@ -30,6 +28,7 @@ from w2s_jax.step import (
     make_train_step,
     place_batch,
 )
+from w2s_jax.stopping import Stop, asked_at_step
 
 _log = logging.getLogger(__name__)
 
@@ -94,14 +93,14 @@ class TrainResult:
     """How a run ended.
 
     Attributes:
-      state: the last state.
+      state: the last state; None if the run was stopped before it had one.
       metrics: the last step's metrics; empty if the run was complete before.
       steps: steps done in all.
-      interrupted: SIGTERM came; the state is saved, start again to go on.
+      interrupted: it was asked to stop; the state is saved, start again to go on.
       compilations: programs that the training step was compiled to; 1, or 0 without a step.
     """
 
-    state: TrainState
+    state: TrainState | None
     metrics: Mapping[str, float]
     steps: int
     interrupted: bool
@@ -127,6 +126,7 @@ def train(
     weights: Weights = full_weights,
     eval_data: DataSource | None = None,
     description: Mapping[str, Any] | None = None,
+    stop: Stop = lambda: False,
 ) -> TrainResult:
     """Trains, resuming from the newest checkpoint in `workdir` if there is one.
 
@@ -144,6 +144,7 @@ def train(
       weights: how trainable and frozen arrays become weights.
       eval_data: held-out batches.
       description: the config, JSON values, kept in checkpoints and the report.
+      stop: asked after every step; true saves the state and ends (see `stopping`).
 
     Raises:
       NonFiniteError: NaN or infinity, named by step and batch; nothing was saved since.
@@ -185,7 +186,6 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(checkpoints)
         stack.enter_context(jax.set_mesh(mesh))
-        interrupt = stack.enter_context(_Interrupt())
 
         # --- resume ----------------------------------------------------------------------------
         first = checkpoints.latest or 0
@@ -261,7 +261,7 @@ def train(
                 pending = now
                 profile.after(step - first, metrics)
 
-                interrupted = interrupt.reached(step)
+                interrupted = asked_at_step(stop, step)
                 final = done == run.num_steps
                 save = final or interrupted or done % run.checkpoint_every == 0
                 look = final or (run.eval_every > 0 and done % run.eval_every == 0)
@@ -276,7 +276,7 @@ def train(
                     rest = {"step": state.step, "opt_state": state.opt_state}
                     checkpoints.save(done, state.trainable, rest)
                 if interrupted:
-                    _log.warning("SIGTERM: step %d is being saved, then this process stops", done)
+                    _log.warning("asked to stop: step %d is being saved", done)
                     break
                 progress.restart()  # Evaluation and saving are not the next step's time.
 
@@ -358,28 +358,3 @@ class _Profile:
             jax.profiler.stop_trace()
             self._on = False
             _log.info("profile in %s", self._directory)
-
-
-class _Interrupt:
-    """Remembers a SIGTERM until the step ends; on many processes all agree on the step."""
-
-    def __enter__(self) -> "_Interrupt":
-        self._set = False
-        # With several processes jax's own preemption service listens for the signal.
-        self._single = jax.process_count() == 1
-        if self._single:
-            self._before = signal.signal(signal.SIGTERM, self._remember)
-        return self
-
-    def __exit__(self, *exception) -> None:
-        if self._single:
-            signal.signal(signal.SIGTERM, self._before)
-
-    def _remember(self, signum, frame) -> None:
-        del signum, frame
-        self._set = True
-
-    def reached(self, step: int) -> bool:
-        if self._single:
-            return self._set
-        return multihost_utils.reached_preemption_sync_point(step)

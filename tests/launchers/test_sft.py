@@ -1,4 +1,4 @@
-"""launchers/sft.py as a program: exit codes, a kill at any time, SIGTERM."""
+"""launchers/sft.py as a program: exit codes, a kill at any time, SIGTERM, Ctrl-C."""
 
 import json
 import os
@@ -115,8 +115,9 @@ def test_a_run_from_the_command_line(whole):
 
 def test_killed_and_terminated_runs_end_with_the_same_bits(rows, programs, whole, tmp_path):
     arguments = command(rows, tmp_path)
-    assert start_and_kill(arguments, programs, tmp_path, 5, signal.SIGKILL) == -signal.SIGKILL
-    assert start_and_kill(arguments, programs, tmp_path, 8, signal.SIGTERM) == 75
+    assert start_and_kill(arguments, programs, tmp_path, 3, signal.SIGKILL) == -signal.SIGKILL
+    assert start_and_kill(arguments, programs, tmp_path, 5, signal.SIGTERM) == 75
+    assert start_and_kill(arguments, programs, tmp_path, 8, signal.SIGINT) == 75
     done = run(arguments, programs)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "resumed at step" in done.stderr

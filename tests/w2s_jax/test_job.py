@@ -75,6 +75,18 @@ def test_objectives_with_each_reference(config, tmp_path, objective, reference):
         assert abs(first["rewards/margins"]) < 1e-5
 
 
+def test_a_run_stops_while_it_is_prepared(config, tmp_path):
+    config.objective.name = "dpo"
+    config.held_out.rows = 8
+    # Asked after the model, after the data, and before each batch of the stored reference.
+    for times in range(5):
+        answers = iter([False] * times + [True])
+        stopped = run_job(config, tmp_path, stop=lambda answers=answers: next(answers))
+        assert (stopped.interrupted, stopped.steps, stopped.state) == (True, 0, None)
+        assert not (tmp_path / "checkpoints").exists()
+    assert run_job(config, tmp_path).steps == 3
+
+
 def test_adapters_train_beside_the_base_and_a_later_run_starts_from_the_sum(config, tmp_path):
     config.objective.name = "dpo"
     config.lora.rank = 2

@@ -51,7 +51,7 @@ def training_stage(
         job.data.source = str(work.inputs[data] / file)
         if start.trained:
             job.model.checkpoint = str(run_directory(work.inputs[start.trained[-1]]))
-        result = run_job(job, run_directory(work.directory))
+        result = run_job(job, run_directory(work.directory), stop=work.stop)
         if result.interrupted:
             raise Interrupted
         shown = ("loss", "rewards/accuracies", "rewards/margins")

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     with interrupt.requested() as stop:
         try:
             workdir = local_path(_WORKDIR.value)
-            summary = run_experiment(_CONFIG.value, workdir, stop=stop)
+            summary, left = run_experiment(_CONFIG.value, workdir, stop=stop)
         except (
             ValueError, FileNotFoundError, CheckpointError, ModelNotAvailableError, OutOfMemoryError
         ) as error:  # fmt: skip
@@ -40,8 +40,8 @@ def main(argv: list[str]) -> int:
         print(format_table(summary, SUMMARY_COLUMNS))
         print(SUMMARY_CAPTION)
         print(f"\nEvery chain with its steps, scores and cuts: {workdir / 'results.jsonl'}")
-        if stop():
-            print("Interrupted: the same command goes on from here.")
+        if left:
+            print(f"Interrupted, {left} results are missing: the same command goes on from here.")
             return 75
     return 0
 

@@ -10,11 +10,16 @@ other slots; nothing is a thread, and the order of events is the same in every r
 """
 
 import collections
-from collections.abc import Generator, Iterable, Iterator
+import logging
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Generic, NamedTuple, TypeVar
+
+import jax
 
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain
+
+_log = logging.getLogger(__name__)
 
 K = TypeVar("K")
 R = TypeVar("R")
@@ -27,18 +32,26 @@ class Outcome(NamedTuple, Generic[K, R]):
 
     key: K
     result: R | None
-    error: ValueError | None
+    error: Exception | None
 
 
-def run_tasks(engine: Engine, tasks: Iterable[tuple[K, Task[R]]]) -> Iterator[Outcome[K, R]]:
+def run_tasks(
+    engine: Engine,
+    tasks: Iterable[tuple[K, Task[R]]],
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Outcome[K, R]]:
     """Runs tasks side by side and yields their outcomes as they end.
 
-    A new task is started whenever fewer chains wait than the engine has slots. A `ValueError` of
-    a task (a request that cannot fit, say) ends that task alone.
+    A new task is started whenever fewer chains wait than the engine has slots. An exception of a
+    task (a request that cannot fit, say) ends that task alone, unless it is the device's
+    (`JaxRuntimeError`, `MemoryError`), which no other task would escape. One that is no
+    `ValueError` is logged with its traceback.
 
     Args:
         engine: where the tasks submit.
         tasks: (key, generator) pairs; taken one by one, so that a long data set costs nothing.
+        stop: asked before every chunk of tokens; true ends all, unfinished tasks without outcome.
     """
     source = iter(tasks)
     waiting: dict[Chain, list[_Open]] = collections.defaultdict(list)
@@ -55,6 +68,8 @@ def run_tasks(engine: Engine, tasks: Iterable[tuple[K, Task[R]]]) -> Iterator[Ou
                 exhausted = True
             else:
                 ready.append(_Open(*following))
+        elif waiting and stop():
+            return
         elif waiting:
             for chain in engine.step():
                 for task in waiting.pop(chain, ()):
@@ -78,7 +93,11 @@ def _advance(task: _Open, waiting, ready) -> Outcome | None:
         chains = {chain for chain in next(task.generator) if not chain.done}
     except StopIteration as end:
         return Outcome(task.key, end.value, None)
-    except ValueError as error:
+    except (jax.errors.JaxRuntimeError, MemoryError):
+        raise
+    except Exception as error:
+        if not isinstance(error, ValueError):
+            _log.error("%s failed", task.key, exc_info=error)
         return Outcome(task.key, None, error)
     task.missing = len(chains)
     for chain in chains:

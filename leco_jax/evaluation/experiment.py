@@ -2,9 +2,11 @@
 
 Everything that a run writes lies in its work directory:
 
-    config.json    the configuration; a directory is never continued with another one
+    config.json    the configuration, and a hash of the problems; a directory is never continued
+                   with others
     results.jsonl  one line a problem and method, with every chain, step, score and cut
-    summary.json   accuracy and cost of each method, and what the engine did
+    summary.json   accuracy and cost of each method, and what the engine did, in all sessions
+                   together but those that were killed
 """
 
 import dataclasses
@@ -13,11 +15,12 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tqdm
 
 from leco_jax.datasets.registry import load_problems
+from leco_jax.datasets.source_hash import problems_hash
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.step_scorer import StepScorer
 from leco_jax.decoding.tasks import run_tasks
@@ -25,7 +28,7 @@ from leco_jax.evaluation.methods import METHODS, method_options
 from leco_jax.evaluation.questions import PROMPTS, common_prefix, make_questions, without_prefix
 from leco_jax.evaluation.results_file import ResultsFile
 from leco_jax.evaluation.summary import summarise
-from leco_jax.evaluation.workdir import claim, write_json
+from leco_jax.evaluation.workdir import claim, refuse_other, write_json
 from leco_jax.models.loading import LoadedModel, load_model
 from leco_jax.reasoning.chain_reader import ChainReader
 from leco_jax.reasoning.question import Question
@@ -35,36 +38,47 @@ from leco_jax.text.step_tables import step_tables
 _log = logging.getLogger(__name__)
 
 
-def run_experiment(
-    config: Any, workdir: Path, *, stop: Callable[[], bool] = lambda: False
-) -> list[dict]:
+class Run(NamedTuple):
+    """What a run came to.
+
+    Attributes:
+        summary: the lines of the table.
+        left: results that are still missing.
+    """
+
+    summary: list[dict]
+    left: int
+
+
+def run_experiment(config: Any, workdir: Path, *, stop: Callable[[], bool] = lambda: False) -> Run:
     """Runs every method on every problem that has no result yet.
 
     Args:
         config: see `evaluation.experiment_config`, which names every field.
         workdir: where results go; a run that was interrupted goes on where it was.
-        stop: asked between results; true ends the run, to be continued later.
-
-    Returns:
-        The lines of the summary.
+        stop: asked before every chunk of tokens; true ends the run, to be continued later.
 
     Raises:
         ValueError: a config that says something impossible, or a work directory of another one.
     """
     _check(config)
     options = {method: method_options(method, config) for method in config.methods}
-    claim(workdir, json.loads(config.to_json()))
     problems = load_problems(
         config.data.name, split=config.data.split, data_dir=config.data.dir or None,
         limit=config.data.limit or None,
     )  # fmt: skip
+    own = json.loads(config.to_json())
+    own["data"]["problems_sha256"] = problems_hash(problems)
+    refuse_other(workdir, own)  # before the model is loaded, which may take long
     model = load_model(config.model.name, dtype=config.model.dtype)
     questions = make_questions(problems, model.tokenizer, config)
     prefix = common_prefix([q.request.prompt for q in questions])
     reader = ChainReader(model.tokenizer, PRESETS[config.leco.preset])
     passes = max(METHODS[method].passes(options[method]) for method in config.methods)
     engine = make_engine(model, config, questions, prefix, reader, passes=passes)
+    claim(workdir, own)
     results = ResultsFile(workdir / "results.jsonl", key=lambda row: (row["id"], row["method"]))
+    begun = bool(results.rows)
     order = [(q.id, method) for q in questions for method in config.methods]
     todo = [key for key in order if key not in results]
     if len(todo) < len(order):
@@ -77,27 +91,39 @@ def run_experiment(
     )
     started = time.monotonic()
     with tqdm.tqdm(total=len(order), initial=len(order) - len(todo), unit="result") as bar:
-        for (name, method), result, error in run_tasks(engine, tasks):
+        for (name, method), result, error in run_tasks(engine, tasks, stop=stop):
             row = {"id": name, "method": method} if result is None else dataclasses.asdict(result)
-            results.append(row | {"error": None if error is None else str(error)})
+            results.append(row | {"error": None if error is None else _message(error)})
             if error is not None:
-                _log.warning("%s, %s: %s", name, method, error)
+                _log.warning("%s, %s: %s", name, method, _message(error))
             rate = engine.counters.sampled / (time.monotonic() - started)
             bar.set_postfix_str(f"{rate:.0f} tokens/s")
             bar.update()
-            if stop():
-                break
     results.close(order=order)
     summary = summarise(results.rows.values())
-    write_json(
-        workdir / "summary.json",
-        {
-            "methods": summary,
+    path = workdir / "summary.json"
+    if todo or not path.exists():
+        cost = {
             "seconds": time.monotonic() - started,
             "tokens": dataclasses.asdict(engine.counters),
-        },
-    )
-    return summary
+        }
+        earlier = json.loads(path.read_text()) if begun and path.exists() else {}
+        write_json(path, {"methods": summary} | _together(earlier, cost))
+    return Run(summary, left=sum(key not in results for key in order))
+
+
+def _message(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+
+
+def _together(earlier: dict, cost: dict) -> dict:
+    """Adds the cost of a session to that of those before it."""
+    return {
+        name: _together(earlier.get(name, {}), value)
+        if isinstance(value, dict)
+        else earlier.get(name, 0) + value
+        for name, value in cost.items()
+    }
 
 
 def make_engine(

@@ -27,10 +27,21 @@ def claim(workdir: Path, config: dict) -> None:
     Raises:
         ValueError: the directory was begun with another config; nothing is changed.
     """
+    refuse_other(workdir, config)
     path = workdir / "config.json"
-    workdir.mkdir(parents=True, exist_ok=True)
     if not path.exists():
+        workdir.mkdir(parents=True, exist_ok=True)
         write_json(path, config)
+
+
+def refuse_other(workdir: Path, config: dict) -> None:
+    """Compares the config with the one that began this directory, if any; writes nothing.
+
+    Raises:
+        ValueError: the directory was begun with another config.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
         return
     found = json.loads(path.read_text())
     if found != config:

@@ -109,7 +109,7 @@ class ModelConfig:
         if self.valid_vocab is not None and not 1 <= self.valid_vocab <= self.vocab_size:
             raise ValueError(f"valid_vocab={self.valid_vocab} lies outside 1..{self.vocab_size}")
         for name in ("param_dtype", "dtype"):
-            if not jnp.issubdtype(jnp.dtype(getattr(self, name)), jnp.floating):
+            if not _is_floating(getattr(self, name)):
                 raise ValueError(f"{name}={getattr(self, name)!r} is no floating-point dtype")
 
     @property
@@ -129,3 +129,10 @@ class ModelConfig:
     def replace(self, **changes) -> "ModelConfig":
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+
+def _is_floating(dtype: str) -> bool:
+    try:
+        return bool(jnp.issubdtype(jnp.dtype(dtype), jnp.floating))
+    except TypeError:  # no dtype at all
+        return False

@@ -1,0 +1,73 @@
+"""Tasks over an engine that is written down here: a chain ends in the step after its submission."""
+
+import jax
+import pytest
+
+from leco_jax.decoding.request import Chain, Request
+from leco_jax.decoding.tasks import run_tasks
+
+REQUEST = Request(prompt=(1,), max_new_tokens=1)
+
+
+class _Engine:
+    slots = 2
+
+    def __init__(self):
+        self.queue = []
+
+    @property
+    def waiting(self):
+        return len(self.queue)
+
+    def submit(self, request):
+        self.queue.append(Chain(request))
+        return self.queue[-1]
+
+    def step(self):
+        ended, self.queue = self.queue, []
+        for chain in ended:
+            chain.finish = "length"
+        return ended
+
+
+def _task(engine, number, error=None):
+    for i in range(number):
+        yield [engine.submit(REQUEST)]
+        if error is not None and i == number - 1:
+            raise error
+    return number
+
+
+def test_tasks_of_any_length_end_with_their_results():
+    engine = _Engine()
+    outcomes = list(run_tasks(engine, ((n, _task(engine, n)) for n in (3, 0, 1, 2, 5))))
+    assert sorted((o.key, o.result, o.error) for o in outcomes) == [
+        (n, n, None) for n in (0, 1, 2, 3, 5)
+    ]
+
+
+@pytest.mark.parametrize("error", [ValueError("too long"), KeyError("x")])
+def test_an_exception_ends_its_own_task(error, caplog):
+    engine = _Engine()
+    tasks = [("bad", _task(engine, 2, error)), ("good", _task(engine, 3))]
+    outcomes = {o.key: o for o in run_tasks(engine, tasks)}
+    assert outcomes["good"].result == 3
+    assert outcomes["bad"].result is None
+    assert outcomes["bad"].error is error
+    assert ("Traceback" in caplog.text) == (not isinstance(error, ValueError))
+
+
+@pytest.mark.parametrize("error", [MemoryError("full"), jax.errors.JaxRuntimeError("INTERNAL")])
+def test_what_is_wrong_with_the_device_ends_all(error):
+    engine = _Engine()
+    tasks = [("bad", _task(engine, 1, error)), ("good", _task(engine, 3))]
+    with pytest.raises(type(error)):
+        list(run_tasks(engine, tasks))
+
+
+def test_a_stop_is_asked_for_before_every_step():
+    engine = _Engine()
+    asked = iter([False, False, True])
+    tasks = [(n, _task(engine, n)) for n in (1, 2, 3)]
+    outcomes = list(run_tasks(engine, tasks, stop=lambda: next(asked)))
+    assert [o.key for o in outcomes] == [1, 2]

@@ -1,0 +1,114 @@
+"""Whole runs with the bundled model: what lies in the work directory, and when."""
+
+import dataclasses
+import json
+
+import pytest
+
+from leco_jax.evaluation import experiment
+from leco_jax.evaluation.experiment import run_experiment
+from leco_jax.evaluation.experiment_config import experiment_config
+from leco_jax.evaluation.methods import METHODS, Method
+
+
+def _config(**fields):
+    config = experiment_config()
+    config.methods = ("cot",)
+    config.prompt = "question"
+    config.model.name = "arithmetic-1m"
+    config.data.limit = 3
+    config.generation.max_new_tokens = 20
+    config.engine.slots = 2
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+def _rows(workdir):
+    return [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
+
+
+def _summary(workdir):
+    return json.loads((workdir / "summary.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"model.name": "arithmetic-2m"}, "arithmetic-2m"),
+        ({"model.dtype": "float99"}, "dtype='float99' is no floating-point dtype"),
+        ({"data.name": "no_such_data"}, "no_such_data"),
+        ({"engine.chunk": 0}, "chunk=0"),
+    ],
+)
+def test_a_config_that_cannot_run_claims_no_directory(wrong, message, tmp_path):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run_experiment(_config(**wrong), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_was_stopped_adds_up_and_a_finished_one_is_left_alone(tmp_path):
+    whole = run_experiment(_config(), tmp_path / "whole")
+    assert whole.left == 0
+    expected = _summary(tmp_path / "whole")
+
+    workdir = tmp_path / "parts"
+    asked = iter([False] * 4 + [True] * 99)
+    first = run_experiment(_config(), workdir, stop=lambda: next(asked))
+    done = len(_rows(workdir))
+    assert 0 < done < 3
+    assert first.left == 3 - done
+    before = _summary(workdir)
+    assert before["tokens"]["sampled"] > 0
+    assert run_experiment(_config(), workdir).left == 0
+    found = _summary(workdir)
+    assert found["methods"] == expected["methods"]
+    assert found["seconds"] > before["seconds"]
+    for name, count in expected["tokens"].items():
+        assert found["tokens"][name] >= max(count, before["tokens"][name])
+    assert (workdir / "results.jsonl").read_bytes() == (
+        tmp_path / "whole" / "results.jsonl"
+    ).read_bytes()
+
+    # A session in which there is nothing to do changes nothing, even when it is asked to stop.
+    assert run_experiment(_config(), workdir, stop=lambda: True).left == 0
+    assert _summary(workdir) == found
+
+
+def test_a_stop_does_not_wait_for_the_next_result(tmp_path):
+    looked = []
+
+    def stop():
+        looked.append(1)
+        return len(looked) > 1  # after one chunk of eight tokens
+
+    run = run_experiment(_config(), tmp_path / "run", stop=stop)
+    assert (run.left, _rows(tmp_path / "run")) == (3, [])
+    assert _summary(tmp_path / "run")["tokens"]["sampled"] == 2 * 8
+
+
+def test_other_problems_under_the_same_name_are_refused(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"question": "1 + 1?", "gold": "2"}\n')
+    config = _config(**{"data.name": str(path)})
+    run_experiment(config, tmp_path / "run")
+    path.write_text('{"question": "1 + 2?", "gold": "3"}\n')
+    with pytest.raises(ValueError, match=r"differing: config\.data\.problems_sha256"):
+        run_experiment(config, tmp_path / "run")
+    path.write_text('{"gold": "2", "question": "1 + 1?"}\n\n')  # the same problem, written anew
+    assert run_experiment(config, tmp_path / "run").left == 0
+
+
+def test_an_error_in_one_problem_is_its_own(tmp_path, monkeypatch, caplog):
+    def task(engine, reader, question, options):
+        if question.id.endswith("/1"):
+            raise ZeroDivisionError("of mine")
+        result = yield from METHODS["cot"].task(engine, reader, question, None)
+        return dataclasses.replace(result, method="odd")
+
+    monkeypatch.setitem(experiment.METHODS, "odd", Method(task=task))
+    run = run_experiment(_config(methods=("odd",)), tmp_path / "run")
+    assert run.left == 0
+    assert [row["error"] for row in _rows(tmp_path / "run")] == [
+        None, "ZeroDivisionError: of mine", None,
+    ]  # fmt: skip
+    assert "Traceback" in caplog.text

@@ -20,12 +20,11 @@ from leco_jax.reasoning.chain_reader import ChainReader
 from leco_jax.reasoning.result import Round
 from leco_jax.scoring.presets import PRESETS
 from leco_jax.text.tokenizer import Tokenizer
+from w2s_jax.data import fill_template, template_parts
 from w2s_jax.pipeline.graph import Interrupted
 
 _log = logging.getLogger(__name__)
 
-# A base that has answered tends to go on with a question of its own.
-_STOP = "\nQuestion:"
 _STATS = ("logprob", "self_certainty")
 _DIGITS = 5  # of figures in rows; further ones depend on which other rows are in the batch
 
@@ -62,15 +61,33 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class PromptLayout:
-    r"""Writes prompts; worked examples stand before the question, with a blank line between.
+    """Writes prompts; worked examples stand before the question, with a blank line between.
 
     Attributes:
-      template: the prompt of one question, with {question}.
+      template: the prompt of one question, with {question}; filled as in training.
       demonstrations: rows with "question" and "response".
     """
 
     template: str
     demonstrations: tuple[dict, ...] = ()
+
+    def __post_init__(self):
+        fields = {name for _, name in template_parts(self.template)} - {None}
+        if fields != {"question"}:
+            raise ValueError(
+                f"the prompt {self.template!r} must hold {{question}} and no other field; it has "
+                f"{', '.join(sorted(map(str, fields))) or 'none'}"
+            )
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Ends an answer: a base that has answered tends to go on with a question of its own."""
+        head = ""
+        for text, name in template_parts(self.template):
+            head += text
+            if name is not None:
+                break
+        return (f"\n{head.strip()}",) if head.strip() else ()
 
     def prefix(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """The tokens that all prompts begin with."""
@@ -86,7 +103,7 @@ class PromptLayout:
 
     def block(self, question: str) -> str:
         """The prompt of one question as text."""
-        return self.template.replace("{question}", question)
+        return fill_template(self.template, {"question": question})
 
 
 def generate_answers(
@@ -146,7 +163,7 @@ def generate_answers(
             Request(
                 prompt=prompts[question["id"]], max_new_tokens=config.max_new_tokens,
                 sampling=Sampling(temperature=sample.temperature), sample=sample.number,
-                seed=seed, problem=zlib.crc32(question["id"].encode()), stop=(_STOP,),
+                seed=seed, problem=zlib.crc32(question["id"].encode()), stop=layout.stop,
             )
         )  # fmt: skip
         yield [chain]

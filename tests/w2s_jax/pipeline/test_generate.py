@@ -6,6 +6,8 @@ import pytest
 from leco_jax.datasets.registry import load_problems
 from leco_jax.models.loading import load_model
 from leco_jax.models.sharding import make_mesh
+from w2s_jax.data import Template, examples
+from w2s_jax.data.rows import Row
 from w2s_jax.pipeline.generate import GenerationConfig, PromptLayout, Sample, generate_answers
 from w2s_jax.pipeline.graph import Interrupted
 
@@ -95,5 +97,29 @@ def test_demonstrations_stand_before_the_question_and_are_tokenised_as_in_one_te
     assert list(ids) == tokenizer.encode(text, add_bos=tokenizer.wants_bos)
 
 
-def test_braces_in_a_question_are_text(model):
-    assert PromptLayout(TEMPLATE).block("What is {x}?") == "Question: What is {x}?\nAnswer:\n"
+def test_a_prompt_is_filled_as_in_training():
+    template = "Question: {question}\nAnswer in $\\boxed{{}}$:\n"
+    row = Row("x", {"question": "What is {x}?", "solution": "{y}"})
+    (example,) = examples([row], Template(prompt=template, completion="{solution}"))
+    prompt = PromptLayout(template).block("What is {x}?")
+    assert prompt == example.prompt == "Question: What is {x}?\nAnswer in $\\boxed{}$:\n"
+
+
+def test_an_answer_ends_where_the_template_begins_again():
+    assert PromptLayout(TEMPLATE).stop == ("\nQuestion:",)
+    assert PromptLayout("Q{{1}}: {question}\nA:").stop == ("\nQ{1}:",)
+    assert PromptLayout("\n{question}\n").stop == ()
+
+
+def test_a_run_on_is_cut_at_the_template_s_own_head(model, tmp_path):
+    # The bundled model writes "Step 1: ...", so a template that begins with "Step 2" ends there.
+    layout = PromptLayout("Step 2: {question}\nAnswer:\n")
+    rows, _ = run(model, tmp_path / "answers.jsonl", samples=[Sample()], layout=layout)
+    assert {row["finish"] for row in rows} == {"stop"}
+    assert all("Step 2:" not in row["response"] for row in rows)
+
+
+@pytest.mark.parametrize("template", ["Question:", "{question} {answer}", "{0}", "{question"])
+def test_a_template_without_the_question_alone_is_refused(template):
+    with pytest.raises(ValueError, match=r"prompt|template"):
+        PromptLayout(template)

@@ -61,8 +61,16 @@ def make_mesh(
     Raises:
       ValueError: the sizes do not multiply to the number of devices.
     """
-    sizes = [data, fsdp, tensor]
     count = len(devices) if devices is not None else jax.device_count()
+    sizes = mesh_sizes(data=data, fsdp=fsdp, tensor=tensor, count=count)
+    return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def mesh_sizes(
+    *, data: int = 1, fsdp: int = 1, tensor: int = 1, count: int
+) -> tuple[int, int, int]:
+    """The sizes of `make_mesh` on `count` devices, a -1 filled in."""
+    sizes = [data, fsdp, tensor]
     if sizes.count(-1) == 1:
         known = math.prod(size for size in sizes if size != -1)
         sizes[sizes.index(-1)] = count // max(known, 1)
@@ -71,7 +79,7 @@ def make_mesh(
             f"mesh data={data}, fsdp={fsdp}, tensor={tensor} does not fit {count} devices: the "
             "sizes must multiply to it (one may be -1: whatever is left)"
         )
-    return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    return sizes[0], sizes[1], sizes[2]
 
 
 def resolve(

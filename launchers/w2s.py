@@ -4,6 +4,7 @@
     python -m launchers.w2s --config=... --workdir=... --dry_run          # what it would do
     python -m launchers.w2s --config=... --workdir=... --until=pairs      # and what that needs
 
+One process drives it, with all devices of one host; --dry_run --devices=4 plans for four.
 Every stage leaves an artifact in WORKDIR/seedN/STAGE, made once. A run that was stopped or killed
 goes on where it was when the same command is given again; a changed config redoes only what depends
 on the change.
@@ -14,7 +15,6 @@ or gradients are not finite; 75 interrupted, run the same command again.
 
 import logging
 import os
-from pathlib import Path
 
 import jax
 from absl import app, flags
@@ -24,18 +24,22 @@ from ml_collections import config_flags
 from launchers import interrupt
 from leco_jax.decoding.memory import OutOfMemoryError
 from leco_jax.evaluation.summary import format_table
+from leco_jax.evaluation.workdir import local_path
 from leco_jax.models.loading import CheckpointError, ModelNotAvailableError
 from leco_jax.storage import cache_dir
 from w2s_jax.checkpoints import EXIT_RESUME
 from w2s_jax.pipeline.graph import Interrupted
 from w2s_jax.pipeline.report import MODEL_COLUMNS, model_rows
-from w2s_jax.pipeline.run import plan, run_pipeline, stores
+from w2s_jax.pipeline.run import Line, plan, run_pipeline, stores
 from w2s_jax.train import NonFiniteError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What to run.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the artifacts and the report go.")
 _STAGE = flags.DEFINE_string("stage", None, "Run this stage alone.")
 _UNTIL = flags.DEFINE_string("until", None, "Run this stage and what it needs.")
+_DEVICES = flags.DEFINE_integer(
+    "devices", None, "With --dry_run: how many devices the run will have.", lower_bound=1
+)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the stages, their state and cost; run none.")
 
 EXIT_WRONG, EXIT_NOT_FINITE = 1, 2
@@ -55,14 +59,16 @@ def main(argv: list[str]) -> int:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "programs"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-    config, workdir = _CONFIG.value, Path(str(_WORKDIR.value))
+    config = _CONFIG.value
+    chosen = {"stage": _STAGE.value, "until": _UNTIL.value}
     with interrupt.requested() as stop:
         try:
+            workdir = local_path(str(_WORKDIR.value))
             if _DRY_RUN.value:
-                return _print_plan(config, workdir)
-            report = run_pipeline(
-                config, workdir, stage=_STAGE.value, until=_UNTIL.value, stop=stop
-            )
+                return _print_plan(plan(config, workdir, devices=_DEVICES.value, **chosen))
+            if _DEVICES.value:
+                raise ValueError("--devices belongs to --dry_run: a run takes those that are there")
+            report = run_pipeline(config, workdir, stop=stop, **chosen)
         except Interrupted:
             print("Interrupted: the same command goes on from here.")
             return EXIT_RESUME
@@ -84,8 +90,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _print_plan(config, workdir: Path) -> int:
-    lines = plan(config, workdir)
+def _print_plan(lines: list[Line]) -> int:
     rows = [
         {
             "seed": line.seed, "stage": line.stage, "state": line.state,
@@ -99,8 +104,8 @@ def _print_plan(config, workdir: Path) -> int:
     total = sum(left, start=type(lines[0].cost)())
     print(
         f"\n{len(left)} of {len(lines)} stages to do, at most {total.tokens:,.0f} tokens and "
-        f"{total.flops / 1e12:,.2f} TFLOP: answers are taken to be as long as allowed, and every "
-        "question to be kept by every selection."
+        f"{total.flops / 1e12:,.2f} TFLOP: answers and training rows are taken to be as long as "
+        "allowed, and every question to be kept by every selection."
     )
     return 0
 

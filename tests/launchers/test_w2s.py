@@ -28,6 +28,11 @@ def test_the_plan_prints_every_stage_and_writes_nothing(tmp_path):
     assert lines[0].split() == ["seed", "stage", "state", "tokens", "TFLOP", "needs"]
     assert lines[1].split()[:3] == ["0", "splits", "to"]
     assert "36 of 36 stages to do" in lines[-1]
+    done = run(tmp_path / "run", "--dry_run", "--until=weak_answers", "--devices=4")
+    assert [line.split()[1] for line in done.stdout.splitlines()[1:4]] == [
+        "splits", "weak", "weak_answers"
+    ]  # fmt: skip
+    assert "3 of 3 stages to do" in done.stdout.splitlines()[-1]
     assert not (tmp_path / "run").exists()
 
 
@@ -61,9 +66,11 @@ def test_what_is_wrong_is_said(tmp_path):
         (["--until=nothing"], "no stage 'nothing'; there are: splits, weak"),
         (["--config.weak.model=nowhere"], "nowhere: no such file or directory"),
         (["--config.data.questions=9000"], "want 9008 questions"),
+        (["--devices=4"], "--devices belongs to --dry_run"),
+        (["--workdir=gs://bucket/run"], "gs://bucket/run is a URL"),
     ):
         done = run(tmp_path, *more)
         assert done.returncode == 1, (more, done.stderr)
         assert message in done.stderr, (more, done.stderr)
         assert "Traceback" not in done.stderr
-    assert os.listdir(tmp_path) in ([], ["seed0"])
+    assert os.listdir(tmp_path) == []

@@ -3,6 +3,7 @@
 import ml_collections
 
 from w2s_jax.job_config import training_config
+from w2s_jax.objectives import PREFERENCE
 
 
 def w2s_config() -> ml_collections.ConfigDict:
@@ -42,7 +43,7 @@ def w2s_config() -> ml_collections.ConfigDict:
     stage1.pad_to = 0  # fill the selected set up with disagreeing answers (published for MATH)
 
     stage2 = config.stage2 = ml_collections.ConfigDict()
-    stage2.objectives = ("dpo", "orpo")  # of `preference` below; each gives a model of its own
+    stage2.objectives = ("dpo", "orpo")  # or others of `preference`; each gives a model of its own
     stage2.samples = 10  # a question
     stage2.temperature = 1.0
     stage2.rule = "official_code"  # or "paper": one threshold
@@ -54,8 +55,8 @@ def w2s_config() -> ml_collections.ConfigDict:
     stage2.vote_temperature = 1.0  # of "cisc"
 
     preference = config.preference = ml_collections.ConfigDict()
-    preference.dpo = training_config()
-    preference.orpo = training_config()
+    for name in PREFERENCE:
+        preference[name] = training_config()
 
     generation = config.generation = ml_collections.ConfigDict()
     generation.max_new_tokens = 512
@@ -66,5 +67,5 @@ def w2s_config() -> ml_collections.ConfigDict:
     evaluation = config.evaluation = ml_collections.ConfigDict()
     evaluation.samples = 10  # for pass@k of M_plus and the last models; 0: greedy only
     evaluation.temperature = 1.0
-    evaluation.resamples = 2_000  # of the bootstrap
+    evaluation.resamples = 10_000  # of the bootstrap
     return config

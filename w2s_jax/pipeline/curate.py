@@ -135,19 +135,18 @@ def pair_rule(stage2: Any, *, seed: int) -> PairRule:
     """The rule that a config names, with its own thresholds if it gives some.
 
     Raises:
-      ValueError: there is no such rule, or its values are impossible.
+      ValueError: its values are impossible.
     """
-    if stage2.rule not in PAIR_RULES:
-        raise ValueError(f"stage2.rule={stage2.rule!r} is none of {', '.join(PAIR_RULES)}")
     rule = PAIR_RULES[stage2.rule]
     first = rule.threshold if stage2.threshold is None else stage2.threshold
     second = stage2.weak_rejected_threshold
+    if second is None:
+        one = rule.threshold == rule.weak_rejected_threshold
+        second = first if one else max(first, rule.weak_rejected_threshold)
     return dataclasses.replace(
         rule,
         threshold=first,
-        weak_rejected_threshold=max(first, rule.weak_rejected_threshold)
-        if second is None
-        else second,
+        weak_rejected_threshold=second,
         pairs_per_question=stage2.pairs_per_question,
         vote=stage2.vote,
         temperature=stage2.vote_temperature,

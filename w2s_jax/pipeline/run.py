@@ -6,7 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from w2s_jax.pipeline.artifacts import ArtifactStore
+from w2s_jax.pipeline.check import check
 from w2s_jax.pipeline.graph import Cost, Graph, Interrupted
 from w2s_jax.pipeline.problems import load_pool
 from w2s_jax.pipeline.report import write_report
@@ -25,10 +28,11 @@ class Line(NamedTuple):
     cost: Cost
 
 
-def stores(config: Any, workdir: Path) -> dict[int, tuple[Graph, ArtifactStore]]:
-    """The graph and the artifacts of each seed of a config."""
-    if not config.seeds or len(set(config.seeds)) < len(config.seeds):
-        raise ValueError(f"seeds={tuple(config.seeds)}: give at least one, each once")
+def stores(
+    config: Any, workdir: Path, *, devices: int | None = None
+) -> dict[int, tuple[Graph, ArtifactStore]]:
+    """The graph and the artifacts of each seed of a config; see `check.check` for errors."""
+    check(config, devices=devices)
     found, pool = {}, load_pool(config.data)
     for seed in config.seeds:
         graph = Graph(PipelineStages(config, seed, pool).build())
@@ -36,12 +40,27 @@ def stores(config: Any, workdir: Path) -> dict[int, tuple[Graph, ArtifactStore]]
     return found
 
 
-def plan(config: Any, workdir: Path) -> list[Line]:
-    """What each stage is, whether it is done, and what it takes at most."""
+def plan(
+    config: Any,
+    workdir: Path,
+    *,
+    stage: str | None = None,
+    until: str | None = None,
+    devices: int | None = None,
+) -> list[Line]:
+    """What each stage of a run is, whether it is done, and what it takes at most.
+
+    Args:
+      config: see `w2s_jax.pipeline.config.w2s_config`.
+      workdir: as of `run_pipeline`.
+      stage: as of `run_pipeline`.
+      until: as of `run_pipeline`.
+      devices: how many the run will have; None: as many as there are.
+    """
     return [
-        Line(seed, name, store.state(name), stage.needs, stage.cost())
-        for seed, (graph, store) in stores(config, workdir).items()
-        for name, stage in graph.stages.items()
+        Line(seed, name, store.state(name), graph.stages[name].needs, graph.stages[name].cost())
+        for seed, (graph, store) in stores(config, workdir, devices=devices).items()
+        for name in _wanted(graph, stage, until)
     ]
 
 
@@ -67,16 +86,20 @@ def run_pipeline(
 
     Raises:
       Interrupted: `stop` said so; the same call goes on.
-      ValueError: a config that says something impossible, or data that can't be used; a message
-        about a stage names it.
+      ValueError: a config that says something impossible, data that can't be used, or several
+        processes; a message about a stage names it.
     """
-    if stage and until:
-        raise ValueError("give either a stage alone or a stage to run until, not both")
+    if jax.process_count() > 1:
+        # Every process would write every artifact.
+        raise ValueError(
+            f"a pipeline runs in one process, on the devices of one host; this is one of "
+            f"{jax.process_count()} processes. Use one host, or train and answer by hand"
+        )
     opened = stores(config, workdir)
     for seed, (graph, store) in opened.items():
-        wanted = graph.until(until or stage or next(reversed(graph.stages)))
+        wanted = _wanted(graph, stage, until)
         for number, name in enumerate(wanted, start=1):
-            if (stage and name != stage) or store.state(name) == "done":
+            if store.state(name) == "done":
                 continue
             if stop():
                 raise Interrupted
@@ -90,6 +113,13 @@ def run_pipeline(
         {seed: store for seed, (_, store) in opened.items()},
         json.loads(config.to_json()),
     )
+
+
+def _wanted(graph: Graph, stage: str | None, until: str | None) -> list[str]:
+    if stage and until:
+        raise ValueError("give either a stage alone or a stage to run until, not both")
+    needed = graph.until(until or stage or next(reversed(graph.stages)))
+    return [stage] if stage else needed
 
 
 def _short(summary: dict) -> str:

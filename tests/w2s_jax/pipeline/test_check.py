@@ -1,0 +1,66 @@
+"""What a pipeline's config may not say is refused before anything is loaded or run."""
+
+import jax
+import pytest
+
+from tests.w2s_jax.pipeline.tiny_config import get_config
+from w2s_jax.pipeline.check import check
+from w2s_jax.pipeline.run import plan, run_pipeline
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("stage1.rounds", 0, r"stage1.rounds=0 must be at least 1"),
+        ("stage2.samples", 0, r"stage2.samples=0 must be at least 1"),
+        ("evaluation.samples", -1, r"evaluation.samples=-1"),
+        ("weak.model", "", r"weak.model is empty: --config.weak.model=NAME"),
+        ("strong.model", "", r"strong.model is empty"),
+        ("stage2.objectives", ("sft",), r"objectives=\('sft',\): give one or more of dpo"),
+        ("stage2.objectives", (), r"objectives=\(\)"),
+        ("stage2.objectives", ("dpo", "dpo"), r"each once"),
+        ("stage2.rule", "other", r"stage2.rule='other' is none of paper, official_code"),
+        ("stage2.vote", "other", r"stage2.vote='other' is none of count"),
+        ("stage2.confidence", "other", r"stage2.confidence='other'"),
+        ("data.remove", "(", r"data.remove='\(' is no pattern"),
+        ("data.prompt", "Question:", r"must hold \{question\}"),
+        ("strong.sft.data.batch", 6, r"strong.sft.data.batch=6 cannot be spread over .* 4 of 4"),
+        ("preference.dpo.mesh.fsdp", 3, r"preference.dpo: mesh .* fsdp=3.* does not fit 4"),
+        ("generation.tensor", 3, r"generation.tensor=3: .* does not fit 4 devices"),
+    ],
+)
+def test_it_is_named(name, value, message):
+    config = get_config()
+    with config.unlocked(), config.ignore_type():
+        config.update_from_flattened_dict({name: value})
+    with pytest.raises(ValueError, match=message):
+        check(config, devices=4)
+
+
+def test_relatives_of_dpo_are_stages_too(tmp_path):
+    config = get_config()
+    config.stage2.objectives = ("simpo", "ipo")
+    stages = {line.stage: line for line in plan(config, tmp_path)}
+    assert {"m_pro_simpo", "eval_m_pro_ipo"} <= set(stages)
+    # IPO has a reference that reads the pairs too, SimPO has none.
+    assert stages["m_pro_ipo"].cost.tokens == 2 * stages["m_pro_simpo"].cost.tokens
+
+
+def test_a_plan_is_of_the_stages_that_would_run(tmp_path):
+    def names(**chosen):
+        return [line.stage for line in plan(get_config(), tmp_path, **chosen)]
+
+    assert names(until="weak_answers") == ["splits", "weak", "weak_answers"]
+    assert names(stage="pairs") == ["pairs"]
+    assert len(names()) == 36
+    with pytest.raises(ValueError, match="either a stage alone or a stage to run until"):
+        names(stage="pairs", until="pairs")
+    with pytest.raises(ValueError, match="no stage 'other'"):
+        names(stage="other")
+
+
+def test_several_processes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    with pytest.raises(ValueError, match=r"runs in one process.* one of 4 processes"):
+        run_pipeline(get_config(), tmp_path)
+    assert not list(tmp_path.iterdir())

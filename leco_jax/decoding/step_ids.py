@@ -33,21 +33,6 @@ class StepParts(NamedTuple):
     in_label: jax.Array
 
 
-def step_ids(
-    tokens_BT: jax.Array,
-    lengths_B: jax.Array,
-    tables: StepTables,
-    *,
-    starts_B: jax.Array | None = None,
-    label: LabelRule = "exclude",
-    score_eos: bool = False,
-) -> jax.Array:
-    """Returns `step_parts(...).step_ids`, int32 [B, T]."""
-    return step_parts(
-        tokens_BT, lengths_B, tables, starts_B=starts_B, label=label, score_eos=score_eos
-    ).step_ids
-
-
 def step_parts(
     tokens_BT: jax.Array,
     lengths_B: jax.Array,
@@ -93,18 +78,6 @@ def step_parts(
     first_BT = scored_BT & (_last_scored_line(line_BT, scored_BT) < line_BT)
     step_BT = jnp.cumsum(first_BT, axis=1) - 1
     return StepParts(jnp.where(scored_BT, step_BT, -1).astype(jnp.int32), in_label_BT)
-
-
-def heading_mask(
-    step_ids_BT: jax.Array, in_label_BT: jax.Array, *, heading_tokens: int
-) -> jax.Array:
-    """Returns bool [B, T]: the first `heading_tokens` scored tokens after each step's label."""
-    body_BT = (step_ids_BT >= 0) & ~in_label_BT
-    count_BT = jnp.cumsum(body_BT, axis=1)
-    # The count before a step begins is the largest one seen in the steps before it.
-    first_BT = (step_ids_BT >= 0) & (_before(lax.cummax(step_ids_BT, axis=1), -1) < step_ids_BT)
-    before_BT = lax.cummax(jnp.where(first_BT, _before(count_BT, 0), 0), axis=1)
-    return body_BT & (count_BT - before_BT <= heading_tokens)
 
 
 def _in_label(

@@ -42,7 +42,8 @@ def step_tables(tokenizer: Tokenizer, *, size: int | None = None) -> StepTables:
 
     Args:
       tokenizer: gives the bytes of each token.
-      size: rows to make, where the model's vocabulary is padded; the extra ids have no text.
+      size: rows to make, those of the model's embedding; ids beyond the tokenizer's have no text,
+        and ids beyond the embedding are never written.
     """
     after, line_end = label_table(tokenizer, size=size)
     return StepTables(
@@ -57,15 +58,10 @@ def step_tables(tokenizer: Tokenizer, *, size: int | None = None) -> StepTables:
 def line_break_table(tokenizer: Tokenizer, *, size: int | None = None) -> np.ndarray:
     r"""Returns bool [V]: the token's text has \n or \r and the token is not special."""
     table = np.zeros(_rows(tokenizer, size), bool)
-    for i in range(tokenizer.vocab_size):
+    for i in range(min(tokenizer.vocab_size, len(table))):
         piece = tokenizer.token_bytes(i)
         table[i] = (b"\n" in piece or b"\r" in piece) and i not in tokenizer.special_ids
     return table
-
-
-def special_table(tokenizer: Tokenizer, *, size: int | None = None) -> np.ndarray:
-    """Returns bool [V]: the token is a control token."""
-    return _marked(tokenizer.special_ids, _rows(tokenizer, size))
 
 
 def label_table(tokenizer: Tokenizer, *, size: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -73,11 +69,12 @@ def label_table(tokenizer: Tokenizer, *, size: int | None = None) -> tuple[np.nd
 
     Special tokens and ids without text leave the state as it is.
     """
+    rows = _rows(tokenizer, size)
     pieces = [
         b"" if i in tokenizer.special_ids else tokenizer.token_bytes(i)
-        for i in range(tokenizer.vocab_size)
+        for i in range(min(tokenizer.vocab_size, rows))
     ]
-    pieces += [b""] * (_rows(tokenizer, size) - len(pieces))
+    pieces += [b""] * (rows - len(pieces))
     lengths = np.array([len(piece) for piece in pieces])
     offsets = np.cumsum(lengths) - lengths
     flat = np.frombuffer(b"".join(pieces), np.uint8)
@@ -118,15 +115,10 @@ def _label_automaton() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rows(tokenizer: Tokenizer, size: int | None) -> int:
-    if size is not None and size < tokenizer.vocab_size:
-        raise ValueError(
-            f"size={size} is less than the tokenizer's {tokenizer.vocab_size} ids; give the rows "
-            "of the model's embedding."
-        )
     return tokenizer.vocab_size if size is None else size
 
 
 def _marked(ids: frozenset[int] | tuple[int, ...], size: int) -> np.ndarray:
     table = np.zeros(size, bool)
-    table[list(ids)] = True
+    table[[i for i in ids if i < size]] = True
     return table

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from leco_jax.decoding.step_ids import heading_mask, step_ids, step_parts
+from leco_jax.decoding.step_ids import step_parts
 from leco_jax.text.huggingface_tokenizer import HuggingFaceTokenizer
-from leco_jax.text.step_tables import NUM_STATES, label_table, special_table, step_tables
+from leco_jax.text.step_tables import NUM_STATES, step_tables
 from leco_jax.text.steps import split_steps
 from leco_jax.text.tokenizer_config import TokenizerSettings
 
@@ -94,18 +94,11 @@ def test_device_agrees_with_host(tokenizer, tables, data):
 def test_starts_default_to_zero(tokenizer, tables):
     ids = tokenizer.encode("Step 1: sold\nStep back")
     tokens = jnp.array([ids])
-    got = step_ids(tokens, jnp.array([len(ids)]), tables)
+    got = step_parts(tokens, jnp.array([len(ids)]), tables).step_ids
     np.testing.assert_array_equal(got[0], split_steps(ids, tokenizer).step_ids)
     assert got.dtype == jnp.int32
     with pytest.raises(ValueError, match="'exclude' or 'include'"):
-        step_ids(tokens, jnp.array([len(ids)]), tables, label="no")
-
-
-def test_heading_is_the_first_tokens_after_each_label():
-    step_ids_BT = jnp.array([[-1, 0, 0, 0, 0, -1, -1, 1, 1, -1, 2, 2, 2, 2]])
-    in_label_BT = jnp.array([[0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0]], bool)
-    got = heading_mask(step_ids_BT, in_label_BT, heading_tokens=2)
-    np.testing.assert_array_equal(got[0], [0, 0, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1])
+        step_parts(tokens, jnp.array([len(ids)]), tables, label="no")
 
 
 def test_tables(tokenizer, tables):
@@ -113,10 +106,13 @@ def test_tables(tokenizer, tables):
     assert tables.special.sum() == 2
     assert tables.special[[eos, user]].all()
     assert np.flatnonzero(tables.eos).tolist() == [eos]
-    np.testing.assert_array_equal(special_table(tokenizer), tables.special[: tokenizer.vocab_size])
     assert tables.line_break[tokenizer.encode("\n")].all()
     assert tables.after.shape == (tokenizer.vocab_size + 5, NUM_STATES)
     np.testing.assert_array_equal(tables.after[eos], np.arange(NUM_STATES))  # no text of its own
     assert not tables.line_break[-5:].any()
-    with pytest.raises(ValueError, match="less than"):
-        label_table(tokenizer, size=7)
+
+
+def test_tables_end_with_the_embedding(tokenizer, tables):
+    small = step_tables(tokenizer, size=270)
+    jax.tree.map(lambda few, all_: np.testing.assert_array_equal(few, all_[:270]), small, tables)
+    assert len(step_tables(tokenizer, size=1).special) == 1  # where not even the EOS has a row

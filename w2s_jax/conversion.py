@@ -3,14 +3,12 @@
 from pathlib import Path
 
 import jax
-import ml_collections
 from jax.sharding import Mesh
 
 from leco_jax.models.loading import LoadedModel, load_model
 from leco_jax.models.loading.export import export_huggingface
 from leco_jax.models.loading.orbax import save_orbax
-from w2s_jax.checkpoints import read_description
-from w2s_jax.job import load_start, trained_weights
+from w2s_jax.start import load_run
 
 
 def read_model(name: str, mesh: Mesh, *, dtype: str | None = None) -> LoadedModel:
@@ -18,24 +16,21 @@ def read_model(name: str, mesh: Mesh, *, dtype: str | None = None) -> LoadedMode
 
     Args:
       name: what `load_model` takes, or the workdir of a run: its newest checkpoint is read, and
-        adapters are merged.
+        adapters are merged, those of the runs that it went on from too.
       mesh: where the weights go.
       dtype: of weights and activations; default: the input's.
 
     Raises:
-      Exception: as `load_model` and `load_start`.
+      Exception: as `load_model` and `load_run`.
     """
-    checkpoints = Path(name) / "checkpoints"
-    if not checkpoints.is_dir():
+    if not (Path(name) / "checkpoints").is_dir():
         return load_model(name, mesh=mesh, dtype=dtype)
-    described = ml_collections.ConfigDict(read_description(checkpoints)["config"])
-    start = load_start(described, mesh)
-    params = trained_weights(name, start.config, start.params, mesh)
+    found = load_run(name, mesh)
     if dtype is None:
-        return LoadedModel(start.config, params, start.tokenizer)
-    params = jax.tree.map(lambda x: x.astype(dtype), params)
-    config = start.config.replace(param_dtype=dtype, dtype=dtype)
-    return LoadedModel(config, params, start.tokenizer)
+        return LoadedModel(found.config, found.params, found.tokenizer)
+    params = jax.tree.map(lambda x: x.astype(dtype), found.params)
+    config = found.config.replace(param_dtype=dtype, dtype=dtype)
+    return LoadedModel(config, params, found.tokenizer)
 
 
 def write_model(

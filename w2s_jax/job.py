@@ -4,7 +4,7 @@ import dataclasses
 import json
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,32 +12,20 @@ from jax.sharding import Mesh
 
 from leco_jax.datasets.registry import load_problems
 from leco_jax.evaluation.workdir import claim, local_path
-from leco_jax.models.config import ModelConfig
-from leco_jax.models.loading import load_model
-from leco_jax.models.lora import LoraConfig, adapt, init_adapters, merge
-from leco_jax.models.presets import preset
+from leco_jax.models.lora import adapt, init_adapters
 from leco_jax.models.sharding import make_mesh
-from leco_jax.models.weights import init_params
-from leco_jax.text.tokenizer import Tokenizer, load_tokenizer
+from leco_jax.text.tokenizer import Tokenizer
 from w2s_jax import data as batches
-from w2s_jax.checkpoints import abstract, load_weights, read_description
 from w2s_jax.objectives import Objective
 from w2s_jax.optimizer import OptimizerConfig
 from w2s_jax.policy import Weights, full_weights
 from w2s_jax.reference import frozen_copy, store_reference
+from w2s_jax.start import Start, description, load_start, lora_config
 from w2s_jax.step import StepConfig
 from w2s_jax.stopping import Stop, Stopped, raise_if_asked
 from w2s_jax.train import DataSource, RunConfig, TrainResult, train
 
 _log = logging.getLogger(__name__)
-
-
-class Start(NamedTuple):
-    """The model that training starts from."""
-
-    config: ModelConfig
-    params: dict
-    tokenizer: Tokenizer
 
 
 def run_job(config: Any, workdir: str | Path, *, stop: Stop = lambda: False) -> TrainResult:
@@ -95,6 +83,7 @@ def _run(config: Any, workdir: Path, stop: Stop) -> TrainResult:
             for source, steps in _sources(data, held_out, run)
         ]
         data, held_out = stored[0], stored[1] if held_out else None
+    described["start"] = description(start, config.model.checkpoint, workdir)
     trainable, frozen, weights = _policy(config, start, mesh, reference)
     model = start.config
     del start  # What is not trained or frozen need not stay in memory.
@@ -121,55 +110,6 @@ def _run(config: Any, workdir: Path, stop: Stop) -> TrainResult:
         description=described,
         stop=stop,
     )
-
-
-def load_start(config: Any, mesh: Mesh) -> Start:
-    """Loads or makes the weights of step 0, on the mesh."""
-    wanted = config.model
-    if bool(wanted.name) == bool(wanted.preset):
-        raise ValueError("give either model.name, or model.preset for fresh weights")
-    if wanted.name:
-        loaded = load_model(
-            wanted.name, mesh=mesh, dtype=wanted.dtype, param_dtype=wanted.param_dtype
-        )
-        model, params, tokenizer = loaded.config, loaded.params, loaded.tokenizer
-    else:
-        if not wanted.tokenizer:
-            raise ValueError("model.preset needs model.tokenizer: a tokenizer file or directory")
-        tokenizer = load_tokenizer(wanted.tokenizer)
-        model = preset(wanted.preset, dtype=wanted.dtype, param_dtype=wanted.param_dtype)
-        if tokenizer.vocab_size > model.vocab_size:
-            model = model.replace(vocab_size=tokenizer.vocab_size)
-        elif tokenizer.vocab_size < model.vocab_size:
-            model = model.replace(valid_vocab=tokenizer.vocab_size)
-        params = init_params(model, jax.random.key(config.seed), mesh)
-    if wanted.checkpoint:
-        params = trained_weights(wanted.checkpoint, model, params, mesh)
-    return Start(model, params, tokenizer)
-
-
-def trained_weights(workdir: str | Path, model: ModelConfig, params: dict, mesh: Mesh) -> dict:
-    """Loads the weights that an earlier run ended with; its adapters are merged into `params`.
-
-    Args:
-      workdir: the earlier run's.
-      model: the model of both runs.
-      params: the weights that the earlier run started from; only their shapes count if it trained
-        all of them.
-      mesh: where to put them.
-    """
-    directory = Path(workdir) / "checkpoints"
-    described = read_description(directory)["config"].get("lora", {})
-    if not described.get("rank"):
-        return load_weights(directory, abstract(params))
-    lora = _lora(described)
-    adapters = load_weights(
-        directory, abstract(init_adapters(model, lora, jax.random.key(0), mesh))
-    )
-    return jax.jit(
-        lambda params, adapters: merge(params, adapters, lora),
-        out_shardings=jax.tree.map(lambda x: x.sharding, params),
-    )(params, adapters)
 
 
 def load_data(
@@ -281,22 +221,12 @@ def _reference(config: Any, objective: Objective) -> str:
     return wanted
 
 
-def _lora(described: Any) -> LoraConfig:
-    return LoraConfig(
-        rank=described["rank"],
-        alpha=described["alpha"],
-        dropout=described["dropout"],
-        targets=tuple(described["targets"]),
-        layers=tuple(described["layers"]) or None,
-    )
-
-
 def _policy(
     config: Any, start: Start, mesh: Mesh, reference: str
 ) -> tuple[list[Any], dict[str, Any], Weights]:
     """Gives what is trained (in a list, to be taken out), what stays, and how they make weights."""
     if config.lora.rank:
-        lora = _lora(config.lora)
+        lora = lora_config(config.lora)
         adapters = init_adapters(start.config, lora, jax.random.key(config.seed), mesh)
 
         def weights(adapters: Any, frozen: Any, key: jax.Array | None) -> dict:

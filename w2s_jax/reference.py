@@ -33,10 +33,16 @@ def frozen_copy(params: Any, model: ModelConfig) -> Any:
     return jax.jit(lambda params: jax.tree.map(jnp.copy, compute_copy(params, model)))(params)
 
 
-def weights_fingerprint(params: Any) -> str:
-    """Hashes weights where they lie; the same bits give the same hash on any mesh."""
+def weights_fingerprint(params: Any, *, dtype: str | None = None) -> str:
+    """Hashes weights where they lie; the same bits give the same hash on any mesh.
+
+    Args:
+      params: the weights.
+      dtype: hash what they are in this dtype, so that one model kept in several has one hash.
+    """
 
     def checksum(x: jax.Array) -> jax.Array:
+        x = x.astype(dtype or x.dtype)
         bits = jax.lax.bitcast_convert_type(x, jnp.uint16 if x.dtype.itemsize == 2 else jnp.uint32)
         bits = bits.astype(jnp.uint32)
         # Integer sums are exact in any order; the odd factors make them depend on every position.

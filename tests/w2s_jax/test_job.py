@@ -3,6 +3,7 @@
 import importlib
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 
 from leco_jax.models.bundled import bundled_path
 from leco_jax.models.sharding import make_mesh
-from w2s_jax.job import load_start, run_job, trained_weights
+from w2s_jax.job import run_job
 from w2s_jax.job_config import training_config
 from w2s_jax.metrics import read_metrics
+from w2s_jax.start import load_run, load_start, trained_weights
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -46,6 +48,17 @@ def config(files):
     config.step.remat = "none"
     config.mesh.tensor = 2
     return config
+
+
+@pytest.fixture
+def line(config, tmp_path):
+    """Run a trains all weights, b adapters on a, c adapters on b; gives their directory."""
+    config.run.num_steps = 2
+    for name, before, rank in (("a", "", 0), ("b", "a", 2), ("c", "b", 2)):
+        config.lora.rank = rank
+        config.model.checkpoint = str(tmp_path / "runs" / before) if before else ""
+        run_job(config, tmp_path / "runs" / name)
+    return tmp_path / "runs"
 
 
 def test_a_run_that_its_data_makes_short_warms_up_for_half_of_it(config, tmp_path):
@@ -116,6 +129,49 @@ def test_a_later_run_starts_from_all_trained_weights(config, tmp_path):
     found = trained_weights(tmp_path, start.config, start.params, mesh)
     np.testing.assert_array_equal(found["embed"], result.state.trainable["embed"])
     assert found["embed"].sharding.mesh == mesh
+
+
+def test_a_third_run_stands_on_both_before_it(config, line):
+    mesh = make_mesh(fsdp=8)
+    config.model.checkpoint = ""
+    weights = load_start(config, mesh)
+    for name in "abc":
+        # One run after the other, by hand.
+        params = trained_weights(line / name, weights.config, weights.params, mesh)
+        assert np.abs(params["layers"]["q_proj"] - weights.params["layers"]["q_proj"]).max() > 1e-3
+        weights = weights._replace(params=params)
+        config.model.checkpoint = str(line / name)
+        for found in (load_start(config, mesh).params, load_run(line / name, mesh).params):
+            jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), found, params)
+
+
+def test_runs_that_moved_together_find_each_other_and_others_are_refused(config, line, tmp_path):
+    mesh = make_mesh(fsdp=8)
+    config.model.checkpoint = str(line / "c")
+    expected = load_start(config, mesh)
+    (tmp_path / "elsewhere").mkdir()
+    moved = line.rename(tmp_path / "elsewhere" / "moved")
+    config.model.checkpoint = str(moved / "c")
+    found = load_start(config, mesh)
+    assert found.identity == expected.identity
+    np.testing.assert_array_equal(found.params["layers"]["q_proj"],
+                                  expected.params["layers"]["q_proj"])  # fmt: skip
+
+    with config.unlocked():
+        other = config.copy_and_resolve_references()
+    other.model.preset = "arithmetic_500k"
+    with pytest.raises(ValueError, match="a did not begin with the weights that this config names"):
+        load_start(other, mesh)
+    # b's adapters belong to what a was after two steps.
+    config.lora.rank, config.model.checkpoint, config.run.num_steps = 0, "", 3
+    shutil.rmtree(moved / "a")
+    run_job(config, moved / "a")
+    config.model.checkpoint = str(moved / "c")
+    with pytest.raises(ValueError, match=r"b did not begin .* must not have been trained"):
+        load_start(config, mesh)
+    shutil.rmtree(moved / "a")
+    with pytest.raises(FileNotFoundError, match=r"runs/a ended with, and that run is not there"):
+        load_run(moved / "c", mesh)
 
 
 def test_epochs_and_packed_rows(config, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 from jax.sharding import Mesh
 
 from leco_jax.models.loading import LoadedModel, load_model
-from w2s_jax.job import trained_weights
+from w2s_jax.start import trained_weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ class Policy:
     Attributes:
       name: what results call it; provenance of every answer that it writes.
       base: the model that training began with, as `load_model` takes it.
-      dtype: of weights and products.
+      dtype: of weights and products when it answers; training has its own.
       trained: the stages that trained it, in order; each went on from the one before.
     """
 
@@ -33,9 +33,14 @@ class Policy:
         return dataclasses.replace(self, name=name, trained=(*self.trained, stage))
 
     @property
+    def start_settings(self) -> dict:
+        """What of it decides training from it, beside its training stages' keys."""
+        return {"base": fingerprint(self.base)}
+
+    @property
     def settings(self) -> dict:
-        """What of it decides results, beside its training stages' keys."""
-        return {"base": fingerprint(self.base), "dtype": self.dtype}
+        """What of it decides its answers, beside its training stages' keys."""
+        return self.start_settings | {"dtype": self.dtype}
 
 
 def load_policy(policy: Policy, inputs: Mapping[str, Path], *, mesh: Mesh) -> LoadedModel:

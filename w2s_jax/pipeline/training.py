@@ -5,12 +5,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from w2s_jax.job import run_job
+from w2s_jax.job import run_job, what_decides
 from w2s_jax.pipeline.graph import Cost, Interrupted, Stage, Work
 from w2s_jax.pipeline.policies import Policy, run_directory
-
-# What a training config says about watching and placing, not about the result.
-_FREE_RUN = ("log_every", "tensorboard", "profile_start", "profile_steps", "peak_tflops")
 
 
 def training_stage(
@@ -62,7 +59,7 @@ def training_stage(
     return Stage(
         name=name,
         needs=(data, *start.trained),
-        settings={"training": _deciding(filled), "file": file, "start": start.settings},
+        settings={"training": _deciding(filled), "file": file, "start": start.start_settings},
         run=run,
         cost=lambda: cost,
     )
@@ -70,7 +67,9 @@ def training_stage(
 
 def _deciding(config: Any) -> Mapping[str, Any]:
     described = json.loads(config.to_json())
-    del described["mesh"], described["data"]["source"], described["model"]["name"]
-    for name in _FREE_RUN:
-        del described["run"][name]
-    return described
+    decides = what_decides(described)
+    # The start's own settings and the stages before stand for where weights and rows lie.
+    for part, name in (("data", "source"), ("model", "name"), ("model", "checkpoint")):
+        decides[part] = {k: v for k, v in decides[part].items() if k != name}
+    # Rows that are held out are not trained on; evaluation itself changes nothing.
+    return decides | {"held_out_rows": described["held_out"]["rows"]}

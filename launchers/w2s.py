@@ -29,7 +29,7 @@ from leco_jax.models.loading import CheckpointError, ModelNotAvailableError
 from leco_jax.storage import cache_dir
 from w2s_jax.checkpoints import EXIT_RESUME
 from w2s_jax.pipeline.graph import Interrupted
-from w2s_jax.pipeline.report import MODEL_COLUMNS, model_rows
+from w2s_jax.pipeline.report import model_columns, model_rows
 from w2s_jax.pipeline.run import Line, plan, run_pipeline, stores
 from w2s_jax.train import NonFiniteError
 
@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
         return 0
     found = {seed: store for seed, (_, store) in stores(config, workdir).items()}
     rows, notes = model_rows(found)
-    print(format_table(rows, MODEL_COLUMNS))
+    print(format_table(rows, model_columns(rows)))
     print("\n".join(["", *notes, f"Curves, selection and examples: {report}"]))
     return 0
 

@@ -83,8 +83,15 @@ def demonstrations_stage(*, count: int, seed: int) -> Stage:
     )
 
 
-def select_stage(name: str, *, weak: str, strong: str, pad_to: int, seed: int, kind: str) -> Stage:
-    """Keeps the questions on which two stages agree: weak.jsonl, icl.jsonl, hybrid.jsonl."""
+def select_stage(
+    name: str, *, weak: str, strong: str, shown: str | None, pad_to: int, seed: int, kind: str
+) -> Stage:
+    """Keeps the questions on which two stages agree: weak.jsonl, icl.jsonl, hybrid.jsonl.
+
+    The strong answers may have been given with worked examples in front (the stage `shown`); each
+    of these stands in the prompt of its own question too, so there agreement says nothing. They
+    are kept, as published, and counted.
+    """
 
     def run(work: Work) -> dict:
         selection = select_consistent(
@@ -105,11 +112,13 @@ def select_stage(name: str, *, weak: str, strong: str, pad_to: int, seed: int, k
             )
         for which in TRAINING_SETS:
             write_rows(work.directory / f"{which}.jsonl", training_rows(selection, which))
-        return funnel
+        examples = rows_of(work.inputs[shown] / "demonstrations.jsonl") if shown else []
+        kept = {question.weak.id for question in selection.questions if question.consistent}
+        return funnel | {"demonstrations": sum(row["id"] in kept for row in examples)}
 
     return Stage(
         name=name,
-        needs=(weak, strong),
+        needs=(weak, strong, *([shown] if shown else [])),
         settings={"pad_to": pad_to, "seed": seed, "kind": kind},
         run=run,
     )

@@ -5,7 +5,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from w2s_jax.curation import Share
 from w2s_jax.html_page import line_chart, page, preformatted, section, table
+from w2s_jax.measures import median_gap_recovered
 from w2s_jax.pipeline.artifacts import ArtifactStore
 from w2s_jax.pipeline.curate import rows_of
 from w2s_jax.pipeline.tabulate import (
@@ -17,55 +19,79 @@ from w2s_jax.pipeline.tabulate import (
 )
 from w2s_jax.pipeline.tabulate import model_rows as rows_of_scores
 
-MODEL_COLUMNS = (
-    ("model", ""),
-    ("correct", ""),
-    ("PGR", ""),
-    ("95 %", ""),
-    ("over full weak", ""),
-    ("95 % ", ""),
-    ("sampled", ""),
-    ("pass@k", ""),
-    ("any", ""),
-)
+# Columns may not share a name: the spaces tell intervals apart.
+_COLUMNS = (
+    "model", "correct", "seeds", "PGR", "95 %", "over full weak", "95 % ", "over M_plus", "95 %  ",
+    "sampled", "pass@k", "any",
+)  # fmt: skip
 _SETS = ("weak", "icl", "hybrid")
 _EXAMPLES = 8
 
 
 def model_rows(stores: Mapping[int, ArtifactStore]) -> tuple[list[dict], list[str]]:
-    """The table of all seeds together, as texts under `MODEL_COLUMNS`, and its notes.
+    """The table of all seeds together, as texts under `model_columns`, and its notes.
 
-    Intervals are over questions: each question's share of right answers over the seeds.
+    Intervals are over questions: each question's share of right answers over the seeds. What
+    another seed would change is the range over seeds.
     """
     tables = _tables(stores)
-    rows, notes = rows_of_scores(average_scores(tables), resamples=10_000, seed=0)
+    resamples = tables[0]["resamples"]
+    rows, notes = rows_of_scores(average_scores(tables), resamples=resamples, seed=0)
     shown = []
-    for row in rows:
-        pgr, beyond = row["pgr"], row["beyond_full_weak"]
-        shown.append(
-            {
-                "model": row["model"],
-                "correct": f"{row['accuracy']:.1%} ±{row['standard_error']:.1%}",
-                "PGR": "-" if pgr is None else f"{pgr['value']:.2f}",
-                "95 %": "-" if pgr is None else f"{pgr['low']:.2f} to {pgr['high']:.2f}",
-                "over full weak": "-" if beyond is None else f"{100 * beyond['value']:+.1f}",
-                "95 % ": "-"
-                if beyond is None
-                else f"{100 * beyond['low']:+.1f} to {100 * beyond['high']:+.1f}",
-                "sampled": _percent(row["mean_of_samples"]),
-                "pass@k": _percent(row["pass_at_k"]),
-                "any": _percent(row["any_of_k"]),
-            }
+    for i, row in enumerate(rows):
+        pgr, beyond, beyond_m_plus = (
+            row[name] for name in ("pgr", "beyond_full_weak", "beyond_m_plus")
         )
-    count, sampled = rows[0]["questions"], max(rows, key=lambda row: row["samples"])
-    notes = [
-        f"{len(tables)} seed{'s' * (len(tables) > 1)}, {count} test questions, greedy answers; "
-        "± is one standard error over questions; PGR is the performance gap recovered between "
-        f"{WEAK} and {CEILING}; points over {FULL_WEAK}; pass@k is unbiased with k = "
-        f"{sampled['k']} of {sampled['samples']} samples, any: one of all of them is right.",
-        *notes,
+        by_seed = [100 * t["rows"][i]["accuracy"] for t in tables]
+        cells = (
+            row["model"],
+            f"{row['accuracy']:.1%} ±{row['standard_error']:.1%}",
+            f"{min(by_seed):.1f} to {max(by_seed):.1f}" if len(tables) > 1 else "-",
+            "-" if pgr is None else f"{pgr['value']:.2f}",
+            _range(pgr, ".2f"),
+            "-" if beyond is None else f"{100 * beyond['value']:+.1f}",
+            _range(beyond, "+.1f", unit=100),
+            "-" if beyond_m_plus is None else f"{100 * beyond_m_plus['value']:+.1f}",
+            _range(beyond_m_plus, "+.1f", unit=100),
+            *(_percent(row[name]) for name in ("mean_of_samples", "pass_at_k", "any_of_k")),
+        )
+        shown.append(dict(zip(_COLUMNS, cells, strict=True)))
+    return shown, [*_reading(rows, len(tables), resamples), *notes]
+
+
+def model_columns(rows: list[dict]) -> tuple[tuple[str, str], ...]:
+    """The columns of `model_rows`, for `format_table`; those without a figure are left out."""
+    return tuple((head, "") for head in _COLUMNS if any(row[head] != "-" for row in rows))
+
+
+def _reading(rows: list[dict], seeds: int, resamples: int) -> list[str]:
+    """How the table is read."""
+    said = [
+        f"{seeds} seed{'s' * (seeds > 1)}, {rows[0]['questions']} test questions, greedy answers. "
+        f"± is one standard error and 95 % a paired bootstrap ({resamples:,} resamples), both over "
+        "questions alone: what another seed of splits, training and samples changes is not in them"
+        + (", the range over the seeds stands beside." if seeds > 1 else ", nor measured by one.")
     ]
-    return shown, notes
+    said.append(f"over {FULL_WEAK} and over M_plus (the last hybrid student) are points.")
+    if any(row["pgr"] for row in rows):
+        said.append(f"PGR is the performance gap recovered between {WEAK} and {CEILING}.")
+    if any(row["pgr"] and row["pgr"]["undefined"] for row in rows):
+        said.append("Resamples without a gap (undefined) are left out of its range.")
+    most = max(rows, key=lambda row: row["samples"])
+    if most["samples"]:
+        said.append(
+            f"pass@k is unbiased with k = {most['k']} of {most['samples']} samples, any: one of "
+            "all of them is right."
+        )
+    return [" ".join(said)]
+
+
+def _range(found: Mapping | None, form: str, *, unit: int = 1) -> str:
+    if found is None:
+        return "-"
+    low, high = (format(unit * found[end], form) for end in ("low", "high"))
+    without = f" ({found['undefined']:.1%} undefined)" if found["undefined"] else ""
+    return f"{low} to {high}{without}"
 
 
 def write_report(path: Path, stores: Mapping[int, ArtifactStore], config: Mapping) -> Path:
@@ -77,7 +103,7 @@ def write_report(path: Path, stores: Mapping[int, ArtifactStore], config: Mappin
       config: printed at the end.
     """
     rows, notes = model_rows(stores)
-    heads = [key for key, _ in MODEL_COLUMNS]
+    heads = [head for head, _ in model_columns(rows)]
     sections = [section("Models", table(heads, [[row[h] for h in heads] for row in rows]))]
     tables = _tables(stores)
     if len(tables) > 1:
@@ -107,11 +133,18 @@ def _tables(stores: Mapping[int, ArtifactStore]) -> list[dict]:
 
 
 def _by_seed(stores: Mapping[int, ArtifactStore], tables: list[dict]) -> str:
-    lines = [
-        [row["model"], *(_percent(t["rows"][i]["accuracy"]) for t in tables)]
-        for i, row in enumerate(tables[0]["rows"])
-    ]
-    return table(["model", *(f"seed {seed}" for seed in stores)], lines)
+    lines = []
+    for i, row in enumerate(tables[0]["rows"]):
+        mine = [t["rows"][i] for t in tables]
+        gap = median_gap_recovered(r["pgr"] and r["pgr"]["value"] for r in mine)
+        lines.append(
+            [
+                row["model"],
+                *(_percent(r["accuracy"]) for r in mine),
+                "-" if gap is None else f"{gap:.2f}",
+            ]
+        )
+    return table(["model", *(f"seed {seed}" for seed in stores), "median PGR"], lines)
 
 
 def _rounds(scores: Mapping[str, Scores]) -> str:
@@ -133,9 +166,11 @@ def _rounds(scores: Mapping[str, Scores]) -> str:
 
 
 def _selection(gathered: Mapping) -> str:
-    heads = ("", "questions", "weak unreadable", "strong unreadable", "disagree", "kept", "added",
-             "precision of kept", "weak correct", "strong correct")  # fmt: skip
-    fields = ("questions", "weak_unparsable", "strong_unparsable", "disagreeing", "kept", "padded")
+    heads = ("", "questions", "weak unreadable", "strong unreadable", "disagree", "kept",
+             "of them demonstrations", "added", "precision of kept", "weak correct",
+             "strong correct")  # fmt: skip
+    fields = ("questions", "weak_unparsable", "strong_unparsable", "disagreeing", "kept",
+              "demonstrations", "padded")  # fmt: skip
     rows = []
     for name in (n for n in gathered if n.startswith("select_")):
         found = gathered[name]
@@ -195,7 +230,7 @@ def _examples(store: ArtifactStore) -> str:
 
 
 def _share(found: Mapping) -> str:
-    return f"{found['correct'] / found['known']:.1%}" if found["known"] else "-"
+    return _percent(Share(**found).value)
 
 
 def _percent(value: float | None) -> str:

@@ -77,6 +77,7 @@ class PipelineStages:
             select = f"select_{number}"
             self._add(
                 curate.select_stage(select, weak=answers, strong=f"strong_answers_{number}",
+                                    shown="demonstrations" if teacher is None else None,
                                     pad_to=config.stage1.pad_to, seed=self._seed, kind=kind)
             )  # fmt: skip
             learner, teacher, hybrid = (

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from leco_jax.text.answers import answers_equal
 from w2s_jax.curation import Answer
 from w2s_jax.curation.gold import gold_value
 from w2s_jax.measures import (
+    Interval,
     accuracy,
     accuracy_difference_interval,
     any_of_k,
@@ -22,6 +23,7 @@ from w2s_jax.pipeline.curate import answers_of
 from w2s_jax.pipeline.graph import Stage, StageError, Work
 
 WEAK, CEILING, FULL_WEAK = "weak", "ceiling", "full_weak"
+_HYBRID = "hybrid_ft_"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,8 @@ def table_stage(
 ) -> Stage:
     """Writes table.json: questions, "scores" and "rows" of models, "gathered" summaries, "notes".
 
+    It holds "resamples" too, for the table of several seeds.
+
     Args:
       models: evaluated as stages "eval_MODEL".
       gathered: stages whose summaries belong beside the table.
@@ -77,6 +81,7 @@ def table_stage(
             "rows": rows,
             "gathered": {name: _summary(work.inputs[name]) for name in gathered},
             "notes": notes,
+            "resamples": resamples,
         }
         write_json(work.directory / "table.json", table)
         return {"questions": len(questions), "models": len(models)}
@@ -144,14 +149,15 @@ def model_rows(
 ) -> tuple[list[dict], list[str]]:
     """A row for each model, and what has to be said about them.
 
-    A row has "model", "questions", "accuracy", "standard_error", "unanswered", "pgr" and
-    "beyond_full_weak" (each None or value, low, high: a paired bootstrap over questions, 95 %),
-    "mean_of_samples", "pass_at_k", "k", "any_of_k" and "samples".
+    A row has "model", "questions", "accuracy", "standard_error", "unanswered", "pgr",
+    "beyond_full_weak" and "beyond_m_plus" (each None or value, low, high and undefined: a paired
+    bootstrap over questions, 95 %), "mean_of_samples", "pass_at_k", "k", "any_of_k" and "samples".
     """
     rows = []
+    m_plus = last_hybrid(scores)
     for model, mine in scores.items():
         found = accuracy(mine.greedy)
-        pgr = beyond = None
+        pgr = beyond = beyond_m_plus = None
         options = {"resamples": resamples, "seed": seed}
         if CEILING in scores and model not in (WEAK, CEILING):
             pgr = gap_recovered_interval(
@@ -159,6 +165,10 @@ def model_rows(
             )
         if model not in (WEAK, FULL_WEAK):
             beyond = accuracy_difference_interval(mine.greedy, scores[FULL_WEAK].greedy, **options)
+        if m_plus and model not in (WEAK, FULL_WEAK, m_plus):
+            beyond_m_plus = accuracy_difference_interval(
+                mine.greedy, scores[m_plus].greedy, **options
+            )
         rows.append(
             {
                 "model": model,
@@ -166,8 +176,9 @@ def model_rows(
                 "accuracy": found.value,
                 "standard_error": found.standard_error,
                 "unanswered": mine.unanswered,
-                "pgr": None if pgr is None else dataclasses.asdict(pgr),
-                "beyond_full_weak": None if beyond is None else dataclasses.asdict(beyond),
+                "pgr": _plain(pgr),
+                "beyond_full_weak": _plain(beyond),
+                "beyond_m_plus": _plain(beyond_m_plus),
                 "mean_of_samples": _mean(mine.mean_of_samples),
                 "pass_at_k": _mean(mine.pass_at_k),
                 "k": mine.k,
@@ -176,6 +187,15 @@ def model_rows(
             }
         )
     return rows, _notes(scores)
+
+
+def last_hybrid(models: Iterable[str]) -> str | None:
+    """M_plus among models in the order of their training: the last round's hybrid student."""
+    return next((m for m in reversed(list(models)) if m.startswith(_HYBRID)), None)
+
+
+def _plain(interval: Interval | None) -> dict | None:
+    return None if interval is None else dataclasses.asdict(interval)
 
 
 def _notes(scores: Mapping[str, Scores]) -> list[str]:

@@ -30,6 +30,7 @@ def test_the_paper_s_stages_are_there_and_each_student_starts_from_the_base(grap
     # The second round's answers are the first one's students', without examples.
     assert graph.stages["weak_answers_2"].needs == ("splits", "weak_ft_1")
     assert graph.stages["strong_answers_2"].needs == ("splits", "icl_ft_1")
+    assert graph.stages["select_1"].needs == ("weak_answers", "strong_answers_1", "demonstrations")
     assert graph.stages["select_2"].needs == ("weak_answers_2", "strong_answers_2")
     assert graph.stages["samples"].needs == ("splits", "hybrid_ft_2")
     # Pairs take the weak model's own answers, not the second round's.
@@ -53,7 +54,28 @@ def test_a_changed_pair_rule_changes_preference_training_and_nothing_before_it()
 
 
 def test_batch_shapes_and_watching_change_no_key():
-    assert changed_keys(**{"generation.slots": 3, "strong.sft.run.log_every": 7}) == set()
+    assert changed_keys(**{
+        "generation.slots": 3, "generation.chunk": 5, "generation.tensor": 2,
+        "strong.sft.run.log_every": 7, "strong.sft.run.checkpoint_every": 7,
+        "strong.sft.run.keep_last": 7, "strong.sft.run.eval_every": 7,
+        "strong.sft.step.remat": "full", "strong.sft.step.stats": ("entropy",),
+        "strong.sft.step.accumulate": 2, "strong.sft.mesh.tensor": 2,
+        "preference.dpo.run.tensorboard": True, "preference.simpo.optimizer.learning_rate": 9.0,
+    }) == set()  # fmt: skip
+
+
+def test_the_dtype_of_answers_redoes_no_training_from_the_same_data():
+    changed = changed_keys(**{"strong.dtype": "bfloat16"})
+    assert {"strong_answers_1", "eval_full_weak", "samples"} <= changed
+    assert not {"full_weak", "ceiling", "weak", "splits"} & changed
+
+
+def test_what_training_sees_is_in_its_key():
+    for name, value in (
+        ("data.batch", 2), ("run.num_steps", 3), ("model.dtype", "bfloat16"), ("lora.rank", 4),
+        ("held_out.rows", 2), ("optimizer.warmup_steps", 1),
+    ):  # fmt: skip
+        assert {"full_weak", "hybrid_ft_1"} <= changed_keys(**{f"strong.sft.{name}": value}), name
 
 
 def test_a_changed_learning_rate_of_the_weak_model_leaves_the_ceiling_alone():
@@ -103,10 +125,26 @@ def test_an_empty_selection_names_stage_and_counts(tmp_path):
     weak = answers(tmp_path / "weak", {"a": "1", "b": "none"}, model="w")
     strong = answers(tmp_path / "strong", {"a": "2", "b": "2"}, model="s")
     stage = curate.select_stage(
-        "select_1", weak="weak", strong="strong", pad_to=0, seed=0, kind="number"
+        "select_1", weak="weak", strong="strong", shown=None, pad_to=0, seed=0, kind="number"
     )
     with pytest.raises(StageError, match=r"'select_1'.*Of 2, 1 have no readable weak.*1 disagree"):
         stage.run(Work(tmp_path, {"weak": weak, "strong": strong}, lambda: False))
+
+
+def test_demonstrations_among_the_kept_questions_are_counted(tmp_path):
+    weak = answers(tmp_path / "weak", {"a": "1", "b": "2", "c": "3"}, model="w")
+    strong = answers(tmp_path / "strong", {"a": "1", "b": "2", "c": "4"}, model="s")
+    shown = tmp_path / "shown"
+    shown.mkdir()
+    (shown / "demonstrations.jsonl").write_text('{"id": "b"}\n{"id": "c"}\n')
+    stage = curate.select_stage(
+        "select_1", weak="weak", strong="strong", shown="shown", pad_to=0, seed=0, kind="number"
+    )
+    inputs = {"weak": weak, "strong": strong, "shown": shown}
+    found = stage.run(Work(tmp_path, inputs, lambda: False))
+    # c is one too, and was not kept.
+    assert (found["kept"], found["demonstrations"]) == (2, 1)
+    assert [row["id"] for row in rows_of(tmp_path / "weak.jsonl")] == ["a", "b"]
 
 
 def test_no_pairs_is_a_clear_stop(tmp_path):
@@ -140,11 +178,13 @@ def test_a_rule_s_thresholds_can_be_replaced():
     assert (rule.threshold, rule.weak_rejected_threshold, rule.seed) == (0.6, 0.8, 1)
     stage2.rule = "paper"
     assert pair_rule(stage2, seed=1).weak_rejected_threshold == 0.6
-    stage2.threshold = 0.7
-    assert pair_rule(stage2, seed=1).weak_rejected_threshold == 0.7
-    stage2.rule = "other"
-    with pytest.raises(ValueError, match="rule='other' is none of paper, official_code"):
-        pair_rule(stage2, seed=1)
+    for threshold in (0.5, 0.7):
+        stage2.threshold = threshold
+        assert pair_rule(stage2, seed=1).weak_rejected_threshold == threshold
+    stage2.rule = "official_code"
+    assert pair_rule(stage2, seed=1).weak_rejected_threshold == 0.8
+    stage2.threshold = 0.9
+    assert pair_rule(stage2, seed=1).weak_rejected_threshold == 0.9
 
 
 def test_a_stage_alone_needs_its_inputs(tmp_path):

@@ -2,7 +2,7 @@ import pytest
 
 from w2s_jax.curation import Answer
 from w2s_jax.pipeline.graph import StageError
-from w2s_jax.pipeline.tabulate import Scores, average_scores, grade, model_rows
+from w2s_jax.pipeline.tabulate import Scores, average_scores, grade, last_hybrid, model_rows
 
 
 def answer(name, sample, value, gold="4"):
@@ -54,8 +54,29 @@ def test_rows_have_the_gap_recovered_and_the_gain_over_full_weak():
     assert by_model["full_weak"]["pgr"]["value"] == pytest.approx(1 / 3)
     assert by_model["weak"]["pgr"] is None
     assert by_model["ceiling"]["pgr"] is None
+    assert by_model["ceiling"]["beyond_m_plus"]["value"] == pytest.approx(0.25)
+    assert by_model["hybrid_ft_1"]["beyond_m_plus"] is None
     assert by_model["weak"]["accuracy"] == 0.25
     assert notes == []
+
+
+def test_m_plus_is_the_last_hybrid_student_and_the_comparison_is_paired():
+    assert last_hybrid(["weak", "hybrid_ft_9", "hybrid_ft_10", "full_weak"]) == "hybrid_ft_10"
+    assert last_hybrid(["weak"]) is None
+    rows, _ = model_rows(
+        {
+            "weak": scores([0] * 8),
+            "hybrid_ft_1": scores([1, 0] * 4),
+            "full_weak": scores([0] * 8),
+            # Better by two points in a hundred on every question: no doubt is left.
+            "m_pro_dpo": scores([1, 0.02] * 4),
+        },
+        resamples=500,
+        seed=0,
+    )
+    found = rows[-1]["beyond_m_plus"]
+    assert found["value"] == pytest.approx(0.01)
+    assert 0 <= found["low"] <= found["high"] <= 0.02
 
 
 def test_a_weak_model_above_the_ceiling_leaves_no_gap_and_is_said():

@@ -207,7 +207,7 @@ def test_a_missing_file_and_an_output_that_is_an_input_are_refused(select, tmp_p
     assert rows == SAMPLES[:1]
 
 
-def test_seven_thousand_questions_of_ten_samples(select):
+def test_random_answers_are_selected_by_the_rules_of_chance_and_stay_in_order(select):
     rng = random.Random(0)
     weak, strong, samples = [], [], []
     for i in range(7000):

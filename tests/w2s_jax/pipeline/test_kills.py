@@ -38,9 +38,7 @@ def unbroken(tmp_path_factory):
 
 
 def killed_in(stages, workdir):
-    for number, stage in enumerate(stages):
-        where = ("middle", "end")[number % 2] if isinstance(stage, str) else stage[1]
-        name = stage if isinstance(stage, str) else stage[0]
+    for name, where in stages:
         done = launch(workdir, HERE / "killed_run.py", name, where)
         assert done.returncode == -signal.SIGKILL, (name, where, done.stderr[-2000:])
     done = launch(workdir)

@@ -5,7 +5,7 @@ that were captured and, if it asks for them, the scores of the steps that are cl
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -44,7 +44,7 @@ class ConfidenceFloor:
 
     Source: DeepConf online (arXiv 2508.15260). A token's confidence is the negative mean
     log-probability of the k most likely tokens (`-topk_logprob`); the threshold comes from whole
-    chains written before, as a percentile of their lowest windows.
+    chains written before, as a percentile of their `lowest_confidence`.
 
     Attributes:
         threshold: in nats.
@@ -59,13 +59,25 @@ class ConfidenceFloor:
     def look(self, chain: "Chain", fresh: int) -> tuple[str, int] | None:
         """See `Watch`."""
         start = max(0, fresh - self.window + 1)
-        confidence = -np.asarray(chain.stats["topk_logprob"][start:], np.float64)
-        if len(confidence) < self.window:
-            return None
-        total = np.concatenate([[0.0], np.cumsum(confidence)])
-        means = (total[self.window :] - total[: -self.window]) / self.window
+        means = _windows(chain.stats["topk_logprob"][start:], self.window)
         low = np.flatnonzero(means < self.threshold)
         return (LOW_CONFIDENCE, start + self.window + int(low[0])) if low.size else None
+
+    def would_end(self, chain: "Chain") -> bool:
+        """Whether it would have ended a chain that was written without it."""
+        return self.look(chain, 0) is not None
+
+
+def lowest_confidence(chain: "Chain", *, window: int) -> float:
+    """The least confidence of a chain over a window, or over all of it where it is shorter."""
+    values = chain.stats["topk_logprob"]
+    return float(_windows(values, min(window, len(values))).min())
+
+
+def _windows(topk_logprob: Sequence[float], window: int) -> np.ndarray:
+    """The confidence of each whole window; none if there are fewer tokens."""
+    total = np.concatenate([[0.0], np.cumsum(-np.asarray(topk_logprob, np.float64))])
+    return (total[window:] - total[:-window]) / window
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

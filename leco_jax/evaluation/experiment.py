@@ -74,8 +74,7 @@ def run_experiment(config: Any, workdir: Path, *, stop: Callable[[], bool] = lam
     questions = make_questions(problems, model.tokenizer, config)
     prefix = common_prefix([q.request.prompt for q in questions])
     reader = ChainReader(model.tokenizer, PRESETS[config.leco.preset])
-    passes = max(METHODS[method].passes(options[method]) for method in config.methods)
-    engine = make_engine(model, config, questions, prefix, reader, passes=passes)
+    engine = make_engine(model, config, questions, prefix, reader, options)
     claim(workdir, own)
     results = ResultsFile(workdir / "results.jsonl", key=lambda row: (row["id"], row["method"]))
     begun = bool(results.rows)
@@ -132,25 +131,44 @@ def make_engine(
     questions: list[Question],
     prefix: tuple[int, ...],
     reader: ChainReader,
-    *,
-    passes: int,
+    options: dict[str, Any],
 ) -> Engine:
-    """Makes an engine whose rows can hold the longest prompt and all passes of a chain."""
+    """Makes an engine whose rows hold the longest prompt and all passes of a chain.
+
+    As far as the model's positions go: what needs more than `max_positions` is refused.
+
+    Args:
+        model: what answers.
+        config: an experiment's; `generation` and `engine` are read.
+        questions: with their whole prompts.
+        prefix: what all prompts begin with.
+        reader: of the chains; its preset's figures are captured.
+        options: those of each method that will run.
+    """
+    methods = [(METHODS[name], own) for name, own in options.items()]
     longest = max((len(q.request.prompt) - len(prefix) for q in questions), default=1)
+    passes = max(method.passes(own) for method, own in methods)
+    need = longest + passes * (config.generation.max_new_tokens + 64)
+    stats = dict.fromkeys(reader.preset.stats)
+    for method, own in methods:
+        stats |= dict.fromkeys(method.stats(own))
+    scorer = None
+    if any(method.watches_steps(own) for method, own in methods):
+        tables = step_tables(model.tokenizer, size=model.config.vocab_size)
+        scorer = StepScorer(tables, reader.preset)
     return Engine(
         model.config,
         model.params,
         slots=config.engine.slots,
         chunk=config.engine.chunk,
-        max_length=longest + passes * (config.generation.max_new_tokens + 64),
+        max_length=max(min(need, model.config.max_positions - len(prefix)), 2),
         prefix=prefix,
-        stats=reader.preset.stats,
+        stats=tuple(stats),
         topk=reader.preset.topk,
         stop_ids=model.tokenizer.eos_ids,
         token_bytes=model.tokenizer.token_bytes,
-        step_scorer=StepScorer(
-            step_tables(model.tokenizer, size=model.config.vocab_size), reader.preset
-        ),
+        capture=config.engine.capture,
+        step_scorer=scorer,
     )
 
 
@@ -158,6 +176,7 @@ def _check(config: Any) -> None:
     for name, value, known in (
         ("prompt", config.prompt, PROMPTS),
         ("leco.preset", config.leco.preset, PRESETS),
+        ("engine.capture", config.engine.capture, ("raw", "processed")),
     ):
         if value not in known:
             raise ValueError(f"config.{name}={value!r} is none of {', '.join(known)}.")

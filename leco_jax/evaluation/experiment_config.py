@@ -44,8 +44,15 @@ def experiment_config() -> ml_collections.ConfigDict:
     self_consistency = config.self_consistency = ml_collections.ConfigDict()
     self_consistency.samples = 10
     self_consistency.temperature = 0.7
+    # DeepConf: so many samples set the confidence below which the others are ended; 0: off.
+    self_consistency.warm_up = 0
+    self_consistency.percentile = 10.0  # of the warm-up's lowest confidences
+    # Tokens; a confidence is that of the 20 likeliest tokens (preset official_code: 5).
+    self_consistency.window = 2048
 
     engine = config.engine = ml_collections.ConfigDict()
     engine.slots = 16  # chains decoded together
     engine.chunk = 8  # tokens between two looks at them
+    # Whose distribution the figures are of: the model's, or "processed", the one sampled from.
+    engine.capture = "raw"
     return config

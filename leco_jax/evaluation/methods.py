@@ -24,12 +24,16 @@ class Method:
             None: it has none.
         passes: how many passes one chain of it may take, one after another.
         left_open: values of the options that its section of the config leaves open (None).
+        stats: statistics that the engine has to capture, beside those of the step scores.
+        watches_steps: whether the engine has to score steps while they are written.
     """
 
     task: Callable[[Engine, ChainReader, Question, Any], Task[Result]]
     options: type | None = None
     passes: Callable[[Any], int] = lambda options: 1
     left_open: Callable[[Any], dict[str, Any]] = lambda section: {}
+    stats: Callable[[Any], tuple[str, ...]] = lambda options: ()
+    watches_steps: Callable[[Any], bool] = lambda options: False
 
 
 METHODS = {
@@ -41,8 +45,13 @@ METHODS = {
         options=LecoConfig,
         passes=lambda options: 1 + options.max_rethinks,
         left_open=lambda section: preset_rules(section.preset),
+        watches_steps=lambda options: options.online_margin is not None,
     ),
-    "self_consistency": Method(task=self_consistency, options=SelfConsistencyConfig),
+    "self_consistency": Method(
+        task=self_consistency,
+        options=SelfConsistencyConfig,
+        stats=lambda options: options.stats,
+    ),
 }  # fmt: skip
 
 

@@ -1,15 +1,19 @@
 """Self-consistency: several chains drawn apart from each other, and the answer of most of them.
 
 Source: Wang et al. 2022 (arXiv 2203.11171), which takes the unweighted majority of the parsed
-answers as its default.
+answers as its default. With `warm_up`, chains without confidence are ended early, by DeepConf's
+online rule (arXiv 2508.15260).
 """
 
 import dataclasses
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
+
+import numpy as np
 
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain
+from leco_jax.decoding.watch import LOW_CONFIDENCE, ConfidenceFloor, lowest_confidence
 from leco_jax.reasoning.chain_reader import ChainReader
 from leco_jax.reasoning.question import Question
 from leco_jax.reasoning.result import Result
@@ -23,10 +27,18 @@ class SelfConsistencyConfig:
     Attributes:
         samples: chains a problem.
         temperature: at which they are drawn; the question's own top-k and top-p stay.
+        warm_up: so many samples are written whole first; a percentile of their lowest confidences
+            is the threshold of the others, which are ended where they fall below it. Chains that
+            the threshold ends, or would have ended, do not vote. 0: all are written whole.
+        percentile: 10 keeps what looks like the best nine tenths, 90 the best tenth.
+        window: tokens over which a confidence is averaged; shorter chains are never ended.
     """
 
     samples: int = 10
     temperature: float = 0.7
+    warm_up: int = 0
+    percentile: float = 10.0
+    window: int = 2048
 
     def __post_init__(self):
         if self.samples < 1:
@@ -35,6 +47,19 @@ class SelfConsistencyConfig:
             raise ValueError(
                 f"temperature must be above 0, not {self.temperature}: all samples would be equal."
             )
+        if not 0 <= self.warm_up < self.samples:
+            raise ValueError(
+                f"warm_up={self.warm_up} must be 0 (off) or leave some of samples={self.samples}."
+            )
+        if not 0 <= self.percentile <= 100:
+            raise ValueError(f"percentile must lie in 0..100, not {self.percentile}.")
+        if self.window < 1:
+            raise ValueError(f"window must be at least 1, not {self.window}.")
+
+    @property
+    def stats(self) -> tuple[str, ...]:
+        """Statistics that the engine has to capture."""
+        return ConfidenceFloor.stats if self.warm_up else ()
 
 
 def self_consistency(
@@ -42,30 +67,62 @@ def self_consistency(
 ) -> Generator[list[Chain], None, Result]:
     """Answers one question by a majority; a task for `decoding.tasks.run_tasks`.
 
-    All samples are submitted at once, so their prompt is computed once. They are numbered from the
-    request's own `sample` on; a further sample changes none of those before it.
+    Samples are submitted at once, those of the warm-up before the others, so that their prompt is
+    computed once. They are numbered from the request's own `sample` on; without a warm-up a further
+    sample changes none of those before it.
 
     Args:
-        engine: where the samples are drawn.
+        engine: where the samples are drawn; captures `config.stats`.
         reader: turns an ended chain into a round.
         question: the prompt, and the right answer if known.
         config: how many samples, and how they are drawn.
     """
     request = question.request
     hot = dataclasses.replace(request.sampling, temperature=config.temperature)
-    chains = [
-        engine.submit(dataclasses.replace(request, sampling=hot, sample=request.sample + i))
-        for i in range(config.samples)
-    ]
+
+    def draw(numbers: Iterable[int], watch: ConfidenceFloor | None) -> list[Chain]:
+        return [
+            engine.submit(
+                dataclasses.replace(
+                    request, sampling=hot, sample=request.sample + i, watch=watch or request.watch
+                )
+            )
+            for i in numbers
+        ]
+
+    floor = None
+    chains = []
+    if config.warm_up:
+        # A floor that nothing falls below: the engine refuses it if it does not capture its figure.
+        none = ConfidenceFloor(threshold=-math.inf, window=config.window)
+        chains = draw(range(config.warm_up), none)
+        yield chains
+        floor = _floor(chains, config)
+    chains += draw(range(config.warm_up, config.samples), floor)
     yield chains
     readings = [reader.read(chain, kind=question.kind) for chain in chains]
     answers = [reading.answer for reading in readings]
+    votes = [
+        answer if floor is None or _counts(chain, floor) else None
+        for chain, answer in zip(chains, answers, strict=True)
+    ]
     return question.result(
         method="self_consistency",
         answers=answers,
-        answer=vote(answers, question.equal),
+        answer=vote(votes, question.equal),
         stopped="samples",
         rounds=[reading.round for reading in readings],
         independent=True,
         settings=dataclasses.asdict(config),
     )
+
+
+def _floor(warm_up: list[Chain], config: SelfConsistencyConfig) -> ConfidenceFloor:
+    """The threshold that the chains of the warm-up set for the others."""
+    lowest = [lowest_confidence(c, window=config.window) for c in warm_up if c.tokens]
+    threshold = float(np.percentile(lowest, config.percentile)) if lowest else -math.inf
+    return ConfidenceFloor(threshold=threshold, window=config.window)
+
+
+def _counts(chain: Chain, floor: ConfidenceFloor) -> bool:
+    return chain.finish != LOW_CONFIDENCE and not floor.would_end(chain)

@@ -112,3 +112,35 @@ def test_an_error_in_one_problem_is_its_own(tmp_path, monkeypatch, caplog):
         None, "ZeroDivisionError: of mine", None,
     ]  # fmt: skip
     assert "Traceback" in caplog.text
+
+
+def test_a_warm_up_and_processed_figures_can_be_asked_for(tmp_path):
+    config = _config(
+        **{
+            "methods": ("self_consistency",), "engine.capture": "processed", "engine.slots": 4,
+            "self_consistency.samples": 6, "self_consistency.warm_up": 3,
+            "self_consistency.percentile": 100.0, "self_consistency.window": 4,
+        }
+    )  # fmt: skip
+    run_experiment(config, tmp_path / "run")
+    rows = _rows(tmp_path / "run")
+    assert [row["error"] for row in rows] == [None] * 3
+    finishes = [[r["finish"] for r in row["rounds"]] for row in rows]
+    assert all("low_confidence" not in of_row[:3] for of_row in finishes)
+    assert any("low_confidence" in of_row[3:] for of_row in finishes)
+    config.engine.capture = "cooked"
+    with pytest.raises(ValueError, match=r"config\.engine\.capture='cooked' is none of raw, proc"):
+        run_experiment(config, tmp_path / "other")
+
+
+def test_what_the_model_has_no_positions_for_is_refused(tmp_path):
+    # Four passes may not fit one after another, but one does.
+    config = _config(**{"methods": ("leco",), "generation.max_new_tokens": 700, "data.limit": 1})
+    config.leco.policy = "sample"
+    run_experiment(config, tmp_path / "run")
+    (row,) = _rows(tmp_path / "run")
+    assert row["error"] is None
+    config = _config(**{"generation.max_new_tokens": 1100, "data.limit": 1})
+    run_experiment(config, tmp_path / "long")
+    (row,) = _rows(tmp_path / "long")
+    assert "max_length=" in row["error"]

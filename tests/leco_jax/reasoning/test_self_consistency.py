@@ -8,6 +8,7 @@ import pytest
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Request, Sampling
 from leco_jax.decoding.tasks import run_tasks
+from leco_jax.decoding.watch import LOW_CONFIDENCE
 from leco_jax.reasoning.chain_reader import ChainReader
 from leco_jax.reasoning.cot import chain_of_thought
 from leco_jax.reasoning.question import Question
@@ -49,8 +50,11 @@ def _question(problem=0, *, gold=4, **request):
     )
 
 
-def _run(model, questions, config, *, slots=16):
-    engine = Engine(*model, slots=slots, max_length=32, stop_ids=TOKENIZER.eos_ids, chunk=2)
+def _run(model, questions, config, **options):
+    engine = Engine(
+        *model,
+        **{"slots": 16, "max_length": 32, "stop_ids": TOKENIZER.eos_ids, "chunk": 2} | options,
+    )
     tasks = [(q.id, self_consistency(engine, READER, q, config)) for q in questions]
     outcomes = list(run_tasks(engine, tasks))
     assert all(o.error is None for o in outcomes)
@@ -74,7 +78,10 @@ def test_the_majority_corrects_what_greedy_decoding_gets_wrong(model):
     assert (result.method, result.stopped, result.independent) == (
         "self_consistency", "samples", True,
     )  # fmt: skip
-    assert result.settings == {"samples": 41, "temperature": 1.0, "seed": 0, "sample": 0}
+    assert result.settings == {
+        "samples": 41, "temperature": 1.0, "warm_up": 0, "percentile": 10.0, "window": 2048,
+        "seed": 0, "sample": 0,
+    }  # fmt: skip
     assert result.rounds[0].steps[0].text.startswith("Step 1: ")
     assert engine.counters.sampled == sum(r.sampled for r in result.rounds) == 41 * 4
     assert engine.counters.prefilled == 1  # one prompt, its last token decoded, for all samples
@@ -111,6 +118,65 @@ def test_answers_that_cannot_be_read_and_gold_that_is_unknown(model):
     result = results["0"]
     assert (result.answer, result.correct, result.first_correct) == (None, None, None)
     assert [r.finish for r in result.rounds] == ["length"] * 3
+
+
+# The way of COUNT is written without much confidence from its second token on.
+UNSURE = {COUNT: {NL4: 0.55, NL5: 0.44999}}
+
+
+def test_chains_that_fall_below_the_warm_up_are_ended_and_do_not_vote():
+    model = scripted_model(len(PIECES) + 1, TABLE | UNSURE)
+    options = {"stats": ("logprob", "topk_logprob"), "topk": 2, "chunk": 1}
+    config = SelfConsistencyConfig(samples=40, temperature=1.0)
+    plain, before = _run(model, [_question()], config, **options)
+    is_unsure = ["count" in r.text for r in plain["0"].rounds]
+    # The unsure ones of twelve have the lowest windows: the threshold lies just above them.
+    percentile = 100 * (sum(is_unsure[:12]) - 0.5) / 11
+    assert any(is_unsure[:12])
+    assert not all(is_unsure[:12])
+
+    config = dataclasses.replace(config, warm_up=12, percentile=percentile, window=2)
+    found, engine = _run(model, [_question()], config, **options)
+    rounds = found["0"].rounds
+    assert rounds[:12] == plain["0"].rounds[:12]
+    for own, whole, unsure in zip(rounds[12:], plain["0"].rounds[12:], is_unsure[12:], strict=True):
+        if unsure:  # ended with the first window that shows it, and so before an answer
+            assert (own.finish, own.sampled, own.answer) == (LOW_CONFIDENCE, 2, None)
+        else:
+            assert own == whole
+    assert engine.counters.sampled < before.counters.sampled
+    # Those of the warm-up that would have been ended do not vote: they turned the vote.
+    answers = [r.answer for r, unsure in zip(rounds, is_unsure, strict=True) if not unsure]
+    assert found["0"].answer == max(set(answers), key=answers.count)
+
+
+def test_a_warm_up_with_windows_longer_than_the_chains_ends_none(model):
+    plain, _ = _run(model, [_question()], SelfConsistencyConfig(samples=8, temperature=1.0))
+    config = SelfConsistencyConfig(samples=8, temperature=1.0, warm_up=3, window=9)
+    found, _ = _run(model, [_question()], config, stats=("logprob", "topk_logprob"))
+    assert found["0"].rounds == plain["0"].rounds
+    assert found["0"].answer == plain["0"].answer
+
+
+def test_a_warm_up_needs_its_figure_captured(model):
+    engine = Engine(*model, slots=2, max_length=32)
+    config = SelfConsistencyConfig(samples=3, warm_up=2)
+    (outcome,) = run_tasks(engine, [(0, self_consistency(engine, READER, _question(), config))])
+    assert "topk_logprob" in str(outcome.error)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"warm_up": 10}, "warm_up=10 must be 0"),
+        ({"warm_up": -1}, "warm_up=-1"),
+        ({"percentile": 101.0}, "percentile must lie in"),
+        ({"window": 0}, "window must be at least 1"),
+    ],
+)
+def test_a_warm_up_that_makes_no_sense_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        SelfConsistencyConfig(**options)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])

@@ -130,6 +130,12 @@ def abstract(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
 
 
+def has_checkpoint(directory: str | pathlib.Path) -> bool:
+    """Says whether a run's checkpoint directory holds a finished one; asks no other process."""
+    # A finished checkpoint is renamed to its step's number.
+    return any(path.name.isdigit() for path in pathlib.Path(directory).glob("*"))
+
+
 def load_weights(directory: str | pathlib.Path, abstract_weights: Any) -> Any:
     """Loads the trained weights alone from a run's newest checkpoint.
 

@@ -16,6 +16,7 @@ from leco_jax.models.lora import adapt, init_adapters
 from leco_jax.models.sharding import make_mesh
 from leco_jax.text.tokenizer import Tokenizer
 from w2s_jax import data as batches
+from w2s_jax.checkpoints import has_checkpoint
 from w2s_jax.objectives import Objective
 from w2s_jax.optimizer import OptimizerConfig
 from w2s_jax.policy import Weights, full_weights
@@ -60,8 +61,6 @@ def _run(config: Any, workdir: Path, stop: Stop) -> TrainResult:
     )
     mesh = make_mesh(**config.mesh)
     reference = _reference(config, objective)
-    if jax.process_index() == 0:
-        claim(workdir, what_decides(described))
 
     start = load_start(config, mesh)
     raise_if_asked(stop)
@@ -69,6 +68,8 @@ def _run(config: Any, workdir: Path, stop: Stop) -> TrainResult:
     raise_if_asked(stop)
     run = _run_config(config, data)
     optimizer = _warmed_up(optimizer, config, run)
+    if jax.process_index() == 0:
+        _claim(workdir, described, start, data)
     if reference == "stored":
         stored = [
             store_reference(
@@ -237,6 +238,22 @@ def _policy(
     if reference == "frozen":
         frozen["reference"] = frozen_copy(start.params, start.config)
     return [start.params], frozen, full_weights
+
+
+def _claim(workdir: Path, described: dict, start: Start, data: DataSource) -> None:
+    """Gives the workdir to this run, or refuses; what holds no checkpoint yet is given anew."""
+    if not has_checkpoint(workdir / "checkpoints"):
+        (workdir / "config.json").unlink(missing_ok=True)
+    decides = what_decides(described)
+    # What files hold, not where they lie: a directory may move.
+    for part, paths in (
+        ("model", ("name", "tokenizer", "checkpoint")),
+        ("data", ("source", "dir")),
+    ):
+        decides[part] = {k: v for k, v in decides[part].items() if k not in paths}
+    decides["model"]["weights"] = start.identity
+    decides["data"]["fingerprint"] = data.fingerprint()
+    claim(workdir, decides)
 
 
 def what_decides(described: dict) -> dict:

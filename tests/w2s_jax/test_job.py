@@ -15,6 +15,7 @@ from w2s_jax.job import run_job
 from w2s_jax.job_config import training_config
 from w2s_jax.metrics import read_metrics
 from w2s_jax.start import load_run, load_start, trained_weights
+from w2s_jax.train import NonFiniteError
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -191,6 +192,38 @@ def test_a_workdir_belongs_to_one_config_but_any_mesh(config, tmp_path):
     config.optimizer.learning_rate = 1.0
     with pytest.raises(ValueError, match=r"differing: config.optimizer.learning_rate"):
         run_job(config, tmp_path)
+
+
+def test_a_command_that_trained_nothing_claims_nothing(config, tmp_path):
+    config.optimizer.warmup_steps = 3
+    with pytest.raises(ValueError, match="warmup_steps=3 leaves nothing of a run of 3 steps"):
+        run_job(config, tmp_path)
+    config.optimizer.warmup_steps = 0
+    config.optimizer.learning_rate = 1e30
+    with pytest.raises(NonFiniteError):
+        run_job(config, tmp_path)
+    config.optimizer.learning_rate = 1e-2
+    assert run_job(config, tmp_path).steps == 3
+
+
+def test_a_run_goes_on_where_its_files_have_moved_but_not_on_others(config, files, tmp_path):
+    run_job(config, tmp_path / "start")
+    config.model.checkpoint = str(tmp_path / "start")
+    run_job(config, tmp_path / "run")
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    config.model.checkpoint = str((tmp_path / "start").rename(moved / "start"))
+    config.data.source = shutil.copy(files, moved)
+    assert run_job(config, (tmp_path / "run").rename(moved / "run")).compilations == 0
+
+    rows = files.read_text().replace("What is 3", "What was 3")
+    (moved / "rows.jsonl").write_text(rows)
+    with pytest.raises(ValueError, match=r"\(differing: config.data.fingerprint\)"):
+        run_job(config, moved / "run")
+    shutil.copy(files, moved)
+    config.model.checkpoint = ""
+    with pytest.raises(ValueError, match=r"\(differing: config.model.weights\)"):
+        run_job(config, moved / "run")
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ def run_job(config: Any, workdir: str | Path, *, stop: Stop = lambda: False) -> 
 def _run(config: Any, workdir: Path, stop: Stop) -> TrainResult:
     described = json.loads(config.to_json())
     objective = Objective(**config.objective)
+    described["objective"] |= {name: objective.option(name) for name in ("beta", "gamma")}
     optimizer = OptimizerConfig(
         **{
             **config.optimizer,
@@ -246,11 +247,9 @@ def _claim(workdir: Path, described: dict, start: Start, data: DataSource) -> No
         (workdir / "config.json").unlink(missing_ok=True)
     decides = what_decides(described)
     # What files hold, not where they lie: a directory may move.
-    for part, paths in (
-        ("model", ("name", "tokenizer", "checkpoint")),
-        ("data", ("source", "dir")),
-    ):
-        decides[part] = {k: v for k, v in decides[part].items() if k not in paths}
+    paths = {"model": ("name", "tokenizer", "checkpoint"), "data": ("source", "dir")}
+    for part, names in paths.items():
+        decides[part] = {k: v for k, v in decides[part].items() if k not in names}
     decides["model"]["weights"] = start.identity
     decides["data"]["fingerprint"] = data.fingerprint()
     claim(workdir, decides)

@@ -49,9 +49,9 @@ def training_config() -> ml_collections.ConfigDict:
     objective = config.objective = ml_collections.ConfigDict()
     objective.name = "sft"  # see w2s_jax.objectives.Objective for all of these
     objective.reduction = "token"
-    objective.beta = 0.1
+    objective.beta = ml_collections.config_dict.placeholder(float)  # None: the objective's own
     objective.flip = 0.1
-    objective.gamma = 1.0
+    objective.gamma = ml_collections.config_dict.placeholder(float)
     objective.nll = "completion"
     objective.sft_weight = 0.0
 

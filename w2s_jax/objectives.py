@@ -5,6 +5,7 @@ an accumulated batch add up to exactly the loss of the batch, however unevenly t
 """
 
 import dataclasses
+import inspect
 from typing import Any, Literal
 
 import jax
@@ -30,8 +31,9 @@ class Objective:
       name: "sft", or a preference loss: one of `PREFERENCE`.
       reduction: "sft": mean over "token"s of the batch or over "sequence"s.
       beta: strength of the preference; for "orpo" the weight of the odds (the paper's lambda).
+        None: the loss's own default, for they differ fiftyfold.
       flip: "cdpo", "robust": share of pairs whose label is wrong.
-      gamma: "simpo": target margin.
+      gamma: "simpo": target margin. None: the loss's own default.
       nll: "orpo": likelihood of the chosen "completion" (mean per row), or of "all" its tokens,
         prompt included (mean over the batch, as in TRL).
       sft_weight: weight of the chosen completions' token-mean likelihood, added to any preference
@@ -40,9 +42,9 @@ class Objective:
 
     name: str = "sft"
     reduction: Literal["token", "sequence"] = "token"
-    beta: float = 0.1
+    beta: float | None = None
     flip: float = 0.1
-    gamma: float = 1.0
+    gamma: float | None = None
     nll: Literal["completion", "all"] = "completion"
     sft_weight: float = 0.0
 
@@ -53,10 +55,20 @@ class Objective:
             raise ValueError(f"reduction {self.reduction!r} is neither 'token' nor 'sequence'")
         if self.nll not in ("completion", "all"):
             raise ValueError(f"nll {self.nll!r} is neither 'completion' nor 'all'")
-        if self.beta <= 0:
+        if self.beta is not None and self.beta <= 0:
             raise ValueError(f"beta={self.beta} must be positive")
         if not 0 <= self.flip < 0.5:
             raise ValueError(f"flip={self.flip} is the share of wrong labels: 0 <= flip < 0.5")
+
+    def option(self, name: str) -> float | None:
+        """Gives "beta" or "gamma": as set, else the loss's own; None if the loss has no such."""
+        given, loss = getattr(self, name), getattr(losses, self.name, None)
+        if given is not None or loss is None:
+            return given
+        parameters = inspect.signature(loss).parameters
+        if self.name == "orpo" and name == "beta":
+            name = "weight"
+        return parameters[name].default if name in parameters else None
 
     @property
     def pairs(self) -> bool:
@@ -144,7 +156,7 @@ def _preference(objective, logprob, batch, counts, reference_B2):
         return jnp.sum(jnp.where(real_B, value_B, 0.0)) / counts["pairs"]
 
     metrics: Metrics = {}
-    beta, name = objective.beta, objective.name
+    beta, name = objective.option("beta"), objective.name
     if objective.needs_reference:
         if reference_B2 is None:
             raise ValueError(f"objective {name!r} needs the reference's log-probabilities")
@@ -159,7 +171,9 @@ def _preference(objective, logprob, batch, counts, reference_B2):
         reward_B2, logps_B2 = beta * mean_B2, mean_B2
         chosen_B, rejected_B = mean_B2[:, 0], mean_B2[:, 1]
         if name == "simpo":
-            loss = mean(losses.simpo(chosen_B, rejected_B, beta=beta, gamma=objective.gamma))
+            loss = mean(
+                losses.simpo(chosen_B, rejected_B, beta=beta, gamma=objective.option("gamma"))
+            )
         else:
             if objective.nll == "completion":
                 nll = mean(-chosen_B)

@@ -8,6 +8,7 @@ import pytest
 
 from leco_jax.scoring import TokenStats
 from w2s_jax import losses
+from w2s_jax.job_config import training_config
 from w2s_jax.objectives import PREFERENCE, Objective, loss_and_metrics, totals
 
 PAIRS, TOKENS = 6, 9
@@ -96,6 +97,19 @@ def test_orpo_takes_the_likelihood_of_the_completion_or_of_all():
     loss, metrics = run(Objective(name="orpo", beta=0.5, nll="all"), tree)
     np.testing.assert_allclose(metrics["nll_loss"], nll, rtol=1e-6)
     np.testing.assert_allclose(loss, odds + nll, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", PREFERENCE)
+def test_without_a_beta_the_loss_has_its_own(name):
+    own = {"simpo": 2.0, "sigmoid_norm": 5.0}.get(name, 0.1)
+    tree = make_batch()
+    loss, metrics = run(Objective(name=name), tree)
+    expected, watched = run(Objective(name=name, beta=own, gamma=1.0), tree)
+    np.testing.assert_array_equal(loss, expected)
+    np.testing.assert_array_equal(metrics["rewards/margins"], watched["rewards/margins"])
+    assert run(Objective(name=name, beta=own / 2, gamma=1.0), tree)[0] != loss
+    # A config in which the name alone was changed says nothing else.
+    assert Objective(**{**training_config().objective, "name": name}).option("beta") == own
 
 
 def test_sft_weight_adds_the_likelihood_of_the_chosen():

@@ -112,7 +112,9 @@ def select_stage(
             )
         for which in TRAINING_SETS:
             write_rows(work.directory / f"{which}.jsonl", training_rows(selection, which))
-        examples = rows_of(work.inputs[shown] / "demonstrations.jsonl") if shown else []
+        if not shown:
+            return funnel
+        examples = rows_of(work.inputs[shown] / "demonstrations.jsonl")
         kept = {question.weak.id for question in selection.questions if question.consistent}
         return funnel | {"demonstrations": sum(row["id"] in kept for row in examples)}
 

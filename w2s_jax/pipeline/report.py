@@ -177,7 +177,7 @@ def _selection(gathered: Mapping) -> str:
         rows.append(
             [
                 f"round {name.removeprefix('select_')}",
-                *(str(found[field]) for field in fields),
+                *(str(found.get(field, "-")) for field in fields),
                 *(_share(found[f]) for f in ("precision", "weak_accuracy", "icl_accuracy")),
             ]
         )

@@ -144,6 +144,11 @@ def test_demonstrations_among_the_kept_questions_are_counted(tmp_path):
     found = stage.run(Work(tmp_path, inputs, lambda: False))
     # c is one too, and was not kept.
     assert (found["kept"], found["demonstrations"]) == (2, 1)
+    # Where no examples stood in front there is nothing to count.
+    later = curate.select_stage(
+        "select_2", weak="weak", strong="strong", shown=None, pad_to=0, seed=0, kind="number"
+    )
+    assert "demonstrations" not in later.run(Work(tmp_path, inputs, lambda: False))
     assert [row["id"] for row in rows_of(tmp_path / "weak.jsonl")] == ["a", "b"]
 
 

@@ -2,19 +2,20 @@
 
     python -m launchers.score --model=smollm2-135m-instruct --input=in.jsonl --output=out.jsonl
 
-Input lines are {"prompt": str, "response": str}; each gives an output line with token_logprobs,
-sum_logprob and steps. If a line is bad nothing is written, unless --skip_bad leaves it out.
+Input lines are {"prompt": str, "response": str}, or with "messages" in place of the prompt, which
+the model's chat template turns into one; each gives an output line with the number of its "line",
+its "id" if it has one, token_logprobs, sum_logprob and steps. If a line is bad nothing is written,
+unless --skip_bad leaves it out.
 
 Exit codes: 0 done; 1 something is wrong (the message says what).
 """
 
-import json
-import os
 from pathlib import Path
 
 import tqdm
 from absl import app, flags, logging
 
+from leco_jax.datasets.jsonl import numbered_lines, write_rows
 from leco_jax.evaluation.chain_scoring import read_chains, score_chains
 from leco_jax.evaluation.workdir import local_path
 from leco_jax.models.loading import CheckpointError, ModelNotAvailableError, load_model
@@ -28,7 +29,9 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSONL to write, whole or not at a
 _PRESET = flags.DEFINE_enum("preset", "paper", sorted(PRESETS), "Variant of the step scores.")
 _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "Leave bad lines out instead of stopping.")
 _DTYPE = flags.DEFINE_string("dtype", None, "Type of the computation; default: the checkpoint's.")
-_BATCH = flags.DEFINE_integer("batch_tokens", 4096, "Most tokens of a batch, padding included.")
+_BATCH = flags.DEFINE_integer(
+    "batch_tokens", 4096, "Most tokens of a batch, padding included.", lower_bound=1
+)
 
 
 def main(argv: list[str]) -> int:
@@ -44,21 +47,16 @@ def main(argv: list[str]) -> int:
 
 
 def _score(source: Path, target: Path) -> int:
-    lines = source.read_text(encoding="utf-8").splitlines()
+    lines = list(numbered_lines(source))
     model = load_model(_MODEL.value, dtype=_DTYPE.value)
     chains, bad = read_chains(lines, model.tokenizer, max_length=model.config.max_positions)
     for line in bad:
-        logging.error("%s, line %d %s", source, line.number, line.reason)
+        logging.error("%s, line %d: %s", source, line.number, line.reason)
     if bad and not _SKIP_BAD.value:
         logging.error("%d bad lines; nothing was written (--skip_bad leaves them out).", len(bad))
         return 1
-    draft = target.with_name(target.name + ".tmp")
-    draft.parent.mkdir(parents=True, exist_ok=True)
     scored = score_chains(model, chains, PRESETS[_PRESET.value], batch_tokens=_BATCH.value)
-    with draft.open("w", encoding="utf-8") as file:
-        for row in tqdm.tqdm(scored, total=len(chains), unit="chain"):
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    os.replace(draft, target)
+    write_rows(target, tqdm.tqdm(scored, total=len(chains), unit="chain"))
     logging.info("%d chains scored, %d lines left out: %s", len(chains), len(bad), target)
     return 0
 

@@ -4,13 +4,16 @@
 
 DIR gets tokenizer.model and tokenizer_config.json; `launchers/sft.py` trains a model from scratch
 with it.
+
+Exit codes: 0 done; 1 something is wrong (the message says what).
 """
 
 import itertools
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from leco_jax.datasets.registry import load_problems
+from leco_jax.evaluation.workdir import local_path
 from leco_jax.text.prompts import few_shot_prompt
 from w2s_jax.data.vocabulary import train_vocabulary, write_tokenizer
 
@@ -22,17 +25,27 @@ _SIZE = flags.DEFINE_integer("size", 640, "number of tokens", lower_bound=270)
 _OUTPUT = flags.DEFINE_string("output", None, "directory to write", required=True)
 
 
-def main(argv: list[str]) -> None:
-    """Runs the program."""
+def main(argv: list[str]) -> int:
+    """Trains one vocabulary."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    try:
+        _train()
+    except (ValueError, OSError) as error:
+        logging.error("%s", error)
+        return 1
+    return 0
+
+
+def _train() -> None:
+    output = local_path(_OUTPUT.value)  # before the minutes that the training takes
     problems = load_problems(
         _DATASET.value, split=_SPLIT.value, data_dir=_DATA_DIR.value, limit=_LIMIT.value
     )
     texts = itertools.chain.from_iterable(
         (few_shot_prompt(p.question, ()), p.solution or "") for p in problems
     )
-    write_tokenizer(train_vocabulary(texts, size=_SIZE.value), _OUTPUT.value)
+    write_tokenizer(train_vocabulary(texts, size=_SIZE.value), output)
     print(
         f"{_SIZE.value} tokens from {len(problems)} problems of {_DATASET.value}: {_OUTPUT.value}"
     )

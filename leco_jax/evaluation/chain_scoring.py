@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from leco_jax import scoring
+from leco_jax.datasets.jsonl import parse_row
 from leco_jax.models import transformer
 from leco_jax.models.attention import causal_attend
 from leco_jax.models.config import ModelConfig
@@ -18,15 +18,26 @@ from leco_jax.models.loading import LoadedModel
 from leco_jax.reasoning.scored_chain import score_chain
 from leco_jax.scoring.presets import StepPreset
 from leco_jax.shapes import power_of_two
+from leco_jax.text.chat import encode_chat
 from leco_jax.text.tokenizer import Tokenizer
+
+# Chains that are sorted by length, scored and handed on together.
+_WINDOW = 1024
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GivenChain:
-    """A response to a prompt, in tokens: prompt and response are tokenised apart and joined."""
+    """A response to a prompt, in tokens: prompt and response are tokenised apart and joined.
+
+    Attributes:
+        prompt: token ids.
+        response: token ids.
+        named: what tells it from the others in the output: its "line", and its "id" if it has one.
+    """
 
     prompt: tuple[int, ...]
     response: tuple[int, ...]
+    named: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +49,18 @@ class BadLine:
 
 
 def read_chains(
-    lines: Iterable[str], tokenizer: Tokenizer, *, max_length: int
+    lines: Iterable[tuple[int, bytes]], tokenizer: Tokenizer, *, max_length: int
 ) -> tuple[list[GivenChain], list[BadLine]]:
-    """Reads `{"prompt": str, "response": str}` lines; further fields are ignored.
+    """Reads JSON lines of a prompt and a "response".
+
+    The prompt is either a text, "prompt", in which control tokens are text like any other, or
+    "messages", `{"role": str, "content": str}` each, which the chat template puts into the tokens
+    that a chat model sees. "id" is handed on; further fields are ignored.
 
     Args:
-        lines: of a JSONL file.
-        tokenizer: of the model that will score them; BOS is put in front where it is customary.
+        lines: numbered, as `datasets.jsonl.numbered_lines` gives them.
+        tokenizer: of the model that will score them; BOS is put before a text where it is
+            customary.
         max_length: most tokens of prompt and response together.
 
     Returns:
@@ -52,32 +68,47 @@ def read_chains(
     """
     chains: list[GivenChain] = []
     bad: list[BadLine] = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in lines:
         try:
-            chains.append(_read_chain(line, tokenizer, max_length))
+            chains.append(_read_chain(number, line, tokenizer, max_length))
         except ValueError as error:
             bad.append(BadLine(number, str(error)))
     return chains, bad
 
 
-def _read_chain(line: str, tokenizer: Tokenizer, max_length: int) -> GivenChain:
-    row = json.loads(line)  # its error is a ValueError
-    if not isinstance(row, dict):
-        raise ValueError("is no JSON object")
-    for name in ("prompt", "response"):
-        if not isinstance(row.get(name), str):
-            raise ValueError(f"has no text {name!r}")
-    prompt = tokenizer.encode(row["prompt"], add_bos=tokenizer.wants_bos)
+def _read_chain(number: int, line: bytes, tokenizer: Tokenizer, max_length: int) -> GivenChain:
+    row = parse_row(line, fields=("response",))
+    prompt = _encode_prompt(row, tokenizer)
     response = tokenizer.encode(row["response"], continuation=True)
     if not prompt:
-        raise ValueError("has an empty prompt: nothing predicts the response's first token")
+        raise ValueError("the prompt is empty: nothing predicts the response's first token.")
     if not response:
-        raise ValueError("has an empty response")
+        raise ValueError("the response is empty.")
     if len(prompt) + len(response) > max_length:
         raise ValueError(
-            f"has {len(prompt) + len(response)} tokens; the model was made for {max_length}"
+            f"there are {len(prompt) + len(response)} tokens; the model was made for {max_length}."
         )
-    return GivenChain(prompt=tuple(prompt), response=tuple(response))
+    named = {"line": number} | ({"id": row["id"]} if "id" in row else {})
+    return GivenChain(prompt=tuple(prompt), response=tuple(response), named=named)
+
+
+def _encode_prompt(row: dict[str, Any], tokenizer: Tokenizer) -> list[int]:
+    if ("prompt" in row) == ("messages" in row):
+        raise ValueError('the row needs either the text "prompt" or the list "messages".')
+    if "prompt" in row:
+        if not isinstance(row["prompt"], str):
+            raise ValueError('"prompt" must be a text.')
+        return tokenizer.encode(row["prompt"], add_bos=tokenizer.wants_bos)
+    messages = row["messages"]
+    if not isinstance(messages, list) or not all(map(_is_message, messages)) or not messages:
+        raise ValueError('"messages" must be {"role": str, "content": str} each, at least one.')
+    return encode_chat(tokenizer, messages)
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(value.get(name), str) for name in ("role", "content")
+    )
 
 
 def score_chains(
@@ -89,30 +120,39 @@ def score_chains(
         model: the model whose confidence is asked for.
         chains: what to score.
         preset: which variant of the step scores.
-        batch_tokens: most tokens of a batch, padding included.
+        batch_tokens: most tokens of a batch, padding included; a chain that is longer is a batch
+            of its own.
 
     Yields:
-        In the order of the chains: `token_logprobs` (nats, of the response's tokens),
-        `sum_logprob` and `steps`.
+        In the order of the chains, a window of them at a time: what names the chain,
+        `token_logprobs` (nats, of the response's tokens), `sum_logprob` and `steps`.
     """
     if batch_tokens < 1:
         raise ValueError(f"batch_tokens must be at least 1, not {batch_tokens}.")
-    by_length = sorted(range(len(chains)), key=lambda i: len(chains[i].prompt + chains[i].response))
-    done: dict[int, dict[str, Any]] = {}
-    for batch in _batches([chains[i] for i in by_length], batch_tokens):
-        stats = _score_batch(model, batch, preset)
-        for row, chain in enumerate(batch):
-            size = len(chain.response)
-            own = {name: values[row, :size] for name, values in stats.items()}
-            logprobs = own["logprob"].tolist()
-            steps = score_chain(chain.response, own, model.tokenizer, preset)
-            done[by_length[len(done)]] = {
-                "token_logprobs": logprobs,
-                "sum_logprob": float(np.sum(own["logprob"], dtype=np.float64)),
-                "steps": [_step_line(step) for step in steps],
-            }
-    for i in range(len(chains)):
-        yield done.pop(i)
+    for start in range(0, len(chains), _WINDOW):
+        window = chains[start : start + _WINDOW]
+        by_length = sorted(range(len(window)), key=lambda i: _length(window[i]))
+        done: dict[int, dict[str, Any]] = {}
+        for batch in _batches([window[i] for i in by_length], batch_tokens):
+            stats = _score_batch(model, batch, preset)
+            for row, chain in enumerate(batch):
+                own = {name: values[row, : len(chain.response)] for name, values in stats.items()}
+                done[by_length[len(done)]] = _row(chain, own, model.tokenizer, preset)
+        yield from (done[i] for i in range(len(window)))
+
+
+def _row(
+    chain: GivenChain, stats: dict[str, np.ndarray], tokenizer: Tokenizer, preset: StepPreset
+) -> dict[str, Any]:
+    return chain.named | {
+        "token_logprobs": stats["logprob"].tolist(),
+        "sum_logprob": float(np.sum(stats["logprob"], dtype=np.float64)),
+        "steps": [_step_line(s) for s in score_chain(chain.response, stats, tokenizer, preset)],
+    }
+
+
+def _length(chain: GivenChain) -> int:
+    return len(chain.prompt) + len(chain.response)
 
 
 def _step_line(step) -> dict[str, Any]:
@@ -124,8 +164,8 @@ def _batches(chains: Sequence[GivenChain], batch_tokens: int) -> Iterator[list[G
     """Cuts chains sorted by length where the padded batch would grow too large."""
     batch: list[GivenChain] = []
     for chain in chains:
-        length = power_of_two(len(chain.prompt) + len(chain.response), least=16)
-        if batch and (len(batch) + 1) * length > batch_tokens:
+        length = power_of_two(_length(chain), least=16)
+        if batch and power_of_two(len(batch) + 1) * length > batch_tokens:
             yield batch
             batch = []
         batch.append(chain)
@@ -138,7 +178,7 @@ def _score_batch(
 ) -> dict[str, np.ndarray]:
     """Statistics `[B, R]` of the responses' tokens, aligned at their first ones."""
     rows = power_of_two(len(batch))
-    length = power_of_two(max(len(c.prompt) + len(c.response) for c in batch), least=16)
+    length = power_of_two(max(map(_length, batch)), least=16)
     longest = power_of_two(max(len(c.response) for c in batch), least=16)
     tokens_BT = np.zeros((rows, length), np.int32)
     targets_BR = np.full((rows, longest), -1, np.int32)  # ignored by the scoring

@@ -14,6 +14,6 @@ from leco_jax.text.tokenizer import load_tokenizer
 def model_dir(tmp_path_factory):
     directory = tmp_path_factory.mktemp("model") / "tiny"
     tokenizer = load_tokenizer(bundled_path("arithmetic-1m"))
-    config = preset("tiny", vocab_size=640)
+    config = preset("tiny", vocab_size=640, max_positions=2048)
     export_huggingface(directory, config, init_params(config, jax.random.key(5)), tokenizer)
     return directory

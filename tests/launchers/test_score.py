@@ -83,14 +83,21 @@ def test_scores_are_those_of_a_forward_pass(score, model_dir):
 def test_a_bad_line_is_named_and_nothing_is_written_unless_it_may_be_left_out(score):
     lines = [
         _line("a", "b"), "{not json", '{"prompt": "a"}', _line("", "b"), _line("a", ""), "[1]",
-        _line("a ", "b" * 2000),
+        _line("a ", "b" * 4000), "",
     ]  # fmt: skip
     done, rows = score(lines)
     assert done.returncode == 1
     assert rows is None
     for number in (2, 3, 5, 6, 7):
-        assert f"line {number} " in done.stderr
+        assert f"line {number}: " in done.stderr
     assert "--skip_bad" in done.stderr
     done, rows = score(lines, "--skip_bad")
     assert done.returncode == 0
-    assert len(rows) == 2  # an empty prompt is BOS alone where the model begins with one
+    assert [row["line"] for row in rows] == [1, 4]  # an empty prompt is BOS, if there is one
+
+
+def test_a_batch_of_nothing_is_refused_before_anything_is_read(score):
+    done, rows = score([_line("a", "b")], "--batch_tokens=0")
+    assert done.returncode == 1
+    assert "batch_tokens" in done.stderr
+    assert rows is None

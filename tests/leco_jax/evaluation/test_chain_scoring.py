@@ -1,0 +1,106 @@
+"""Chains from JSON lines, and how they are put into batches; test_score.py holds the figures."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+from leco_jax.datasets.jsonl import numbered_lines
+from leco_jax.evaluation import chain_scoring
+from leco_jax.evaluation.chain_scoring import read_chains, score_chains
+from leco_jax.models.loading import load_model
+from leco_jax.scoring.presets import PRESETS
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("arithmetic-1m", dtype="float32")
+
+
+def _lines(*rows):
+    return [(n, json.dumps(row, ensure_ascii=False).encode()) for n, row in enumerate(rows, 1)]
+
+
+def test_a_chat_is_encoded_as_the_model_sees_it(model):
+    tokenizer = copy.copy(model.tokenizer)
+    tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    messages = [{"role": "user", "content": "3 + 4"}]
+    (chat, text), bad = read_chains(
+        _lines({"messages": messages, "response": "7"}, {"prompt": "<s>3 + 4", "response": "7"}),
+        tokenizer,
+        max_length=99,
+    )
+    assert bad == []
+    assert list(chat.prompt) == tokenizer.encode("<s>3 + 4", allow_special=True)
+    assert chat.prompt.count(tokenizer.bos_id) == 1
+    assert text.prompt[1:] == tuple(tokenizer.encode("<s>3 + 4"))  # as text, after BOS
+    assert text.prompt != chat.prompt
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"response": "b"}, 'either the text "prompt" or the list "messages"'),
+        ({"prompt": "a", "messages": [], "response": "b"}, "either"),
+        ({"messages": [], "response": "b"}, "at least one"),
+        ({"messages": [{"role": "user"}], "response": "b"}, "each"),
+        ({"messages": [{"role": "user", "content": "a"}], "response": "b"}, "no chat template"),
+        ({"prompt": 3, "response": "b"}, '"prompt" must be a text'),
+        ({"prompt": "a", "response": ""}, "response is empty"),
+        ({"prompt": "a", "response": "1" * 99}, "the model was made for 99"),
+    ],
+)
+def test_a_bad_line_says_why(model, row, reason):
+    chains, (bad,) = read_chains(_lines(row), model.tokenizer, max_length=99)
+    assert chains == []
+    assert bad.number == 1
+    assert reason in bad.reason
+
+
+def test_only_a_line_feed_ends_a_line_and_blank_ones_count(tmp_path, model):
+    path = tmp_path / "in.jsonl"
+    path.write_text('\n{"prompt": "a\u2028b", "response": "c\u0085", "id": 7}\r\n', "utf-8")
+    chains, bad = read_chains(numbered_lines(path), model.tokenizer, max_length=99)
+    assert bad == []
+    assert [chain.named for chain in chains] == [{"line": 2, "id": 7}]
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """Shapes of the batches that are scored."""
+    seen = []
+
+    def note(params, tokens, *rest, **options):
+        seen.append(tokens.shape)
+        return original(params, tokens, *rest, **options)
+
+    original = chain_scoring._token_stats
+    monkeypatch.setattr(chain_scoring, "_token_stats", note)
+    return seen
+
+
+def test_batches_hold_no_more_than_was_asked_for_padding_included(model, batches):
+    rows = [{"prompt": "1 + " * n, "response": "2"} for n in (3, 3, 3, 3, 3, 60)]
+    chains, _ = read_chains(_lines(*rows), model.tokenizer, max_length=999)
+    list(score_chains(model, chains, PRESETS["paper"], batch_tokens=3 * 16))
+    short = [shape for shape in batches if shape[1] == 16]
+    assert sum(shape[0] for shape in short) >= 5
+    assert all(rows * length <= 3 * 16 for rows, length in short)
+    assert [shape[0] for shape in batches if shape[1] > 16] == [1]  # longer than a batch: alone
+
+
+def test_rows_come_in_order_window_by_window(model, batches, monkeypatch):
+    rows = [{"prompt": "1 + " * n, "response": "2\n3", "id": n} for n in (9, 1, 5, 30, 2, 7)]
+    chains, _ = read_chains(_lines(*rows), model.tokenizer, max_length=999)
+    whole = list(score_chains(model, chains, PRESETS["paper"], batch_tokens=9999))
+    assert [row["id"] for row in whole] == [9, 1, 5, 30, 2, 7]
+    assert [row["line"] for row in whole] == [1, 2, 3, 4, 5, 6]
+    monkeypatch.setattr(chain_scoring, "_WINDOW", 2)
+    batches.clear()
+    coming = score_chains(model, chains, PRESETS["paper"], batch_tokens=9999)
+    first = next(coming)
+    assert len(batches) == 1  # what comes later is not scored yet
+    for row, again in zip(whole, [first, *coming], strict=True):
+        assert row["id"] == again["id"]
+        np.testing.assert_allclose(row["token_logprobs"], again["token_logprobs"], atol=1e-5)

@@ -32,21 +32,34 @@ def sequence_mean(logprob_BT: Array, mask_BT: Array) -> Array:
 # --- supervised -------------------------------------------------------------------------------
 
 
-def sft_token_mean(logprob_BT: Array, mask_BT: Array) -> Array:
+def sft_token_mean(logprob_BT: Array, mask_BT: Array, *, tokens: Array | None = None) -> Array:
     """Computes the mean negative log-likelihood over all tokens of the batch; a scalar.
 
     `−Σ_bt m·log p / Σ_bt m`: long completions weigh more. As in `transformers` and TRL.
+
+    Args:
+      logprob_BT: log-probabilities.
+      mask_BT: 1 where they count.
+      tokens: what to divide by, of which this is a part; None: the mask's own.
     """
-    return -jnp.sum(sequence_sum(logprob_BT, mask_BT)) / jnp.maximum(jnp.sum(mask_BT), 1.0)
+    if tokens is None:
+        tokens = jnp.maximum(jnp.sum(mask_BT), 1.0)
+    return -jnp.sum(sequence_sum(logprob_BT, mask_BT)) / tokens
 
 
-def sft_sequence_mean(logprob_BT: Array, mask_BT: Array) -> Array:
+def sft_sequence_mean(logprob_BT: Array, mask_BT: Array, *, rows: Array | None = None) -> Array:
     """Computes the mean over rows of each row's mean negative log-likelihood; a scalar.
 
     `−mean_b(Σ_t m·log p / Σ_t m)`: rows weigh the same; those without tokens are left out.
+
+    Args:
+      logprob_BT: log-probabilities.
+      mask_BT: 1 where they count.
+      rows: what to divide by, of which this is a part; None: the rows with a token.
     """
-    rows = jnp.sum(jnp.any(mask_BT > 0, axis=-1))
-    return -jnp.sum(sequence_mean(logprob_BT, mask_BT)) / jnp.maximum(rows, 1)
+    if rows is None:
+        rows = jnp.maximum(jnp.sum(jnp.any(mask_BT > 0, axis=-1)), 1)
+    return -jnp.sum(sequence_mean(logprob_BT, mask_BT)) / rows
 
 
 # --- preferences with a reference -------------------------------------------------------------

@@ -132,9 +132,9 @@ def loss_and_metrics(
         if objective.pairs:
             loss, metrics = _preference(objective, stats.logprob, batch, counts, reference_B2)
         elif objective.reduction == "token":
-            loss = -jnp.sum(losses.sequence_sum(stats.logprob, mask)) / counts["tokens"]
+            loss = losses.sft_token_mean(stats.logprob, mask, tokens=counts["tokens"])
         else:
-            loss = -jnp.sum(losses.sequence_mean(stats.logprob, mask)) / counts["sequences"]
+            loss = losses.sft_sequence_mean(stats.logprob, mask, rows=counts["sequences"])
     if stats.entropy is not None:
         entropy = jax.lax.stop_gradient(stats.entropy)
         metrics["entropy"] = jnp.sum(losses.sequence_sum(entropy, mask)) / counts["tokens"]
@@ -179,7 +179,7 @@ def _preference(objective, logprob, batch, counts, reference_B2):
                 nll = mean(-chosen_B)
             else:
                 all_BT = (batch["segment_ids"][:, 0] > 0).astype(jnp.float32)
-                nll = -jnp.sum(losses.sequence_sum(logprob[:, 0], all_BT)) / counts["chosen_all"]
+                nll = losses.sft_token_mean(logprob[:, 0], all_BT, tokens=counts["chosen_all"])
             log_odds_B = losses.log_odds_ratio(chosen_B, rejected_B)
             loss = nll + mean(
                 losses.orpo(jnp.zeros_like(chosen_B), chosen_B, rejected_B, weight=beta)
@@ -188,7 +188,8 @@ def _preference(objective, logprob, batch, counts, reference_B2):
             metrics["log_odds_chosen"] = mean(log_odds_B)
             metrics["log_odds_ratio"] = mean(jax.nn.log_sigmoid(log_odds_B))
     if objective.sft_weight:
-        sft = -jnp.sum(sum_B2[:, 0]) / counts["chosen_tokens"]
+        tokens = counts["chosen_tokens"]
+        sft = losses.sft_token_mean(logprob[:, 0], mask[:, 0], tokens=tokens)
         loss += objective.sft_weight * sft
         metrics["sft_loss"] = sft
 

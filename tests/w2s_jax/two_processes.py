@@ -79,7 +79,6 @@ print(
             "steps": result.steps,
             "interrupted": result.interrupted,
             "rows": mine.batch(0)["tokens"].shape[0],
-            "held": sum(shard.data.size for shard in weight.addressable_shards) / weight.size,
             "largest": max(shard.data.size for shard in weight.addressable_shards) / weight.size,
             "compilations": result.compilations,
         }

@@ -8,7 +8,6 @@ from w2s_jax.data.rows import DataError as DataError
 from w2s_jax.data.rows import Example as Example
 from w2s_jax.data.rows import Pair as Pair
 from w2s_jax.data.rows import Template as Template
-from w2s_jax.data.rows import dataset_rows as dataset_rows
 from w2s_jax.data.rows import examples as examples
 from w2s_jax.data.rows import fill_template as fill_template
 from w2s_jax.data.rows import jsonl_rows as jsonl_rows

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import itertools
 import re
 import string
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from leco_jax.datasets.jsonl import read_rows
 from leco_jax.datasets.problem import Problem
 
 
@@ -18,7 +19,7 @@ class DataError(ValueError):
 
 
 class Row(NamedTuple):
-    """One row and where it stands, for messages ("pairs.jsonl line 12")."""
+    """One row and where it stands, for messages ("pairs.jsonl, line 12")."""
 
     where: str
     fields: Mapping[str, Any]
@@ -113,35 +114,8 @@ def template_parts(pattern: str) -> list[tuple[str, str | None]]:
 
 
 def jsonl_rows(path: str | Path) -> Iterator[Row]:
-    """The rows of a JSONL file; blank lines are skipped.
-
-    Raises:
-      DataError: a line that is no JSON object in UTF-8; it is named.
-    """
-    path = Path(path)
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            where = f"{path} line {number}"
-            try:
-                fields = json.loads(line.decode("utf-8"))
-            except (UnicodeDecodeError, json.JSONDecodeError) as error:
-                raise DataError(f"{where}: no JSON ({error})") from None
-            if not isinstance(fields, dict):
-                raise DataError(f"{where}: a JSON object is wanted, not a {type(fields).__name__}")
-            yield Row(where, fields)
-
-
-def dataset_rows(source: Iterable[Mapping[str, Any]], name: str) -> Iterator[Row]:
-    """The rows of a data set, such as `tfds` gives by `as_data_source`.
-
-    Args:
-      source: mappings; bytes become text, NumPy scalars become numbers.
-      name: what messages call the data set.
-    """
-    for number, element in enumerate(source):
-        yield Row(f"{name} row {number}", {key: _plain(value) for key, value in element.items()})
+    """The rows of a JSONL file; errors as `leco_jax.datasets.jsonl.read_rows`."""
+    return itertools.starmap(Row, read_rows(Path(path), fields=()))
 
 
 def problem_rows(problems: Iterable[Problem]) -> Iterator[Row]:
@@ -149,12 +123,6 @@ def problem_rows(problems: Iterable[Problem]) -> Iterator[Row]:
     for problem in problems:
         fields = {name: getattr(problem, name) for name in ("id", "question", "solution", "gold")}
         yield Row(problem.id, {name: value for name, value in fields.items() if value is not None})
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
 
 
 def examples(rows: Iterable[Row], template: Template | None = None) -> list[Example]:

@@ -171,11 +171,23 @@ def _source(
     }
     if not pairs:
         encoded = batches.encode_examples(texts, tokenizer, length=wanted.length, chat=wanted.chat)
+        _report_cuts("examples", encoded, wanted.length)
         return batches.ExampleSource(encoded, packed=wanted.packed, **common)
     if wanted.packed:
         raise ValueError("data.packed is for SFT: a pair's two rows are compared as wholes")
     encoded_pairs = batches.encode_pairs(texts, tokenizer, length=wanted.length, chat=wanted.chat)
+    _report_cuts("chosen rows", encoded_pairs.chosen, wanted.length)
+    _report_cuts("rejected rows", encoded_pairs.rejected, wanted.length)
     return batches.PairSource(encoded_pairs, **common)
+
+
+def _report_cuts(name: str, encoded: batches.Encoded, length: int) -> None:
+    if encoded.cut_prompts or encoded.cut_completions:
+        _log.warning(
+            "data.length=%d: of %d %s %d prompts lose their oldest tokens and %d completions their "
+            "end, so that the model does not learn to end them",
+            length, len(encoded), name, encoded.cut_prompts, encoded.cut_completions,
+        )  # fmt: skip
 
 
 def _run_config(config: Any, data: DataSource) -> RunConfig:

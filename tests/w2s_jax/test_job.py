@@ -11,7 +11,8 @@ import pytest
 
 from leco_jax.models.bundled import bundled_path
 from leco_jax.models.sharding import make_mesh
-from w2s_jax.job import run_job
+from leco_jax.text.tokenizer import load_tokenizer
+from w2s_jax.job import load_data, run_job
 from w2s_jax.job_config import training_config
 from w2s_jax.metrics import read_metrics
 from w2s_jax.start import load_run, load_start, trained_weights
@@ -72,6 +73,17 @@ def test_a_run_that_its_data_makes_short_warms_up_for_half_of_it(config, tmp_pat
     config.run.num_steps = 6
     with pytest.raises(ValueError, match="warmup_steps=10 leaves nothing of a run of 6 steps"):
         run_job(config, tmp_path / "asked_for")
+
+
+def test_rows_that_lose_tokens_are_counted(config, files, caplog):
+    tokenizer, mesh = load_tokenizer(config.model.tokenizer), make_mesh(fsdp=8)
+    load_data(config, tokenizer, mesh, pairs=True)
+    assert not caplog.records
+    config.data.length = 8
+    load_data(config, tokenizer, mesh, pairs=True)
+    chosen, rejected = (record.getMessage() for record in caplog.records)
+    assert "of 24 chosen rows 24 prompts lose their oldest tokens and " in chosen
+    assert "of 24 rejected rows 24 prompts lose their oldest tokens and 24 completions" in rejected
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,14 +37,16 @@ class Encoded:
       ends: int64 [n], where each sequence ends in `tokens`.
       prompts: int32 [n], how many tokens of each are prompt.
       pad_id: fills unused slots.
-      cut: how many sequences lost tokens to the length.
+      cut_prompts: how many prompts lost their oldest tokens to the length.
+      cut_completions: how many completions lost their end, EOS with it.
     """
 
     tokens: np.ndarray
     ends: np.ndarray
     prompts: np.ndarray
     pad_id: int
-    cut: int
+    cut_prompts: int
+    cut_completions: int
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -105,7 +108,7 @@ def encode_examples(
     joined = _join(
         [(e.where, e.prompt, (e.completion,)) for e in examples], tokenizer, length, chat
     )
-    return _stack([prompt for prompt, _ in joined], [c for _, (c,) in joined], tokenizer, length)
+    return _stack(joined, 0, tokenizer, length)
 
 
 def encode_pairs(
@@ -115,15 +118,18 @@ def encode_pairs(
     joined = _join(
         [(p.where, p.prompt, (p.chosen, p.rejected)) for p in pairs], tokenizer, length, chat
     )
-    prompts = [prompt for prompt, _ in joined]
-    return EncodedPairs(
-        *(_stack(prompts, [c[side] for _, c in joined], tokenizer, length) for side in (0, 1))
-    )
+    return EncodedPairs(*(_stack(joined, side, tokenizer, length) for side in (0, 1)))
+
+
+class _Joined(NamedTuple):
+    prompt: list[int]
+    completions: list[list[int]]
+    prompt_cut: bool
 
 
 def _join(
     texts: list[tuple[str, str, tuple[str, ...]]], tokenizer: Tokenizer, length: int, chat: bool
-) -> list[tuple[list[int], list[list[int]]]]:
+) -> list[_Joined]:
     """Tokens of each prompt, cut for the longest of its completions, and of the completions."""
     if length < 2:
         raise ValueError(f"length={length} leaves no room for a prompt and a completion")
@@ -142,7 +148,8 @@ def _join(
             )
             continue
         ids = [[*tokenizer.encode(c, continuation=True), tokenizer.eos_ids[0]] for c in completions]
-        joined.append((_cut_prompt(prompt, max(map(len, ids)), tokenizer, length), ids))
+        kept = _cut_prompt(prompt, max(map(len, ids)), tokenizer, length)
+        joined.append(_Joined(kept, ids, len(kept) < len(prompt)))
     if bad:
         raise DataError(list_problems(bad))
     return joined
@@ -157,9 +164,9 @@ def _cut_prompt(prompt: list[int], longest: int, tokenizer: Tokenizer, length: i
     return bos + prompt[len(prompt) - keep + len(bos) :]
 
 
-def _stack(
-    prompts: list[list[int]], completions: list[list[int]], tokenizer: Tokenizer, length: int
-) -> Encoded:
+def _stack(joined: list[_Joined], side: int, tokenizer: Tokenizer, length: int) -> Encoded:
+    prompts = [one.prompt for one in joined]
+    completions = [one.completions[side] for one in joined]
     kept = [c[: length + 1 - len(p)] for p, c in zip(prompts, completions, strict=True)]
     lengths = [len(p) + len(c) for p, c in zip(prompts, kept, strict=True)]
     tokens = np.fromiter(
@@ -172,5 +179,6 @@ def _stack(
         ends=np.cumsum(lengths, dtype=np.int64),
         prompts=np.array([len(p) for p in prompts], np.int32),
         pad_id=tokenizer.pad_id,
-        cut=sum(len(k) < len(c) for k, c in zip(kept, completions, strict=True)),
+        cut_prompts=sum(one.prompt_cut for one in joined),
+        cut_completions=sum(len(k) < len(c) for k, c in zip(kept, completions, strict=True)),
     )

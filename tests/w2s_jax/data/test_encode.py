@@ -82,14 +82,18 @@ def test_a_long_prompt_loses_its_oldest_tokens_but_not_bos(tokenizer):
     assert answer == [*tokenizer.encode(completion), tokenizer.eos_ids[0]]
     assert len(prompt) + len(answer) == 10
     assert prompt == [tokenizer.bos_id, *ids[-(len(prompt) - 1) :]]
-    assert encoded.cut == 0
+    assert (encoded.cut_prompts, encoded.cut_completions) == (1, 0)
 
 
 def test_a_long_completion_loses_its_end_after_the_prompt_is_down_to_a_quarter(tokenizer):
     example = Example("", "1 2 3 4 5 6 7 8 9", "3 + 4 = 7 + 5 = 12 + 6 = 18")
-    prompt, answer = _one(data.encode_examples([example], tokenizer, length=12))
+    encoded = data.encode_examples([example], tokenizer, length=12)
+    prompt, answer = _one(encoded)
     assert len(prompt) == 3
     assert answer == tokenizer.encode(example.completion)[:10]
+    assert (encoded.cut_prompts, encoded.cut_completions) == (1, 1)
+    whole = data.encode_examples([example], tokenizer, length=60)
+    assert (whole.cut_prompts, whole.cut_completions) == (0, 0)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

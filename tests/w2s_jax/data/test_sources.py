@@ -35,7 +35,8 @@ def test_a_row_by_hand():
         ends=np.array([5, 8]),
         prompts=np.array([2, 1], np.int32),
         pad_id=2,
-        cut=0,
+        cut_prompts=0,
+        cut_completions=0,
     )
     source = data.ExampleSource(encoded, rows=1, length=8, packed=True)
     batch = source.batch(0)
@@ -182,7 +183,8 @@ def test_plain_padded_and_packed_batches_give_the_same_loss(encoded):
         ends=encoded.ends[:12],
         prompts=encoded.prompts[:12],
         pad_id=encoded.pad_id,
-        cut=0,
+        cut_prompts=0,
+        cut_completions=0,
     )
     padded = data.ExampleSource(few, rows=4, length=300)
     packed = data.ExampleSource(few, rows=2, length=512, packed=True)
@@ -195,7 +197,7 @@ def test_plain_padded_and_packed_batches_give_the_same_loss(encoded):
         assert loss == pytest.approx(expected[key], rel=1e-5)
     for i in (0, 5):
         # Plain: one sequence, no padding, no segments.
-        one = data.Encoded(few.sequence(i), np.array([few.lengths[i]]), few.prompts[[i]], 0, 0)
+        one = data.Encoded(few.sequence(i), np.array([few.lengths[i]]), few.prompts[[i]], 0, 0, 0)
         plain = data.ExampleSource(one, rows=1, length=int(few.lengths[i]) - 1).batch(0)
         assert plain["segment_ids"].all()
         assert -per_token(plain).sum() == pytest.approx(

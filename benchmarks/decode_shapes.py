@@ -18,8 +18,8 @@ from jax.sharding import NamedSharding
 
 from benchmarks import _common
 from benchmarks.training_tpu import ENVIRONMENT
-from leco_jax.decoding.attention import decode_attend
-from leco_jax.decoding.cache import cache_of, empty_cache, layer_states
+from leco_jax.decoding.attention import decode_attend, keys_layout
+from leco_jax.decoding.cache import AXES, cache_of, empty_cache, layer_states
 from leco_jax.models import transformer
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.presets import preset
@@ -27,7 +27,6 @@ from leco_jax.models.sharding import make_mesh, named_sharding
 from leco_jax.models.weights import abstract_params, init_params, unstack_layers
 
 STEPS = 8
-CACHE_AXES = ("batch", "act_kv_heads", "length", "head_width")
 
 
 def chunk(params, cache, token_B, length_B, *, config: ModelConfig, scanned: bool):
@@ -59,7 +58,7 @@ def here(rows: int, slots: int, repeats: int) -> _common.Row:
     config = preset("smollm2_135m", dtype="float32", param_dtype="float32")
     stacked = init_params(config, jax.random.key(0))
     unrolled = unstack_layers(stacked)
-    caches = {"unrolled": empty_cache(config, rows=rows, slots=slots)}
+    caches = {"unrolled": empty_cache(config, rows=rows, slots=slots, keys=keys_layout())}
     caches["scanned"] = {name: jnp.stack(x) for name, x in caches["unrolled"].items()}
     token, length = jnp.full(rows, 5, jnp.int32), jnp.full(rows, slots // 2, jnp.int32)
 
@@ -96,7 +95,7 @@ def on_tpu(topology: str) -> list[_common.Row]:
     for scanned in (False, True):
         lead = (config.num_layers,) if scanned else ()
         shape = (*lead, 32, config.num_kv_heads, 2048, config.head_width)
-        axes = ("layers",) * len(lead) + CACHE_AXES
+        axes = ("layers",) * len(lead) + AXES["k"]
         one = jax.ShapeDtypeStruct(
             shape, config.dtype, sharding=named_sharding("cache", shape, axes, mesh)
         )

@@ -15,7 +15,7 @@ from jax.sharding import AxisType
 
 from leco_jax.decoding import attention_decode_tpu, attention_prefill_tpu
 from leco_jax.decoding.attention_decode_tpu import Softmax
-from leco_jax.decoding.cache import append
+from leco_jax.decoding.cache import AXES, SLOT_AXIS, append
 from leco_jax.models.attention import attention_mask
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.sharding import resolve
@@ -54,8 +54,8 @@ def decode_attend(
     _check(implementation)
 
     def attend(q_B1NH, k_B1KH, v_B1KH, state):
-        reason = attention_decode_tpu.unfit(
-            head_width=config.head_width, slots=state["k"].shape[2], dtype=state["k"].dtype
+        reason = _transposed(state) or attention_decode_tpu.unfit(
+            head_width=config.head_width, slots=state["v"].shape[2], dtype=state["v"].dtype
         )
         new = (k_B1KH[:, 0], v_B1KH[:, 0])
         prefix = (state["prefix_k"], state["prefix_v"]) if "prefix_k" in state else ()
@@ -65,12 +65,12 @@ def decode_attend(
             out, k_BKSH, v_BKSH = _on_shards(
                 run, axes, (0, 3, 4), q_B1NH, *new, state["k"], state["v"], length_B, *prefix
             )
-        else:
-            k_BKSH, v_BKSH = (
-                append(state[name], x, length_B) for name, x in zip("kv", new, strict=True)
-            )
-            out = _attend(q_B1NH, k_BKSH, v_BKSH, prefix, length_B[:, None], prefix_length, config)
-        return out, {"k": k_BKSH, "v": v_BKSH}
+            return out, {"k": k_BKSH, "v": v_BKSH}
+        own = {
+            name: append(state[name], x, length_B, axis=SLOT_AXIS[name])
+            for name, x in zip(("kt" if "kt" in state else "k", "v"), new, strict=True)
+        }
+        return _attend(q_B1NH, own, prefix, length_B[:, None], prefix_length, config), own
 
     return attend
 
@@ -100,7 +100,8 @@ def prefill_attend(
             (out,) = _on_shards(run, axes, (0,), q_BTNH, k_BKTH, v_BKTH, *prefix)
         else:
             position_BT = jnp.broadcast_to(jnp.arange(q_BTNH.shape[1]), q_BTNH.shape[:2])
-            out = _attend(q_BTNH, k_BKTH, v_BKTH, prefix, position_BT, prefix_length, config)
+            own = {"k": k_BKTH, "v": v_BKTH}
+            out = _attend(q_BTNH, own, prefix, position_BT, prefix_length, config)
         return out, {"k": k_BKTH, "v": v_BKTH}
 
     return attend
@@ -109,17 +110,19 @@ def prefill_attend(
 # XLA
 
 
-def _attend(q_BTNH, k_BKSH, v_BKSH, prefix, position_BT, prefix_length: int, config: ModelConfig):
+def _attend(q_BTNH, own, prefix, position_BT, prefix_length: int, config: ModelConfig):
     """Softmax over own slots and the shared prefix together, each key and value read once.
 
     The prefix is multiplied with the queries of all rows at once: one read for the whole batch.
     """
     # Rows and heads lead throughout: in another order a CPU's product takes three times as long.
-    q_BKGTH = _grouped(q_BTNH, k_BKSH.shape[1]).transpose(0, 2, 3, 1, 4)
+    v_BKSH = own["v"]
+    q_BKGTH = _grouped(q_BTNH, v_BKSH.shape[1]).transpose(0, 2, 3, 1, 4)
     before_P = jnp.arange(-prefix_length, 0)  # its positions end where the rows' own begin
     window = config.sliding_window
-    own_S = jnp.arange(k_BKSH.shape[2])
-    scores = [_scores("BKGTH,BKSH->BKGTS", q_BKGTH, k_BKSH, position_BT, own_S, window)]
+    own_S = jnp.arange(v_BKSH.shape[2])
+    keys = ("BKGTH,BKHS->BKGTS", own["kt"]) if "kt" in own else ("BKGTH,BKSH->BKGTS", own["k"])
+    scores = [_scores(keys[0], q_BKGTH, keys[1], position_BT, own_S, window)]
     if prefix:
         scores.append(
             _scores("BKGTH,KPH->BKGTP", q_BKGTH, prefix[0], position_BT, before_P, window)
@@ -149,10 +152,24 @@ def _scores(einsum, q_BKGTH, key, position_BT, key_position_X, window):
 
 # Kernels
 
+
+def keys_layout() -> str:
+    """How the cache of a new engine holds its keys, `"k"` or `"kt"` of `decoding.cache`.
+
+    As the kernel reads them on a TPU; transposed elsewhere, where XLA's product walks along the
+    slots and a CPU takes half the time.
+    """
+    return "k" if _platform() == "tpu" else "kt"
+
+
+def _transposed(state) -> str | None:
+    return "the cache holds its keys transposed" if "kt" in state else None
+
+
 _QUERY = ("batch", "length", "act_kv_heads", "head_width")  # query heads follow the key heads
 _NEW = ("batch", "act_kv_heads", "head_width")
-_CACHE = ("batch", "act_kv_heads", "length", "head_width")
-_PREFIX = ("act_kv_heads", "length", "head_width")
+_CACHE = AXES["k"]
+_PREFIX = _CACHE[1:]
 
 
 def _decode_kernel(q_B1NH, new_k, new_v, k, v, length_B, prefix_k=None, prefix_v=None, *, window):

@@ -1,67 +1,115 @@
 """The key/value cache: rows of their own lengths and a shared prefix. `attention` reads it.
 
-A cache is a dict `{"k", "v"}`, each a list with one `[B, K, S, H]` array per layer (`S` slots), so
-that every array is donated and updated in place. Lengths live outside: rolling a row back changes
-one number, and stale slots are masked, never cleared. A prefix is the same with `[K, P, H]`.
+A cache is a dict of lists with one array per layer (`S` slots), so that every array is donated and
+updated in place: `"v"`, values `[B, K, S, H]`, and keys either as `"k"`, `[B, K, S, H]`, or as
+`"kt"`, `[B, K, H, S]`. Lengths live outside: rolling a row back changes one number, and stale slots
+are masked, never cleared. A prefix is the same as `"k"` and `"v"` with `[K, P, H]`.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from leco_jax.models.config import ModelConfig
+from leco_jax.models.sharding import constrain, named_sharding
 
 Cache = dict[str, list[jax.Array]]
 
+# Logical axes of each kind of array.
+AXES = {
+    "k": ("batch", "act_kv_heads", "length", "head_width"),
+    "v": ("batch", "act_kv_heads", "length", "head_width"),
+    "kt": ("batch", "act_kv_heads", "head_width", "length"),
+}
+SLOT_AXIS = {name: axes.index("length") for name, axes in AXES.items()}
 
-def empty_cache(config: ModelConfig, *, rows: int, slots: int, sharding=None) -> Cache:
-    """Makes a cache of zeros in the model's compute type, sharded as asked from the start."""
-    shape = (rows, config.num_kv_heads, slots, config.head_width)
-    make = jax.jit(lambda: jnp.zeros(shape, config.dtype), out_shardings=sharding)
-    return {name: [make() for _ in range(config.num_layers)] for name in ("k", "v")}
+
+def empty_cache(
+    config: ModelConfig, *, rows: int, slots: int, keys: str = "k", mesh: Mesh | None = None
+) -> Cache:
+    """Makes a cache of zeros in the model's compute type, sharded over the mesh from the start.
+
+    Args:
+        config: the model.
+        rows: rows decoded together.
+        slots: slots of each.
+        keys: `"k"` or `"kt"`, how the keys lie.
+        mesh: None: the default device.
+    """
+    sizes = {"batch": rows, "act_kv_heads": config.num_kv_heads, "length": slots}
+    sizes["head_width"] = config.head_width
+    cache = {}
+    for name in (keys, "v"):
+        shape = tuple(sizes[axis] for axis in AXES[name])
+        sharding = None if mesh is None else named_sharding("cache", shape, AXES[name], mesh)
+        make = jax.jit(lambda shape=shape: jnp.zeros(shape, config.dtype), out_shardings=sharding)
+        cache[name] = [make() for _ in range(config.num_layers)]
+    return cache
+
+
+def sharded(cache: Cache) -> Cache:
+    """The cache as its rules place it, so that it is updated where it lies."""
+    return {name: [constrain(x, *AXES[name]) for x in arrays] for name, arrays in cache.items()}
 
 
 def resize(cache: Cache, slots: int) -> Cache:
     """Gives every row `slots` slots: zeros are added at the end, or the end is cut off."""
 
-    def one(x_BKSH):
-        have = x_BKSH.shape[2]
+    def one(x, axis):
+        have = x.shape[axis]
         if slots <= have:
-            return x_BKSH[:, :, :slots]
-        return jnp.pad(x_BKSH, ((0, 0), (0, 0), (0, slots - have), (0, 0)))
+            return jax.lax.slice_in_dim(x, 0, slots, axis=axis)
+        return jnp.pad(x, [(0, slots - have if i == axis else 0) for i in range(x.ndim)])
 
-    return jax.tree.map(one, cache)
+    return _each(one, cache)
 
 
 def insert(cache: Cache, chunk: Cache, row: jax.Array) -> Cache:
-    """Writes a prefilled chunk (`[1, K, T, H]` per layer) into the first T slots of one row."""
+    """Writes a prefilled chunk (`"k"` and `"v"`, `[1, K, T, H]`) into a row's first slots.
 
-    def one(x_BKSH, new_1KTH):
-        return jax.lax.dynamic_update_slice(x_BKSH, new_1KTH, (row, 0, 0, 0))
+    A chunk's end that finds no slots is left out: it must be padding.
+    """
+    slots = cache["v"][0].shape[2]
+    chunk = jax.tree.map(lambda x: x[:, :, :slots], chunk)
+    if "kt" in cache:
+        chunk = {"kt": [k.swapaxes(2, 3) for k in chunk["k"]], "v": chunk["v"]}
+
+    def one(x, new):
+        return jax.lax.dynamic_update_slice(x, new, (row, 0, 0, 0))
 
     return jax.tree.map(one, cache, chunk)
 
 
-def append(x_BKSH: jax.Array, new_BKH: jax.Array, length_B: jax.Array) -> jax.Array:
-    """Writes each row's new key or value into its slot `length`; a full row stays as it is."""
+def append(x: jax.Array, new_BKH: jax.Array, length_B: jax.Array, *, axis: int = 2) -> jax.Array:
+    """Writes each row's new key or value into its slot `length`; a full row stays as it is.
 
-    def one(x_SH, new_H, slot):
-        return x_SH.at[slot].set(new_H, mode="drop")
+    Args:
+        x: an array of the cache, slots on `axis`.
+        new_BKH: keys or values.
+        length_B: int32 slots to write.
+        axis: 2 or 3.
+    """
+
+    def one(x, new_H, slot):
+        return (x.at[slot] if axis == 2 else x.at[:, slot]).set(new_H, mode="drop")
 
     # Mapped over rows and heads: a sharded cache is updated where it lies, and on TPU a scatter of
     # several heads at once would have XLA lay the whole cache out anew at every step.
-    return jax.vmap(jax.vmap(one, (0, 0, None)))(x_BKSH, new_BKH, length_B)
+    return jax.vmap(jax.vmap(one, (0, 0, None)))(x, new_BKH, length_B)
 
 
 def clear(cache: Cache, row: jax.Array, *, start: int | jax.Array = 0) -> Cache:
     """Zeros one row's slots from `start` on: after NaN, which even a weight of 0 lets through."""
 
-    def one(x_BKSH):
-        row_1KSH = jax.lax.dynamic_slice_in_dim(x_BKSH, row, 1)
-        keep_S = jnp.arange(x_BKSH.shape[2]) < start
-        row_1KSH = jnp.where(keep_S[:, None], row_1KSH, jnp.zeros_like(row_1KSH))
-        return jax.lax.dynamic_update_slice_in_dim(x_BKSH, row_1KSH, row, 0)
+    def one(x, axis):
+        part = jax.lax.dynamic_slice_in_dim(x, row, 1)
+        keep = jax.lax.broadcasted_iota(jnp.int32, part.shape, axis) < start
+        part = jnp.where(keep, part, jnp.zeros_like(part))
+        return jax.lax.dynamic_update_slice_in_dim(x, part, row, 0)
 
-    return jax.tree.map(one, cache)
+    return _each(one, cache)
 
 
 def layer_states(cache: Cache | None, prefix: Cache | None, num_layers: int) -> list[dict]:
@@ -76,4 +124,8 @@ def layer_states(cache: Cache | None, prefix: Cache | None, num_layers: int) -> 
 
 def cache_of(states: list[dict]) -> Cache:
     """The inverse of `layer_states` for what a forward pass hands back."""
-    return {name: [state[name] for state in states] for name in ("k", "v")}
+    return {name: [state[name] for state in states] for name in states[0]}
+
+
+def _each(one: Callable[[jax.Array, int], jax.Array], cache: Cache) -> Cache:
+    return {name: [one(x, SLOT_AXIS[name]) for x in arrays] for name, arrays in cache.items()}

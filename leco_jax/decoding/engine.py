@@ -23,6 +23,7 @@ import numpy as np
 
 from leco_jax.decoding import cache as kv
 from leco_jax.decoding import programs
+from leco_jax.decoding.attention import keys_layout
 from leco_jax.decoding.counters import Counters
 from leco_jax.decoding.memory import check_fits, explained
 from leco_jax.decoding.request import Chain, Request, Sampling
@@ -30,9 +31,8 @@ from leco_jax.decoding.rows import cached_tokens, cut_at_stop_text, take_row, to
 from leco_jax.decoding.step_scorer import StepScorer
 from leco_jax.decoding.watch import Watch
 from leco_jax.models.config import ModelConfig
-from leco_jax.models.sharding import named_sharding
 from leco_jax.models.weights import unstack_layers
-from leco_jax.shapes import power_of_two
+from leco_jax.shapes import bucket, power_of_two
 
 # Lengths are rounded up to powers of two, from these on.
 _LEAST_PROMPT = 32
@@ -41,17 +41,17 @@ _LEAST_SLOTS = 128
 
 @functools.partial(jax.jit, donate_argnames=("cache",))
 def _insert(cache: kv.Cache, chunk: kv.Cache, row) -> kv.Cache:
-    return programs.sharded(kv.insert(cache, chunk, row))
+    return kv.sharded(kv.insert(cache, chunk, row))
 
 
 @functools.partial(jax.jit, donate_argnames=("cache",))
 def _clear(cache: kv.Cache, row, start) -> kv.Cache:
-    return programs.sharded(kv.clear(cache, row, start=start))
+    return kv.sharded(kv.clear(cache, row, start=start))
 
 
 @functools.partial(jax.jit, static_argnames=("slots",))
 def _resize(cache: kv.Cache, slots: int) -> kv.Cache:
-    return programs.sharded(kv.resize(cache, slots))
+    return kv.sharded(kv.resize(cache, slots))
 
 
 @dataclasses.dataclass
@@ -128,13 +128,15 @@ class Engine:
             chunk_cache = self._run_prefill(prefix, len(prefix))
             self._prefix = jax.tree.map(lambda x: x[0], chunk_cache)
             self._prefix_length = len(prefix)
+        with self._on_mesh():
+            self._keys = keys_layout()
         self._slots_S = _LEAST_SLOTS
-        sharding = self._cache_sharding()
-        largest = power_of_two(max_length + chunk + 1, least=_LEAST_SLOTS)
         # Now and not in the midst of a run, where the cache grows.
-        check_fits(config, rows=slots, slots=largest, sharding=sharding)
+        check_fits(config, rows=slots, slots=self._bucket(max_length + chunk), mesh=mesh)
         with self._on_mesh(), explained(config, rows=slots, slots=self._slots_S):
-            self._cache = kv.empty_cache(config, rows=slots, slots=self._slots_S, sharding=sharding)
+            self._cache = kv.empty_cache(
+                config, rows=slots, slots=self._slots_S, keys=self._keys, mesh=mesh
+            )
 
     def submit(self, request: Request) -> Chain:
         """Queues a request.
@@ -217,13 +219,11 @@ class Engine:
     @property
     def program_bound(self) -> dict[str, int]:
         """How many decoding and prefill programs may be compiled, whatever the requests."""
-
-        def sizes(most: int, least: int) -> int:
-            return (power_of_two(most, least=least) // least).bit_length()
-
+        lengths = range(1, self.max_length + self._chunk + 1)
+        prompts = lengths[: self.max_length]
         return {
-            "decode": sizes(self.max_length + self._chunk, _LEAST_SLOTS),
-            "prefill": sizes(self.max_length, _LEAST_PROMPT),
+            "decode": len({self._bucket(n) for n in lengths}),
+            "prefill": len({power_of_two(n, least=_LEAST_PROMPT) for n in prompts}),
         }
 
     @property
@@ -305,8 +305,7 @@ class Engine:
                 self.counters.prefilled_twice += count if chain.round else 0
             else:
                 self.counters.reused += count
-            chunk_length = shared.chunk["k"][0].shape[2]
-            self._fit(max(chunk_length, self._slots_S))
+            self._fit(max(count + self._chunk + 1, self._slots_S))
             with self._on_mesh():
                 self._cache = _insert(self._cache, shared.chunk, np.int32(row))
         if not shared.waiting:
@@ -335,22 +334,22 @@ class Engine:
                 prefix_length=self._prefix_length,
             )
 
+    def _bucket(self, slots: int) -> int:
+        """Slots of the smallest cache that holds so many."""
+        # XLA's attention reads all that there are, a kernel only those in use and by powers of two.
+        round_up = bucket if self._keys == "kt" else power_of_two
+        return round_up(slots, least=_LEAST_SLOTS)
+
     def _fit(self, slots: int) -> None:
         """Gives the cache the smallest bucket that holds `slots`, so attention reads no more."""
-        bucket = power_of_two(slots, least=_LEAST_SLOTS)
-        if bucket != self._slots_S:
-            with self._on_mesh(), explained(self.config, rows=self.slots, slots=bucket):
-                self._cache = _resize(self._cache, slots=bucket)
-            self._slots_S = bucket
+        slots = self._bucket(slots)
+        if slots != self._slots_S:
+            with self._on_mesh(), explained(self.config, rows=self.slots, slots=slots):
+                self._cache = _resize(self._cache, slots=slots)
+            self._slots_S = slots
 
     def _on_mesh(self):
         return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
-
-    def _cache_sharding(self):
-        if self._mesh is None:
-            return None
-        shape = (self.slots, self.config.num_kv_heads, self._slots_S, self.config.head_width)
-        return named_sharding("cache", shape, programs.CACHE_AXES, self._mesh)
 
     def _harvest(self, decoded: programs.Decoded) -> list[Chain]:
         """Takes the decoded tokens over and returns the chains that ended."""

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh
 
+from leco_jax.decoding.cache import AXES
 from leco_jax.models.config import ModelConfig
+from leco_jax.models.sharding import resolve
 
 
 class OutOfMemoryError(MemoryError):
@@ -21,16 +23,14 @@ def cache_bytes(config: ModelConfig, *, rows: int, slots: int) -> int:
     return numbers * np.dtype(config.dtype).itemsize
 
 
-def check_fits(
-    config: ModelConfig, *, rows: int, slots: int, sharding: NamedSharding | None
-) -> None:
+def check_fits(config: ModelConfig, *, rows: int, slots: int, mesh: Mesh | None) -> None:
     """Compares a cache at its largest with what the device has free, where it says so.
 
     Args:
         config: the model.
         rows: rows decoded together.
         slots: slots of a row when the cache is at its largest.
-        sharding: of its arrays; None: one device.
+        mesh: what it is spread over; None: one device.
 
     Raises:
         OutOfMemoryError: it would not fit.
@@ -39,8 +39,11 @@ def check_fits(
     if "bytes_limit" not in stats:
         return
     free = stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    spec = () if sharding is None else jax.tree.leaves(tuple(sharding.spec))
-    shards = math.prod(sharding.mesh.shape[name] for name in spec) if sharding is not None else 1
+    shards = 1
+    if mesh is not None:
+        shape = (rows, config.num_kv_heads, slots, config.head_width)
+        spec, _ = resolve("cache", shape, AXES["v"], dict(mesh.shape))
+        shards = math.prod(mesh.shape[name] for name in jax.tree.leaves(tuple(spec)))
     need = math.ceil(cache_bytes(config, rows=rows, slots=slots) / shards)
     if need > free:
         raise OutOfMemoryError(_message(config, rows, slots) + f"; a device has {_size(free)} free")

@@ -7,15 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from leco_jax.decoding.attention import decode_attend, prefill_attend
-from leco_jax.decoding.cache import Cache, cache_of, layer_states
+from leco_jax.decoding.cache import Cache, cache_of, layer_states, sharded
 from leco_jax.decoding.capture import captured_stats
 from leco_jax.decoding.sampling import SamplingRows, choose, process
 from leco_jax.models import transformer
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.sharding import constrain
-
-# Logical axes of a `[B, K, S, H]` array of the cache.
-CACHE_AXES = ("batch", "act_kv_heads", "length", "head_width")
 
 
 class Rows(NamedTuple):
@@ -149,8 +146,7 @@ def decode(
                 topk=topk,
             )
         live_B = remaining_B > 0
-        chosen_B = jnp.take_along_axis(processed_BV, sampled_B[:, None], axis=-1)[:, 0]
-        finite_B = given_B | jnp.isfinite(chosen_B)
+        finite_B = jnp.isfinite(jnp.max(processed_BV, axis=-1))  # a NaN among them is the largest
         decoded = Decoded(next_B, live_B, finite_B, captured)
         ended_B = ~given_B & ((next_B[:, None] == stop_ids).any(axis=-1) | ~finite_B)
         carry = (
@@ -166,11 +162,6 @@ def decode(
     (cache, *_), decoded = jax.lax.scan(step, start, (jnp.arange(steps), rows.forced.T))
     # Every process reads the whole outcome: a few numbers a row and step.
     return cache, jax.tree.map(lambda x: constrain(x, "length", "length"), decoded)
-
-
-def sharded(cache: Cache) -> Cache:
-    """The cache as its rules place it, so that it is updated where it lies."""
-    return jax.tree.map(lambda x: constrain(x, *CACHE_AXES), cache)
 
 
 def _request_key(ids_4: jax.Array) -> jax.Array:

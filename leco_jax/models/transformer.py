@@ -75,7 +75,9 @@ def _attention(hidden_BTD, layer, table, state, *, config, attend, rules):
     v_BTKH = constrain(v_BTKH, "batch", "length", "act_kv_heads", "head_width", rules=rules)
     out_BTNH, state = attend(rotate(q_BTNH, table), rotate(k_BTKH, table), v_BTKH, state)
     out_BTNH = constrain(out_BTNH, "batch", "length", "act_heads", "head_width", rules=rules)
-    out_BTD = linear("BTNH,NHD->BTD", out_BTNH, layer["o_proj"], dtype)
+    # I, J for N, H: einsum contracts in alphabetical order, and a CPU transposes a weight that lies
+    # in another one at every call.
+    out_BTD = linear("BTIJ,IJD->BTD", out_BTNH, layer["o_proj"], dtype)
     if config.o_bias:
         out_BTD += layer["o_bias"].astype(dtype)
     return out_BTD, state

@@ -23,6 +23,8 @@ LANES = 128
 # 128 × 4096 float32 logits, 2 MB, stay in the cache of a CPU core while they are passed over twice.
 ROWS = 128
 TILE = 4096
+# So few logits, of a decoding step say, need no loop: its steps would take longer than the cache.
+WHOLE = 2**22
 
 
 def sums_from_logits(logits, valid, options: Options) -> Partials:
@@ -81,10 +83,12 @@ def _sums_of_rows(load, rows, vocab: int, valid, options: Options, example) -> P
         return partials.absorb(sums, x, -2, options, ids < valid if dynamic else None)
 
     sums = jax.tree.map(lambda x: vary_like(x, example), partials.empty((*rows, LANES), options))
-    tiles, rest = divmod(count, TILE)
+    whole = math.prod(rows) * count <= WHOLE
+    tile = max(count // LANES * LANES, LANES) if whole else TILE
+    tiles, rest = divmod(count, tile)
     if tiles:
-        starts = jnp.arange(tiles) * TILE
-        sums, _ = lax.scan(lambda sums, start: (absorb(sums, start, TILE), None), sums, starts)
+        starts = jnp.arange(tiles) * tile
+        sums, _ = lax.scan(lambda sums, start: (absorb(sums, start, tile), None), sums, starts)
     if rest >= LANES:
         sums = absorb(sums, count - rest, rest - rest % LANES)
     sums = partials.collapse(sums, options)

@@ -100,6 +100,12 @@ def _decode(config, case, prefix_length, implementation):
         return jax.device_get(jax.jit(run)(*arrays, lengths))
 
 
+def _with_transposed_keys(case):
+    q, k, v, state, lengths = case
+    rest = {name: x for name, x in state.items() if name != "k"}
+    return q, k, v, {"kt": state["k"].swapaxes(2, 3), **rest}, lengths
+
+
 DECODE_CASES = {
     "grouped, narrow, prefix": (_config(2, 3), [0, 1, 383, 200, 128], 384, 37),
     "one query per key head, full row": (_config(2, 1, 128), [0, 256, 255, 127], 256, 0),
@@ -119,6 +125,17 @@ def test_decode_is_softmax_over_prefix_and_own_tokens(name, implementation, monk
     np.testing.assert_allclose(out, expected, atol=2e-6)
     for name in ("k", "v"):
         np.testing.assert_array_equal(cache[name], expected_cache[name])
+
+
+@pytest.mark.parametrize("name", DECODE_CASES)
+def test_decode_over_transposed_keys_gives_the_same(name):
+    config, lengths, slots, prefix_length = DECODE_CASES[name]
+    case = _decode_case(config, lengths, slots, prefix_length)
+    out, cache = _decode(config, case, prefix_length, "xla")
+    turned, turned_cache = _decode(config, _with_transposed_keys(case), prefix_length, "xla")
+    np.testing.assert_allclose(turned, out, atol=1e-6)
+    np.testing.assert_array_equal(turned_cache["kt"], cache["k"].swapaxes(2, 3))
+    np.testing.assert_array_equal(turned_cache["v"], cache["v"])
 
 
 def test_xla_reads_any_number_of_slots():
@@ -207,6 +224,8 @@ def test_prefill_is_softmax_over_prefix_and_what_came_before(name, implementatio
 def test_over_a_mesh_decode_gives_the_same(implementation):
     config = _config(2, 2, 64)
     case = _decode_case(config, [0, 5, 64, 127], 128, 9)
+    if implementation == "xla":
+        case = _with_transposed_keys(case)
     alone = _decode(config, case, 9, implementation)
     mesh = make_mesh(data=2, tensor=2, devices=jax.devices()[:4])
     with jax.set_mesh(mesh):
@@ -221,6 +240,9 @@ def test_an_explicit_kernel_is_strict_and_auto_falls_back():
         _decode(config, case, 0, "pallas_tpu")
     with pytest.raises(ValueError, match="300 slots"):
         _decode(_config(), _decode_case(_config(), [3], 300, 0), 0, "pallas_tpu")
+    turned = _with_transposed_keys(_decode_case(_config(), [3], 128, 0))
+    with pytest.raises(ValueError, match="holds its keys transposed"):
+        _decode(_config(), turned, 0, "pallas_tpu")
     narrow = prefill_attend(_config(2, 1, 32), prefix_length=0, implementation="pallas_tpu")
     x = jnp.zeros((1, 4, 2, 32))
     with pytest.raises(ValueError, match="head_width=32"):

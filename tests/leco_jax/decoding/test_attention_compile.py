@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 
 from leco_jax.decoding.attention import decode_attend, prefill_attend
 from leco_jax.decoding.attention_decode_tpu import decode_attention
-from leco_jax.decoding.cache import cache_of, layer_states
+from leco_jax.decoding.cache import AXES, cache_of, layer_states
 from leco_jax.models import transformer
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.sharding import make_mesh, named_sharding
@@ -36,7 +36,7 @@ WIDE = ModelConfig(
 NARROW = WIDE.replace(num_heads=9, num_kv_heads=3, head_width=64, width=576)
 WINDOWED = WIDE.replace(sliding_window=1024)
 ROWS, SLOTS, PREFIX = 32, 2048, 300
-CACHE_AXES = ("batch", "act_kv_heads", "length", "head_width")
+CACHE_AXES = AXES["k"]
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """The cache as a data structure: shapes, what is written where, and that it stays in place."""
 
+import functools
 import re
 
 import jax
@@ -21,11 +22,17 @@ def _filled(rows=3, kv_heads=2, slots=8, width=4, layers=2):
     return {name: [x + i for i in range(layers)] for name in ("k", "v")}
 
 
-def test_empty_has_the_models_shape_and_type():
-    cache = kv.empty_cache(CONFIG, rows=3, slots=64)
-    assert sorted(cache) == ["k", "v"]
-    for arrays in cache.values():
-        assert [(x.shape, x.dtype) for x in arrays] == [((3, 2, 64, 16), jnp.bfloat16)] * 2
+def _transposed(cache):
+    return {"kt": [k.swapaxes(2, 3) for k in cache["k"]], "v": cache["v"]}
+
+
+@pytest.mark.parametrize(("keys", "shape"), [("k", (3, 2, 64, 16)), ("kt", (3, 2, 16, 64))])
+def test_empty_has_the_models_shape_and_type(keys, shape):
+    cache = kv.empty_cache(CONFIG, rows=3, slots=64, keys=keys)
+    assert sorted(cache) == [keys, "v"]
+    for name, arrays in cache.items():
+        expected = shape if name == keys else (3, 2, 64, 16)
+        assert [(x.shape, x.dtype) for x in arrays] == [(expected, jnp.bfloat16)] * 2
         assert not any(x.any() for x in arrays)
     buffers = {x.unsafe_buffer_pointer() for x in jax.tree.leaves(cache)}
     assert len(buffers) == 4  # arrays of their own, or donating one would take another
@@ -42,6 +49,23 @@ def test_resize_keeps_the_first_slots_and_adds_zeros():
             np.testing.assert_array_equal(less, x[:, :, :5])
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda cache, chunk: kv.resize(cache, 11),
+        lambda cache, chunk: kv.resize(cache, 5),
+        lambda cache, chunk: kv.insert(cache, chunk, np.int32(1)),
+        lambda cache, chunk: kv.clear(cache, np.int32(1), start=3),
+    ],
+    ids=["longer", "shorter", "insert", "clear"],
+)
+def test_transposed_keys_are_changed_alike(change):
+    cache = _filled()
+    chunk = jax.tree.map(lambda x: -x[:1, :, :3], cache)
+    found, expected = change(_transposed(cache), chunk), _transposed(change(cache, chunk))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
 def test_insert_touches_one_row_only():
     cache = _filled()
     chunk = jax.tree.map(lambda x: -x[:1, :, :3], cache)
@@ -52,13 +76,23 @@ def test_insert_touches_one_row_only():
         np.testing.assert_array_equal(new[::2], old[::2])
 
 
-def test_append_writes_at_each_length_and_leaves_a_full_row():
+def test_insert_leaves_out_what_finds_no_slots():
+    cache = _filled(slots=3)
+    chunk = jax.tree.map(lambda x: -x[:1], _filled(slots=5))
+    after = kv.insert(_transposed(cache), chunk, np.int32(2))
+    np.testing.assert_array_equal(after["kt"][1][2], chunk["k"][1][0, :, :3].swapaxes(1, 2))
+    np.testing.assert_array_equal(after["v"][1][2], chunk["v"][1][0, :, :3])
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+def test_append_writes_at_each_length_and_leaves_a_full_row(axis):
     x = _filled()["k"][0]
     new = -jnp.ones((3, 2, 4))
-    after = np.asarray(kv.append(x, new, jnp.asarray([0, 7, 8])))
+    turned = x if axis == 2 else x.swapaxes(2, 3)
+    after = np.asarray(kv.append(turned, new, jnp.asarray([0, 7, 8]), axis=axis))
     expected = np.array(x)
     expected[0, :, 0] = expected[1, :, 7] = -1
-    np.testing.assert_array_equal(after, expected)
+    np.testing.assert_array_equal(after if axis == 2 else after.swapaxes(2, 3), expected)
 
 
 def test_clear_removes_nan_from_one_row():
@@ -77,11 +111,12 @@ def test_regrouping_by_layer_is_undone():
     states = kv.layer_states(cache, prefix, 2)
     assert [sorted(s) for s in states] == [["k", "prefix_k", "prefix_v", "v"]] * 2
     np.testing.assert_array_equal(states[1]["prefix_v"], prefix["v"][1])
-    jax.tree.map(np.testing.assert_array_equal, kv.cache_of(states), cache)
+    own = [{name: state[name] for name in ("k", "v")} for state in states]
+    jax.tree.map(np.testing.assert_array_equal, kv.cache_of(own), cache)
     assert kv.layer_states(None, None, 2) == [{}, {}]
 
 
-@pytest.mark.parametrize("write", ["append", "insert"])
+@pytest.mark.parametrize("write", ["append", "append transposed", "insert"])
 def test_a_sharded_cache_is_written_where_it_lies(write):
     mesh = make_mesh(data=4, tensor=2)
 
@@ -89,15 +124,19 @@ def test_a_sharded_cache_is_written_where_it_lies(write):
         return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, jax.P(*spec)))
 
     x = of((8, 2, 64, 16), "data", "tensor")
-    if write == "append":
-        function = kv.append
+    if write.startswith("append"):
+        axis = 3 if write == "append transposed" else 2
+        function = functools.partial(kv.append, axis=axis)
+        x = of((8, 2, 16, 64) if axis == 3 else x.shape, "data", "tensor")
         others = of((8, 2, 16), "data", "tensor"), of((8,), "data", dtype=jnp.int32)
     else:
         function = kv.insert
-        others = of((1, 2, 32, 16), None, "tensor"), of((), dtype=jnp.int32)
+        x = {"kt": [of((8, 2, 16, 64), "data", "tensor")], "v": [x]}
+        chunk = [of((1, 2, 32, 16), None, "tensor")]
+        others = {"k": chunk, "v": chunk}, of((), dtype=jnp.int32)
     with jax.set_mesh(mesh):
         compiled = (
-            jax.jit(function, donate_argnums=0, out_shardings=x.sharding)
+            jax.jit(function, donate_argnums=0, out_shardings=jax.tree.map(lambda x: x.sharding, x))
             .lower(x, *others)
             .compile()
         )

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from leco_jax.decoding import engine as engine_module
+from leco_jax.decoding import programs
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Request, Sampling
 from leco_jax.models import transformer
@@ -282,10 +284,13 @@ def test_what_cannot_be_done_is_refused_by_name(params):
 
 
 def test_shapes_compiled_are_bounded_by_the_buckets(params):
-    from leco_jax.decoding import programs
-
-    programs.decode.clear_cache()
-    programs.prefill.clear_cache()
+    for program in (
+        programs.decode,
+        programs.prefill,
+        engine_module._insert,
+        engine_module._resize,
+    ):
+        program.clear_cache()
     engine = _engine(params, slots=8, max_length=240, chunk=8)
     rng = np.random.default_rng(0)
     chains = [
@@ -300,6 +305,8 @@ def test_shapes_compiled_are_bounded_by_the_buckets(params):
         for i in range(200)
     ]
     _run(engine, chains)
-    assert engine.program_bound == {"decode": 2, "prefill": 4}  # 128, 256; 32, 64, 128, 256
-    assert programs.decode._cache_size() <= 2
+    assert engine.program_bound == {"decode": 3, "prefill": 4}  # 128, 192, 256; 32, 64, 128, 256
+    assert programs.decode._cache_size() <= 3
     assert programs.prefill._cache_size() <= 4
+    assert engine_module._insert._cache_size() <= 3 * 4
+    assert engine_module._resize._cache_size() <= 3 * 2

@@ -73,8 +73,8 @@ def test_the_cache_is_split_and_nothing_of_its_size_is_gathered():
     params = init_params(CONFIG, jax.random.key(7), mesh)
     assert param_shardings(CONFIG, mesh)["layers"]["k_proj"].spec[2] == "tensor"
     engine = Engine(CONFIG, params, slots=4, max_length=64, mesh=mesh)
-    (k, *_) = engine._cache["k"]
-    assert {shard.data.shape for shard in k.addressable_shards} == {(1, 1, 128, 16)}
+    (v, *_) = engine._cache["v"]
+    assert {shard.data.shape for shard in v.addressable_shards} == {(1, 1, 128, 16)}
     engine.submit(Request(prompt=(1, 2, 3), max_new_tokens=4))
     texts = []
     with jax.set_mesh(mesh):
@@ -88,7 +88,7 @@ def test_the_cache_is_split_and_nothing_of_its_size_is_gathered():
         )  # fmt: skip
     for text in texts:
         for shape in re.findall(r"= f32\[([0-9,]+)\]\S* all-gather", text):
-            assert math.prod(map(int, shape.split(","))) < k.size, shape
+            assert math.prod(map(int, shape.split(","))) < v.size, shape
 
 
 def test_two_processes_give_the_same_tokens(tmp_path):

@@ -22,6 +22,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from leco_jax.datasets.jsonl import write_rows
+from leco_jax.evaluation.workdir import local_path
 from leco_jax.text.answers import ANSWER_KINDS
 from w2s_jax import curation
 from w2s_jax.curation.tables import (
@@ -86,7 +87,7 @@ def main(argv: list[str]) -> int:
     logging.set_verbosity(logging.INFO)
     try:
         _check_flags(_TASK.value)
-        return _run(_TASKS[_TASK.value], Path(_OUTPUT.value))
+        return _run(_TASKS[_TASK.value], local_path(_OUTPUT.value))
     except (ValueError, OSError) as error:
         logging.error("%s", error)
         return 1

@@ -186,6 +186,11 @@ def test_nothing_selected_is_an_error_with_the_counts(select, tmp_path):
             "strong.jsonl, line 4: the row needs the texts",
         ),
         (("--task=confidence",), {"samples": []}, "samples.jsonl has no answers"),
+        (
+            ("--task=confidence", "--output=gs://bucket/votes.jsonl"),
+            {"samples": SAMPLES},
+            "gs://bucket/votes.jsonl is a URL",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_written(select, flags, files, reason):

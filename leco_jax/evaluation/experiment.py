@@ -70,7 +70,8 @@ def run_experiment(config: Any, workdir: Path, *, stop: Callable[[], bool] = lam
     own = json.loads(config.to_json())
     own["data"]["problems_sha256"] = problems_hash(problems)
     refuse_other(workdir, own)  # before the model is loaded, which may take long
-    model = load_model(config.model.name, dtype=config.model.dtype)
+    # The engine takes the layers over as they are: no weight is held twice.
+    model = load_model(config.model.name, dtype=config.model.dtype, unstacked=True)
     questions = make_questions(problems, model.tokenizer, config)
     prefix = common_prefix([q.request.prompt for q in questions])
     reader = ChainReader(model.tokenizer, PRESETS[config.leco.preset])

@@ -172,16 +172,26 @@ def _random_params(config: ModelConfig, key: jax.Array) -> Params:
     return nest({path: draw(path, weight) for path, weight in weight_table(config).items()})
 
 
-def unstack_layers(params: Params) -> Params:
-    """The parameters with "layers" as a list of one dict per layer: the unrolled form."""
-    layers = params["layers"]
-    if isinstance(layers, (list, tuple)):
+def unstack_layers(params: Params, *, consume: bool = False) -> Params:
+    """The parameters with "layers" as a list of one dict per layer: the unrolled form.
+
+    Args:
+      params: as they are stacked; a list of layers is handed back as it is.
+      consume: take every stacked weight out of `params` once its layers are cut from it, so that no
+        more than one of them is held twice; else the caller's stacked ones stay beside the copies.
+    """
+    stacked = params["layers"]
+    if isinstance(stacked, (list, tuple)):
         return params
-    (num_layers,) = {leaf.shape[0] for leaf in jax.tree.leaves(layers)}
-    return {
-        **params,
-        "layers": [jax.tree.map(lambda x, i=i: x[i], layers) for i in range(num_layers)],
-    }
+    (num_layers,) = {leaf.shape[0] for leaf in jax.tree.leaves(stacked)}
+    layers: list[Params] = [{} for _ in range(num_layers)]
+    for name in list(stacked):
+        weight = stacked.pop(name) if consume else stacked[name]
+        for i, layer in enumerate(layers):
+            layer[name] = jax.tree.map(lambda x, i=i: x[i], weight)
+        if consume:
+            jax.block_until_ready(layers)  # else they are all in flight before one is freed
+    return {**params, "layers": layers}
 
 
 def stack_layers(params: Params) -> Params:

@@ -13,7 +13,7 @@ from leco_jax.models.loading.gguf import gguf_config, load_gguf, open_gguf
 from leco_jax.models.loading.huggingface import load_huggingface, read_json
 from leco_jax.models.loading.huggingface_config import huggingface_config
 from leco_jax.models.sharding import RULES, Rules
-from leco_jax.models.weights import Params
+from leco_jax.models.weights import Params, unstack_layers
 from leco_jax.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_from_gguf
 
 
@@ -33,6 +33,7 @@ def load_model(
     rules: Rules = RULES,
     dtype: str | None = None,
     param_dtype: str | None = None,
+    unstacked: bool = False,
 ) -> LoadedModel:
     """Loads a model's config, weights and tokenizer.
 
@@ -44,6 +45,8 @@ def load_model(
       dtype: of activations and matrix products; default: the checkpoint's (GGUF: float32).
       param_dtype: in which weights are kept; default: `dtype` if that is given, else the
         checkpoint's.
+      unstacked: "layers" as a list of one dict per layer, the form that decoding needs, so that an
+        engine does not hold its own copy beside the stacked weights.
 
     Returns:
       config, params and tokenizer. `config.valid_vocab` is the tokenizer's size where the embedding
@@ -68,6 +71,8 @@ def load_model(
         reader = open_gguf(path)
         config, tokenizer = _described_gguf(reader, dtype, param_dtype)
         params = load_gguf(reader, config, mesh=mesh, rules=rules, where=str(path))
+    if unstacked:
+        params = unstack_layers(params, consume=True)
     return LoadedModel(config, params, tokenizer)
 
 

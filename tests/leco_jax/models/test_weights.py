@@ -1,6 +1,7 @@
 """The weight table gives shapes, initial values and shardings."""
 
 import logging
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,13 @@ import pytest
 from leco_jax.models import sharding
 from leco_jax.models.presets import PRESETS, preset
 from leco_jax.models.sharding import make_mesh
-from leco_jax.models.weights import abstract_params, init_params, param_shardings, weight_table
+from leco_jax.models.weights import (
+    abstract_params,
+    init_params,
+    param_shardings,
+    unstack_layers,
+    weight_table,
+)
 
 CONFIG = preset("tiny", vocab_size=64, width=32, mlp_width=48, head_width=8)
 
@@ -109,3 +116,15 @@ def test_what_does_not_divide_is_replicated_and_reported_once(mesh, caplog):
 def test_every_logical_axis_has_a_rule():
     used = {axis for c in PRESETS.values() for w in weight_table(c).values() for axis in w.axes}
     assert used <= set(sharding.RULES)
+
+
+def test_unstacked_layers_can_take_the_place_of_the_stacked_ones():
+    params = init_params(CONFIG, jax.random.key(4))
+    copy = unstack_layers(params)
+    stacked = [weakref.ref(x) for x in jax.tree.leaves(params["layers"])]
+    got = unstack_layers(params, consume=True)
+    assert params["layers"] == {}
+    assert all(ref() is None for ref in stacked)  # freed, though the caller holds `params`
+    assert len(got["layers"]) == CONFIG.num_layers
+    jax.tree.map(np.testing.assert_array_equal, got, copy)
+    assert unstack_layers(got, consume=True) is got

@@ -88,6 +88,14 @@ def test_dtypes(directory):
     assert (mixed.config.dtype, mixed.params["embed"].dtype) == ("bfloat16", jnp.float32)
 
 
+def test_layers_one_by_one(directory):
+    stacked, listed = (load_model(directory, unstacked=u).params for u in (False, True))
+    assert [layer["q_proj"].shape for layer in listed["layers"]] == [
+        stacked["layers"]["q_proj"].shape[1:]
+    ] * len(stacked["layers"]["q_proj"])
+    np.testing.assert_array_equal(listed["layers"][1]["q_proj"], stacked["layers"]["q_proj"][1])
+
+
 def test_mesh(directory):
     model = load_model(directory, mesh=make_mesh(data=2, fsdp=2, tensor=2))
     assert model.params["embed"].sharding.spec == jax.P("tensor", "fsdp")

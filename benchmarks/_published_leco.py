@@ -67,7 +67,7 @@ class PublishedLeco:
             if cut is None:
                 break
             frozen, keep = cut, steps[cut].label_end
-            forbid = tokens[keep]
+            forbid = tokens[keep] if keep < len(tokens) else None
             self.work.discarded += len(tokens) - keep
             tokens = tokens[:keep]
         return final_answer(answers, question.equal, rule=self._config.final_rule)

@@ -16,6 +16,7 @@ class TorchModel:
 
     def __init__(self, model: Any, torch: Any, tokenizer: Any):
         self._model = model
+        model.generation_config.eos_token_id = None  # by default no token stops a row
         self._torch = torch
         self.tokenizer = tokenizer
 
@@ -27,7 +28,6 @@ class TorchModel:
                 ids,
                 attention_mask=self._torch.ones_like(ids),
                 do_sample=False,
-                min_new_tokens=count,
                 max_new_tokens=count,
                 pad_token_id=0,
                 output_logits=keep_logits,

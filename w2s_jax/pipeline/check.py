@@ -54,7 +54,11 @@ def check(config: Any, *, devices: int | None = None) -> None:
         raise ValueError(f"data.remove={config.data.remove!r} is no pattern: {error}") from None
     PromptLayout(config.data.prompt)
     _check_stage2(config.stage2)
-    _check_devices(config, jax.device_count() if devices is None else devices)
+    try:
+        _check_devices(config, jax.device_count() if devices is None else devices)
+    except ValueError as error:
+        hint = "; --dry_run --devices=N plans for other hosts" if devices is None else ""
+        raise ValueError(f"{error}{hint}") from None
 
 
 def _check_stage2(stage2: Any) -> None:

@@ -37,6 +37,16 @@ def test_it_is_named(name, value, message):
         check(config, devices=4)
 
 
+def test_devices_that_are_not_there_can_be_planned_for():
+    config = get_config()
+    config.generation.tensor = 64
+    with pytest.raises(ValueError, match=r"does not fit \d+ devices.*; --dry_run --devices=N"):
+        check(config)
+    for training in (config.weak.sft, config.strong.sft, *config.preference.values()):
+        training.mesh.tensor = 64
+    check(config, devices=64)
+
+
 def test_relatives_of_dpo_are_stages_too(tmp_path):
     config = get_config()
     config.stage2.objectives = ("simpo", "ipo")

@@ -24,6 +24,7 @@ from leco_jax.datasets.source_hash import problems_hash
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.step_scorer import StepScorer
 from leco_jax.decoding.tasks import run_tasks
+from leco_jax.evaluation.figures import rounded
 from leco_jax.evaluation.methods import METHODS, method_options
 from leco_jax.evaluation.questions import PROMPTS, common_prefix, make_questions, without_prefix
 from leco_jax.evaluation.results_file import ResultsFile
@@ -92,7 +93,10 @@ def run_experiment(config: Any, workdir: Path, *, stop: Callable[[], bool] = lam
     started = time.monotonic()
     with tqdm.tqdm(total=len(order), initial=len(order) - len(todo), unit="result") as bar:
         for (name, method), result, error in run_tasks(engine, tasks, stop=stop):
-            row = {"id": name, "method": method} if result is None else dataclasses.asdict(result)
+            row = {"id": name, "method": method}
+            if result is not None:
+                row = dataclasses.asdict(result)
+                row["rounds"] = rounded(row["rounds"])
             results.append(row | {"error": None if error is None else _message(error)})
             if error is not None:
                 _log.warning("%s, %s: %s", name, method, _message(error))

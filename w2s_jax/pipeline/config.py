@@ -21,7 +21,7 @@ def w2s_config() -> ml_collections.ConfigDict:
     data.test_split = "test"
     data.dir = ""  # where its files lie, if not in the cache
     data.gold_questions = 3_500  # D_gold,1: the weak model learns from their gold solutions
-    data.questions = 3_500  # D_gold,2: only their questions are used, but by the ceiling
+    data.questions = 3_500  # D_gold,2: only their questions are used, but by a ceiling
     data.test_questions = 0  # 0: all
     data.drop_duplicates = True  # of questions, within and between the parts
     data.prompt = "Question: {question}\nAnswer:\n"

@@ -22,13 +22,19 @@ def peak_flops(device_kind: str, stated: float | None = None) -> float | None:
     return stated if stated else PEAK_FLOPS.get(device_kind)
 
 
-def train_flops_per_token(config: ModelConfig, length: int) -> float:
+def train_flops_per_token(config: ModelConfig, length: int, *, adapters: int = 0) -> float:
     """Counts model FLOPs of training on one token in a row of `length` tokens.
 
     `6·(weights in matrix products) + 6·L·N·H·T`: two per weight forward and four backward;
-    attention's two products over the T/2 tokens that a causal token sees on average.
-    Recomputed activations are not counted (this is MFU, not hardware utilisation), nor is the
-    embedding's lookup. Source: PaLM, Chowdhery et al. 2022, appendix B, halved for causality.
+    attention's two products over the T/2 tokens that a causal token sees on average. A frozen
+    weight takes four, for its own gradient is not computed. Recomputed activations are not counted
+    (this is MFU, not hardware utilisation), nor is the embedding's lookup.
+    Source: PaLM, Chowdhery et al. 2022, appendix B, halved for causality.
+
+    Args:
+      config: the model.
+      length: positions of a row (T).
+      adapters: weights of the adapters if these alone are trained; 0: all weights are.
     """
     weights = 0
     for path, weight in weight_table(config).items():
@@ -39,4 +45,5 @@ def train_flops_per_token(config: ModelConfig, length: int) -> float:
                 size *= dim
             weights += size
     attention = config.num_layers * config.num_heads * config.head_width * length
-    return 6.0 * weights + 6.0 * attention
+    products = 4.0 * weights + 6.0 * adapters if adapters else 6.0 * weights
+    return products + 6.0 * attention

@@ -133,7 +133,7 @@ def load_data(
         kept = _texts(config, held_out.source, held_out.split, held_out.limit, pairs)
     return (
         _source(config, found, tokenizer, mesh, pairs),
-        _source(config, kept, tokenizer, mesh, pairs) if kept else None,
+        _source(config, kept, tokenizer, mesh, pairs, once=True) if kept else None,
     )
 
 
@@ -160,13 +160,14 @@ def _texts(config: Any, source: str, split: str, limit: int, pairs: bool) -> lis
 
 
 def _source(
-    config: Any, texts: list[Any], tokenizer: Tokenizer, mesh: Mesh, pairs: bool
+    config: Any, texts: list[Any], tokenizer: Tokenizer, mesh: Mesh, pairs: bool, once: bool = False
 ) -> DataSource:
     wanted = config.data
     common = {
         "rows": wanted.batch,
         "length": wanted.length,
         "seed": config.seed,
+        "once": once,
         "process_slice": batches.process_slice(mesh, wanted.batch),
     }
     if not pairs:

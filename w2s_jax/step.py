@@ -269,12 +269,16 @@ def make_eval_step(
     config: StepConfig,
     weights: Weights = full_weights,
 ) -> Callable:
-    """Gives the jitted (trainable, frozen, batch) -> metrics, without dropout."""
+    """Gives the jitted (trainable, frozen, batch) -> metrics, without dropout.
+
+    Its metric "rows" counts the rows (pairs) that are not padding.
+    """
     loss_fn = _losses(objective, model, config, mesh, weights)
 
     def eval_step(trainable: Any, frozen: Any, batch: dict[str, Array]):
-        _, metrics = loss_fn(trainable, frozen, batch, totals(objective, batch), None)
-        return metrics
+        counts = totals(objective, batch)
+        _, metrics = loss_fn(trainable, frozen, batch, counts, None)
+        return metrics | {"rows": counts["pairs" if objective.pairs else "sequences"]}
 
     return jax.jit(eval_step, out_shardings=NamedSharding(mesh, jax.P()))
 

@@ -203,11 +203,16 @@ def train(
             MetricWriter(workdir, next_step=first, tensorboard=run.tensorboard, active=lead)
         )
         batch = data.batch(first)
-        length = batch["tokens"].shape[-1]
+        adapters = sum(x.size for x in jax.tree.leaves(state.trainable))
+        flops_per_token = train_flops_per_token(
+            model,
+            batch["tokens"].shape[-1],
+            adapters=0 if weights is full_weights else adapters,
+        )
         progress = Progress(
             num_steps=run.num_steps,
             chips=mesh.size,
-            flops_per_token=train_flops_per_token(model, length),
+            flops_per_token=flops_per_token,
             peak_flops=peak_flops(
                 mesh.devices.flat[0].device_kind,
                 run.peak_tflops * 1e12 if run.peak_tflops else None,
@@ -297,16 +302,18 @@ def train(
 def evaluate(
     eval_step: Callable, trainable: Any, frozen: Any, batches: Any, *, mesh: Mesh, pairs: bool
 ) -> dict[str, float]:
-    """Averages an evaluation step's metrics over batches (the means of the batches' means)."""
+    """Averages an evaluation step's metrics over batches, each weighing as its rows."""
     found = [
         eval_step(trainable, frozen, place_batch(batch, mesh, pairs=pairs)) for batch in batches
     ]
     found = jax.device_get(found)
-    return {name: float(np.mean([row[name] for row in found])) for name in found[0]}
+    rows = [batch.pop("rows") for batch in found]
+    return {
+        name: float(np.average([batch[name] for batch in found], weights=rows)) for name in found[0]
+    }
 
 
 def _once(data: DataSource):
-    # Not twice over the data: what came twice would count twice.
     for step in range(data.num_steps_per_epoch):
         yield data.batch(step)
 

@@ -20,9 +20,9 @@ Batch = dict[str, np.ndarray]
 class Order:
     """A seeded permutation for each epoch; epochs follow each other without a gap."""
 
-    def __init__(self, size: int, seed: int):
-        """Orders `size` items."""
-        self._size = size
+    def __init__(self, size: int, seed: int, *, epochs: int | None = None):
+        """Orders `size` items; places after the last of `epochs` hold -1, no item."""
+        self._size, self._last = size, epochs
         self._epoch = functools.lru_cache(maxsize=2)(
             lambda epoch: np.random.default_rng([seed, epoch]).permutation(size)
         )
@@ -34,7 +34,8 @@ class Order:
         out = np.empty(len(places), np.int64)
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
-            out[chosen] = self._epoch(int(epoch))[places[chosen] % self._size]
+            over = self._last is not None and epoch >= self._last
+            out[chosen] = -1 if over else self._epoch(int(epoch))[places[chosen] % self._size]
         return out
 
 
@@ -74,7 +75,10 @@ def fill_rows(encoded: Encoded, rows: Sequence[np.ndarray | Sequence[int]], leng
 
 
 class ExampleSource:
-    """Batches [rows, T] of prompts and completions, one or (packed) several to a row."""
+    """Batches [rows, T] of prompts and completions, one or (packed) several to a row.
+
+    With `once`, rows of a batch beyond the epoch's last are padding: no row comes twice.
+    """
 
     def __init__(
         self,
@@ -84,6 +88,7 @@ class ExampleSource:
         length: int,
         packed: bool = False,
         seed: int = 0,
+        once: bool = False,
         process_slice: slice | None = None,
     ):
         """Decides rows; the same arguments give the same batches anywhere.
@@ -94,6 +99,7 @@ class ExampleSource:
           length: positions of a row (T).
           packed: put several examples in a row, each with its own segment id.
           seed: of the shuffling, a new order each epoch.
+          once: there is one epoch, as evaluation wants it.
           process_slice: this process's rows of every batch (see `process_slice`); None: all.
         """
         self._encoded, self._rows, self._length, self._slice = encoded, rows, length, process_slice
@@ -105,12 +111,12 @@ class ExampleSource:
         self._packed = (
             pack(positions, length, seed=seed) if packed else np.arange(len(encoded))[:, None]
         )
-        self._order = Order(len(self._packed), seed)
-        self._identity = f"examples,{rows},{length},{packed},{seed}"
+        self._order = Order(len(self._packed), seed, epochs=1 if once else None)
+        self._identity = f"examples,{rows},{length},{packed},{seed}" + ",once" * once
 
     @property
     def num_steps_per_epoch(self) -> int:
-        """Steps after which every example was seen; the last may reach into the next epoch."""
+        """Steps after which every example was seen; the last may reach beyond the epoch."""
         return -(-len(self._packed) // self._rows)
 
     def fingerprint(self) -> str:
@@ -121,7 +127,8 @@ class ExampleSource:
         """The rows of a step that belong to this process; see `fill_rows`."""
         items = self._order.items(step * self._rows, (step + 1) * self._rows)
         mine = items[process_slice or self._slice or slice(None)]
-        return fill_rows(self._encoded, [self._packed[i] for i in mine], self._length)
+        rows = [self._packed[i] if i >= 0 else () for i in mine]
+        return fill_rows(self._encoded, rows, self._length)
 
 
 class PairSource:
@@ -140,6 +147,7 @@ class PairSource:
         rows: int,
         length: int,
         seed: int = 0,
+        once: bool = False,
         process_slice: slice | None = None,
     ):
         """Decides the order; `rows` and `process_slice` count pairs (see `ExampleSource`)."""
@@ -147,12 +155,12 @@ class PairSource:
         if max(encoded.chosen.lengths.max(), encoded.rejected.lengths.max()) - 1 > length:
             raise ValueError(f"the data was encoded for more than length={length} positions")
         self.most_scored = max(encoded.chosen.most_targets, encoded.rejected.most_targets)
-        self._order = Order(len(encoded), seed)
-        self._identity = f"pairs,{rows},{length},{seed}"
+        self._order = Order(len(encoded), seed, epochs=1 if once else None)
+        self._identity = f"pairs,{rows},{length},{seed}" + ",once" * once
 
     @property
     def num_steps_per_epoch(self) -> int:
-        """Steps after which every pair was seen; the last may reach into the next epoch."""
+        """Steps after which every pair was seen; the last may reach beyond the epoch."""
         return -(-len(self._encoded) // self._rows)
 
     def fingerprint(self) -> str:
@@ -162,9 +170,10 @@ class PairSource:
     def batch(self, step: int, *, process_slice: slice | None = None) -> Batch:
         """The pairs of a step that belong to this process; row i pairs with row i + half."""
         items = self._order.items(step * self._rows, (step + 1) * self._rows)
-        mine = items[process_slice or self._slice or slice(None)][:, None]
+        mine = items[process_slice or self._slice or slice(None)]
+        rows = [(i,) if i >= 0 else () for i in mine]
         sides = [
-            fill_rows(side, list(mine), self._length)
+            fill_rows(side, rows, self._length)
             for side in (self._encoded.chosen, self._encoded.rejected)
         ]
         return {name: np.concatenate([side[name] for side in sides]) for name in sides[0]}

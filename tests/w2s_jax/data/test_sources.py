@@ -1,5 +1,3 @@
-import collections
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,18 +55,25 @@ def test_a_row_by_hand():
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_an_epoch_sees_every_example_once_in_a_new_order(encoded, packed):
-    source = data.ExampleSource(encoded, rows=8, length=256, packed=packed, seed=3)
+    source = data.ExampleSource(encoded, rows=7, length=256, packed=packed, seed=3)
     steps = source.num_steps_per_epoch
     rows = [r for s in range(2 * steps) for r in _completions(source.batch(s))]
-    wanted = collections.Counter(
+    wanted = sorted(
         tuple(encoded.sequence(i)[encoded.prompts[i] :].tolist()) for i in range(len(encoded))
     )
-    if not packed:
-        assert collections.Counter(rows[: len(encoded)]) == wanted
-        assert collections.Counter(rows[len(encoded) : 2 * len(encoded)]) == wanted
-        assert rows[:8] != rows[len(encoded) : len(encoded) + 8]
-    else:
-        assert set(rows) == set(wanted)
+    assert len(encoded) % 7
+    assert sorted(rows[: len(encoded)]) == wanted
+    assert sorted(rows[len(encoded) : 2 * len(encoded)]) == wanted
+    assert rows[:8] != rows[len(encoded) : len(encoded) + 8]
+
+    # Evaluation goes through one epoch, and its last batch is filled up with padding.
+    alone = data.ExampleSource(encoded, rows=7, length=256, packed=packed, seed=3, once=True)
+    assert alone.num_steps_per_epoch == steps
+    batches = [alone.batch(step) for step in range(steps)]
+    assert [r for batch in batches for r in _completions(batch)] == rows[: len(encoded)]
+    assert {len(batch["tokens"]) for batch in batches} == {7}
+    assert not alone.batch(steps)["segment_ids"].any()
+    assert alone.fingerprint() != source.fingerprint()
 
 
 def test_a_batch_depends_on_its_step_alone(encoded):
@@ -131,6 +136,10 @@ def test_pairs_stand_chosen_first_with_the_same_prompt(pairs, tokenizer):
         text = tokenizer.decode(batch["tokens"][i][batch["segment_ids"][i] > 0][1:])
         assert text in {p.prompt + p.chosen for p in pairs}
     assert source.num_steps_per_epoch == len(pairs) // 4
+    once = data.PairSource(encoded, rows=7, length=256, seed=2, once=True)
+    last = once.batch(once.num_steps_per_epoch - 1)
+    real = len(pairs) % 7
+    assert last["loss_mask"].any(axis=1).tolist() == 2 * ([True] * real + [False] * (7 - real))
 
 
 def test_fingerprints_tell_what_decides_the_batches(encoded, pairs, tokenizer):

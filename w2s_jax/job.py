@@ -17,6 +17,7 @@ from leco_jax.models.sharding import make_mesh
 from leco_jax.text.tokenizer import Tokenizer
 from w2s_jax import data as batches
 from w2s_jax.checkpoints import has_checkpoint
+from w2s_jax.metrics import tensorboard_module
 from w2s_jax.objectives import Objective
 from w2s_jax.optimizer import OptimizerConfig
 from w2s_jax.policy import Weights, full_weights
@@ -60,6 +61,8 @@ def _run(config: Any, workdir: Path, stop: Stop) -> TrainResult:
             "moment_dtype": config.optimizer.moment_dtype or None,
         }
     )
+    if config.run.tensorboard:
+        tensorboard_module()  # Before anything is loaded.
     mesh = make_mesh(**config.mesh)
     reference = _reference(config, objective)
 

@@ -7,8 +7,8 @@ import math
 import pathlib
 import statistics
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TextIO
 
 _log = logging.getLogger(__name__)
 
@@ -39,31 +39,49 @@ class MetricWriter:
           active: False on all processes but one: nothing is written.
 
         Raises:
-          ImportError: TensorBoard is asked for and tensorboardX is not installed.
+          ValueError: TensorBoard is asked for and tensorboardX is not installed.
         """
-        self._file = self._events = None
+        self._file: TextIO | None = None
+        self._events: Any = None
         if not active:
             return
         path = pathlib.Path(workdir) / "metrics.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         if tensorboard:
-            self._events = _event_writer(path.parent / "tensorboard", next_step)
-        kept = [row for row in read_metrics(path) if row["step"] < next_step]
-        # Written beside and renamed: a kill between the two leaves one of them whole.
-        beside = path.with_suffix(".tmp")
-        beside.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        beside.replace(path)
-        self._file = path.open("a")
+            # purge_step: a viewer forgets what an interrupted run wrote beyond its checkpoint.
+            self._events = tensorboard_module().SummaryWriter(
+                str(path.parent / "tensorboard"), purge_step=next_step
+            )
+        self._path = path
+        self._rewrite([row for row in read_metrics(path) if row["step"] < next_step])
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Appends one line; NaN and infinities become null, which JSON can hold."""
         if self._file is None:
             return
-        finite = {
-            name: float(value) if math.isfinite(value) else None for name, value in scalars.items()
-        }
-        self._file.write(json.dumps({"step": step, **finite}) + "\n")
+        self._file.write(json.dumps({"step": step, **_finite(scalars)}) + "\n")
         self._file.flush()
+        self._add_events(step, scalars)
+
+    def amend(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Adds to the line of a step that was written before."""
+        if self._file is None:
+            return
+        self._file.close()
+        self._rewrite(
+            row | _finite(scalars) if row["step"] == step else row
+            for row in read_metrics(self._path)
+        )
+        self._add_events(step, scalars)
+
+    def _rewrite(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        # Written beside and renamed: a kill between the two leaves one of them whole.
+        beside = self._path.with_suffix(".tmp")
+        beside.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        beside.replace(self._path)
+        self._file = self._path.open("a")
+
+    def _add_events(self, step: int, scalars: Mapping[str, float]) -> None:
         if self._events is not None:
             for name, value in scalars.items():
                 self._events.add_scalar(name, float(value), step)
@@ -75,6 +93,10 @@ class MetricWriter:
         for file in (self._file, self._events):
             if file is not None:
                 file.close()
+
+
+def _finite(scalars: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: float(value) if math.isfinite(value) else None for name, value in scalars.items()}
 
 
 def read_metrics(path: str | pathlib.Path) -> list[dict[str, Any]]:
@@ -91,16 +113,19 @@ def read_metrics(path: str | pathlib.Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _event_writer(directory: pathlib.Path, next_step: int) -> Any:
+def tensorboard_module() -> Any:
+    """Gives the module that writes TensorBoard's event files.
+
+    Raises:
+      ValueError: it is not installed.
+    """
     try:
-        module = importlib.import_module("tensorboardX")
+        return importlib.import_module("tensorboardX")
     except ImportError as error:
-        raise ImportError(
-            "TensorBoard output needs tensorboardX: pip install tensorboardX, or set "
-            "tensorboard=False (metrics.jsonl is always written)"
+        raise ValueError(
+            "run.tensorboard needs tensorboardX: pip install tensorboardX, or set "
+            "run.tensorboard=False (metrics.jsonl is always written)"
         ) from error
-    # purge_step: a viewer forgets what an interrupted run wrote beyond its checkpoint.
-    return module.SummaryWriter(str(directory), purge_step=next_step)
 
 
 class Progress:

@@ -150,7 +150,7 @@ def store_reference(
     path = pathlib.Path(directory) / f"reference_{key}.npz"
     table = _read(path)
     # All processes go the same way, or the collectives below would wait for each other forever.
-    if _everywhere(table is not None):
+    if everywhere(table is not None):
         _log.info("reference log-probabilities from %s", path)
         return StoredReference(data, table or {})
 
@@ -173,7 +173,7 @@ def store_reference(
             raise_if_asked(stop)
             batch = data.batch(step)
             rows = row_hashes(batch)
-            if _everywhere(all(row in table for row in rows)):
+            if everywhere(all(row in table for row in rows)):
                 continue
             # [pairs, 2] on every process; each needs only its own rows, but may later hold others.
             total = np.asarray(jax.device_get(sums(params, place_batch(batch, mesh, pairs=True))))
@@ -209,7 +209,8 @@ def _write(path: pathlib.Path, table: dict[bytes, float]) -> None:
     beside.replace(path)
 
 
-def _everywhere(flag: bool) -> bool:
+def everywhere(flag: bool) -> bool:
+    """Says whether all processes say so; every one of them must ask."""
     if jax.process_count() == 1:
         return flag
     return bool(np.all(multihost_utils.process_allgather(np.asarray(flag))))

@@ -15,10 +15,11 @@ from jax.sharding import Mesh
 from leco_jax.models.config import ModelConfig
 from w2s_jax.checkpoints import Checkpoints, abstract
 from w2s_jax.flops import peak_flops, train_flops_per_token
-from w2s_jax.metrics import MetricWriter, Progress
+from w2s_jax.metrics import MetricWriter, Progress, read_metrics
 from w2s_jax.objectives import Objective
 from w2s_jax.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from w2s_jax.policy import Weights, full_weights
+from w2s_jax.reference import everywhere
 from w2s_jax.report import write_report
 from w2s_jax.step import (
     StepConfig,
@@ -94,7 +95,7 @@ class TrainResult:
 
     Attributes:
       state: the last state; None if the run was stopped before it had one.
-      metrics: the last step's metrics; empty if the run was complete before.
+      metrics: the last step's metrics.
       steps: steps done in all.
       interrupted: it was asked to stop; the state is saved, start again to go on.
       compilations: programs that the training step was compiled to; 1, or 0 without a step.
@@ -219,7 +220,7 @@ def train(
             ),
         )
         profile = _Profile(workdir / "profile", run)
-        last: dict[str, float] = {}
+        last = _metrics_of(workdir, first - 1)
         done, interrupted = first, False
 
         def collect(step, batch, device_metrics) -> dict[str, float]:
@@ -228,14 +229,19 @@ def train(
             _check_finite(step, scalars, batch, workdir, checkpoints)
             return scalars | progress.measure(scalars["num_tokens"])
 
-        def held_out(source: DataSource) -> dict[str, float]:
-            batches = itertools.islice(_once(source), run.eval_batches)
+        def held_out(name: str) -> dict[str, float]:
+            if eval_data is None:
+                return {}
+            batches = itertools.islice(_once(eval_data), run.eval_batches)
             found = evaluate(
                 eval_step, state.trainable, frozen, batches, mesh=mesh, pairs=objective.pairs
             )
             if lead:
                 _log.info("step %d/%d, held-out %s", done, run.num_steps, _short(found))
-            return found
+            return {f"{name}/{key}": value for key, value in found.items()}
+
+        def looks_at(done: int) -> bool:
+            return done == run.num_steps or (run.eval_every > 0 and done % run.eval_every == 0)
 
         def publish(step, scalars) -> None:
             writer.write(step, scalars | (before if step == 0 else {}))
@@ -245,13 +251,18 @@ def train(
         # --- the loop --------------------------------------------------------------------------
         # Metrics of a step are fetched while the next one runs; nothing else leaves the devices.
         pending, before = None, {}
+        # Stopped or killed between a step and its evaluation: that is made up for.
+        missed = eval_data is not None and first > 0 and looks_at(first)
+        missed = missed and everywhere("eval/loss" not in last)
         with jax.transfer_guard("disallow"):
-            if not first and eval_data is not None:
+            if not first:
                 # With step 0's metrics, so that a report shows where the run began.
-                before = {
-                    f"eval_before/{name}": value for name, value in held_out(eval_data).items()
-                }
-                progress.restart()
+                before = held_out("eval_before")
+            if missed:
+                found = held_out("eval")
+                writer.amend(first - 1, found)
+                last |= found
+            progress.restart()
             for step in range(first, run.num_steps):
                 profile.before(step - first)
                 placed = place_batch(batch, mesh, pairs=objective.pairs)
@@ -269,13 +280,13 @@ def train(
                 interrupted = asked_at_step(stop, step)
                 final = done == run.num_steps
                 save = final or interrupted or done % run.checkpoint_every == 0
-                look = final or (run.eval_every > 0 and done % run.eval_every == 0)
+                look = looks_at(done) and not interrupted
                 if not save and not look:
                     continue
                 # In this order: what is not finite is never saved.
                 last, pending = collect(*pending), None
-                if look and eval_data is not None and not interrupted:
-                    last |= {f"eval/{name}": value for name, value in held_out(eval_data).items()}
+                if look:
+                    last |= held_out("eval")
                 publish(step, last)
                 if save:
                     rest = {"step": state.step, "opt_state": state.opt_state}
@@ -310,6 +321,17 @@ def evaluate(
     rows = [batch.pop("rows") for batch in found]
     return {
         name: float(np.average([batch[name] for batch in found], weights=rows)) for name in found[0]
+    }
+
+
+def _metrics_of(workdir: pathlib.Path, step: int) -> dict[str, float]:
+    """What an earlier call wrote of a step; empty where it wrote nothing."""
+    rows = [row for row in read_metrics(workdir / "metrics.jsonl") if row["step"] == step]
+    return {
+        name: value
+        for row in rows
+        for name, value in row.items()
+        if name != "step" and value is not None
     }
 
 

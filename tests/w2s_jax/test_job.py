@@ -4,6 +4,7 @@ import importlib
 import json
 import pathlib
 import shutil
+import sys
 
 import jax
 import numpy as np
@@ -111,6 +112,18 @@ def test_a_run_stops_while_it_is_prepared(config, tmp_path):
         assert (stopped.interrupted, stopped.steps, stopped.state) == (True, 0, None)
         assert not (tmp_path / "checkpoints").exists()
     assert run_job(config, tmp_path).steps == 3
+
+
+def test_evaluation_counts_every_held_out_row_once(config, tmp_path):
+    config.run.num_steps = 1
+    config.held_out.rows = 12
+    config.objective.reduction = "sequence"
+    found = []
+    for batch in (4, 8):  # three full batches; one, and one that is half padding
+        config.data.batch = batch
+        run_job(config, tmp_path / str(batch))
+        found.append(read_metrics(tmp_path / str(batch) / "metrics.jsonl")[0]["eval_before/loss"])
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
 
 
 def test_adapters_train_beside_the_base_and_a_later_run_starts_from_the_sum(config, tmp_path):
@@ -236,6 +249,14 @@ def test_a_run_goes_on_where_its_files_have_moved_but_not_on_others(config, file
     config.model.checkpoint = ""
     with pytest.raises(ValueError, match=r"\(differing: config.model.weights\)"):
         run_job(config, moved / "run")
+
+
+def test_tensorboard_without_its_writer_is_refused_before_loading(config, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    config.run.tensorboard = True
+    config.model.tokenizer = "nowhere"
+    with pytest.raises(ValueError, match="pip install tensorboardX"):
+        run_job(config, tmp_path)
 
 
 @pytest.mark.parametrize(

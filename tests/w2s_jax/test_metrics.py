@@ -23,6 +23,17 @@ def test_reopening_drops_later_steps_and_a_torn_line(tmp_path):
     assert [(r["step"], r["loss"]) for r in read_metrics(path)] == [(0, 0), (1, 1), (2, 2), (3, 30)]
 
 
+def test_a_step_is_amended_in_its_place(tmp_path):
+    with MetricWriter(tmp_path) as writer:
+        writer.write(0, {"loss": 2.0})
+        writer.write(1, {"loss": 1.0})
+        writer.amend(0, {"eval/loss": 3.0, "x": float("nan")})
+        writer.write(2, {"loss": 0.0})
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert rows[0] == {"step": 0, "loss": 2.0, "eval/loss": 3.0, "x": None}
+    assert [row["loss"] for row in rows] == [2, 1, 0]
+
+
 def test_what_is_not_finite_is_null_in_valid_json(tmp_path):
     with MetricWriter(tmp_path) as writer:
         writer.write(0, {"loss": float("nan"), "grad_norm": float("inf"), "x": 1.0})
@@ -39,7 +50,7 @@ def test_only_the_leading_process_writes(tmp_path):
 
 def test_tensorboard_without_its_writer_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(ImportError, match="pip install tensorboardX"):
+    with pytest.raises(ValueError, match="pip install tensorboardX"):
         MetricWriter(tmp_path, tensorboard=True)
 
 
@@ -105,6 +116,9 @@ def test_flops_of_a_token_by_hand():
     assert train_flops_per_token(config, 10) == 6 * weights + 6 * 2 * 4 * 16 * 10
     untied = train_flops_per_token(config.replace(tied=False), 10)
     assert untied == train_flops_per_token(config, 10)
+    # Frozen weights have no gradient of their own: four for each, six for each of the adapters'.
+    attention = 6 * 2 * 4 * 16 * 10
+    assert train_flops_per_token(config, 10, adapters=300) == 4 * weights + 1800 + attention
 
 
 def test_peaks():

@@ -121,12 +121,32 @@ def test_a_stop_saves_the_step_and_the_same_call_goes_on(tiny, random_data, tmp_
     assert bits(result.state) == whole[1]
 
 
+@pytest.mark.parametrize("last", [4, 7])
+def test_an_evaluation_and_a_report_that_a_stop_prevented_are_made_up(
+    tiny, random_data, tmp_path, whole, last
+):
+    # Asked to stop in the very step after which it would evaluate.
+    asked = iter([False] * (last - 1) + [True])
+    options = {"eval_data": random_data(seed=1)}
+    stopped = start(tiny, random_data(), tmp_path, stop=lambda: next(asked), **options)
+    assert stopped.steps == last
+    (tmp_path / "report.html").unlink()
+    result = start(tiny, random_data(), tmp_path, **options)
+    assert bits(result.state) == whole[1]
+    found, expected = (read_metrics(d / "metrics.jsonl") for d in (tmp_path, whole[0]))
+    for name in ("eval/loss", "eval/entropy"):
+        assert [row.get(name) for row in found] == [row.get(name) for row in expected]
+        assert result.metrics[name] == whole[2].metrics[name]
+    assert "<svg" in (tmp_path / "report.html").read_text()
+
+
 def test_a_complete_run_does_nothing_more(tiny, random_data, whole):
     workdir, expected, _ = whole
     result = start(tiny, random_data(), workdir)
     assert result.compilations == 0
     assert bits(result.state) == expected
     assert len(read_metrics(workdir / "metrics.jsonl")) == 7
+    assert result.metrics["loss"] == whole[2].metrics["loss"]
 
 
 def test_resume_on_another_mesh_agrees_within_rounding(tiny, random_data, tmp_path, whole):

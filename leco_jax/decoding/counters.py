@@ -9,11 +9,12 @@ class Counters:
 
     Attributes:
         prefilled: prompt tokens whose keys and values were computed, without padding.
-        prefilled_twice: those of them that had been in the cache before.
+        prefilled_twice: those of them whose prompt had been prefilled before, or whose chain had
+            lost its row.
         reused: prompt tokens that a chain took over from another one with the same prompt.
         given: tokens appended by `resume`, fed beside the other rows' decoding.
         sampled: tokens sampled.
-        discarded: tokens rolled back.
+        discarded: tokens rolled back, or cut off with a stop text.
         row_steps: row-steps decoded, idle rows included: `sampled + given` of them were used.
     """
 

@@ -1,8 +1,10 @@
-"""The generation engine: a queue of requests over a fixed number of slots that never idle.
+"""The generation engine: a queue of requests, and a fixed number of slots that it fills.
 
 One thread, one loop. `submit` and `resume` return at once; `step` fills free slots, decodes a
-chunk of tokens for every row, and returns the chains that ended. A chain's tokens and statistics
-depend on its own request and on the number of slots, not on what else is in the batch.
+chunk of tokens for every row, and returns the chains that ended. A chain's tokens (in float32)
+depend on its own request and on the number of slots, not on what else is in the batch. So do its
+statistics but for their last digits: the cache's size follows the longest chain in it, and with it
+the order in which attention adds up.
 
     engine = Engine(config, params, slots=16, stop_ids=tokenizer.eos_ids)
     chain = engine.submit(Request(prompt=tuple(ids), max_new_tokens=256))
@@ -12,7 +14,6 @@ depend on its own request and on the number of slots, not on what else is in the
 
 import collections
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ from leco_jax.decoding import programs
 from leco_jax.decoding.attention import keys_layout
 from leco_jax.decoding.counters import Counters
 from leco_jax.decoding.memory import check_fits, explained
+from leco_jax.decoding.prompt_chunks import PromptChunks
 from leco_jax.decoding.request import Chain, Request, Sampling
 from leco_jax.decoding.rows import cached_tokens, cut_at_stop_text, take_row, to_rows
 from leco_jax.decoding.step_scorer import StepScorer
@@ -37,6 +39,7 @@ from leco_jax.shapes import bucket, power_of_two
 # Lengths are rounded up to powers of two, from these on.
 _LEAST_PROMPT = 32
 _LEAST_SLOTS = 128
+_MAX_LENGTH = 2048
 
 
 @functools.partial(jax.jit, donate_argnames=("cache",))
@@ -54,12 +57,6 @@ def _resize(cache: kv.Cache, slots: int) -> kv.Cache:
     return kv.sharded(kv.resize(cache, slots))
 
 
-@dataclasses.dataclass
-class _SharedPrompt:
-    waiting: int = 0
-    chunk: kv.Cache | None = None
-
-
 class Engine:
     """Batched generation with captured statistics, roll-back and a shared prefix."""
 
@@ -69,7 +66,7 @@ class Engine:
         params: Any,
         *,
         slots: int = 16,
-        max_length: int = 2048,
+        max_length: int | None = None,
         prefix: Sequence[int] = (),
         stats: tuple[str, ...] = ("logprob",),
         topk: int = 20,
@@ -86,7 +83,8 @@ class Engine:
             config: the model.
             params: its weights, stacked or as a list of layers.
             slots: rows decoded together (`B`).
-            max_length: most tokens of one row, prompt and answer, the prefix not counted.
+            max_length: most tokens of one row, prompt and answer, the prefix not counted; default:
+                2048, or what the prefix leaves of the model's `max_positions`.
             prefix: token ids that stand before every prompt; computed once.
             stats: statistics of `scoring.token_stats` to capture for each token.
             topk: `k` of the top-k statistics.
@@ -100,9 +98,16 @@ class Engine:
                 processes, each runs an engine of its own over the same requests in the same order.
 
         Raises:
-            ValueError: an option out of range.
+            ValueError: an option out of range, or more positions than the model was made for.
             OutOfMemoryError: the cache would not fit at its largest.
         """
+        room = config.max_positions - len(prefix)
+        max_length = min(_MAX_LENGTH, room) if max_length is None else max_length
+        if max_length > room or room < 2:
+            raise ValueError(
+                f"max_length={max_length} and a prefix of {len(prefix)} tokens need more than the "
+                f"model's max_positions={config.max_positions}."
+            )
         if slots < 1 or chunk < 1 or max_length < 2:
             raise ValueError(f"Too small: slots={slots}, chunk={chunk}, max_length={max_length}.")
         if capture not in ("raw", "processed"):
@@ -120,26 +125,29 @@ class Engine:
         self._token_bytes = token_bytes
         self._step_scorer = step_scorer
         self._queue: collections.deque[Chain] = collections.deque()
-        self._shared: dict[tuple[int, ...], _SharedPrompt] = {}
         self._rows: list[Chain | None] = [None] * slots
+        self._poisoned: set[int] = set()  # rows whose slots may hold NaN
+        with self._on_mesh():
+            self._keys = keys_layout()
+        largest = self._bucket(max_length + chunk)
+        # Now and not in the midst of a run, where the cache grows.
+        check_fits(config, rows=slots, slots=largest, mesh=mesh)
+        self._prompts = PromptChunks(spare=largest)
         self._prefix_length = 0
         self._prefix: kv.Cache | None = None
         if prefix:
-            chunk_cache = self._run_prefill(prefix, len(prefix))
+            with explained(config, rows=slots, slots=largest):
+                chunk_cache = self._run_prefill(prefix, len(prefix))
             self._prefix = jax.tree.map(lambda x: x[0], chunk_cache)
             self._prefix_length = len(prefix)
-        with self._on_mesh():
-            self._keys = keys_layout()
         self._slots_S = _LEAST_SLOTS
-        # Now and not in the midst of a run, where the cache grows.
-        check_fits(config, rows=slots, slots=self._bucket(max_length + chunk), mesh=mesh)
         with self._on_mesh(), explained(config, rows=slots, slots=self._slots_S):
             self._cache = kv.empty_cache(
                 config, rows=slots, slots=self._slots_S, keys=self._keys, mesh=mesh
             )
 
     def submit(self, request: Request) -> Chain:
-        """Queues a request.
+        """Queues a request; requests with the same prompt share its prefill.
 
         Raises:
             ValueError: the request cannot fit, or asks for stop texts without `token_bytes`.
@@ -196,7 +204,7 @@ class Engine:
             )
         self.counters.discarded += len(chain.tokens) - keep
         chain.watch = self._checked(watch)
-        if chain.finish == "nan" and chain in self._rows:
+        if chain in self._rows and self._rows.index(chain) in self._poisoned:
             self._clear(self._rows.index(chain), len(chain.request.prompt) + keep - 1)
         chain.cut(keep, finish=None)
         chain.round += 1
@@ -218,12 +226,17 @@ class Engine:
 
     @property
     def program_bound(self) -> dict[str, int]:
-        """How many decoding and prefill programs may be compiled, whatever the requests."""
+        """How many programs of each kind may be compiled, whatever the requests."""
         lengths = range(1, self.max_length + self._chunk + 1)
         prompts = lengths[: self.max_length]
+        caches = len({self._bucket(n) for n in lengths})
+        chunks = len({power_of_two(n, least=_LEAST_PROMPT) for n in prompts})
         return {
-            "decode": len({self._bucket(n) for n in lengths}),
-            "prefill": len({power_of_two(n, least=_LEAST_PROMPT) for n in prompts}),
+            "decode": caches,
+            "prefill": chunks,
+            "insert": caches * chunks,
+            "resize": 2 * caches * (caches - 1),  # keys and values
+            "step_scorer": caches,
         }
 
     @property
@@ -278,8 +291,7 @@ class Engine:
     # Slots and cache
 
     def _enqueue(self, chain: Chain) -> None:
-        prompt = chain.request.prompt + tuple(chain.tokens)
-        self._shared.setdefault(prompt, _SharedPrompt()).waiting += 1
+        self._prompts.expect(chain.request.prompt + tuple(chain.tokens))
         self._queue.append(chain)
 
     def _admit(self) -> None:
@@ -294,27 +306,25 @@ class Engine:
 
     def _place(self, chain: Chain, row: int) -> None:
         prompt = chain.request.prompt + tuple(chain.tokens)
-        shared = self._shared[prompt]
-        shared.waiting -= 1
+        chunk = self._prompts.take(prompt)
         count = len(prompt) - 1  # the last token goes through decoding
-        if count:
-            if shared.chunk is None:
-                bucket = power_of_two(count, least=_LEAST_PROMPT)
-                shared.chunk = self._run_prefill(prompt[:-1], bucket)
-                self.counters.prefilled += count
-                self.counters.prefilled_twice += count if chain.round else 0
-            else:
-                self.counters.reused += count
-            self._fit(max(count + self._chunk + 1, self._slots_S))
-            with self._on_mesh():
-                self._cache = _insert(self._cache, shared.chunk, np.int32(row))
-        if not shared.waiting:
-            del self._shared[prompt]
+        if not count:
+            return
+        if chunk is None:
+            chunk = self._run_prefill(prompt[:-1], power_of_two(count, least=_LEAST_PROMPT))
+            again = self._prompts.put(prompt, chunk) or chain.round > 0
+            self.counters.prefilled += count
+            self.counters.prefilled_twice += count if again else 0
+        else:
+            self.counters.reused += count
+        self._fit(max(count + self._chunk + 1, self._slots_S))
+        with self._on_mesh():
+            self._cache = _insert(self._cache, chunk, np.int32(row))
 
     def _free(self, row: int) -> None:
-        chain = self._rows[row]
         self._rows[row] = None
-        if chain is not None and chain.finish == "nan":
+        if row in self._poisoned:
+            self._poisoned.remove(row)
             self._clear(row, 0)
 
     def _clear(self, row: int, start: int) -> None:
@@ -345,7 +355,11 @@ class Engine:
         slots = self._bucket(slots)
         if slots != self._slots_S:
             with self._on_mesh(), explained(self.config, rows=self.slots, slots=slots):
-                self._cache = _resize(self._cache, slots=slots)
+                # One array after another: old and new are never held together.
+                for name, arrays in self._cache.items():
+                    for i in range(len(arrays)):
+                        arrays[i] = _resize({name: [arrays[i]]}, slots=slots)[name][0]
+                        arrays[i].block_until_ready()
             self._slots_S = slots
 
     def _on_mesh(self):
@@ -361,8 +375,12 @@ class Engine:
             self.counters.given += given
             self.counters.sampled += sampled
             fresh[chain] = before + given
+            if not decoded.finite[:, row].all():
+                self._poisoned.add(row)
             if chain.request.stop and self._token_bytes is not None:
-                cut_at_stop_text(chain, before + given, self._token_bytes)
+                before = len(chain.tokens)
+                cut_at_stop_text(chain, fresh[chain], self._token_bytes)
+                self.counters.discarded += before - len(chain.tokens)
         self._ask_watches([chain for _, chain in running if not chain.done], fresh)
         for row, chain in running:
             if chain.done and not chain.request.hold:

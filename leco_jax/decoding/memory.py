@@ -26,6 +26,8 @@ def cache_bytes(config: ModelConfig, *, rows: int, slots: int) -> int:
 def check_fits(config: ModelConfig, *, rows: int, slots: int, mesh: Mesh | None) -> None:
     """Compares a cache at its largest with what the device has free, where it says so.
 
+    One row more is counted: so long are the prompts that are kept for chains to come.
+
     Args:
         config: the model.
         rows: rows decoded together.
@@ -44,7 +46,7 @@ def check_fits(config: ModelConfig, *, rows: int, slots: int, mesh: Mesh | None)
         shape = (rows, config.num_kv_heads, slots, config.head_width)
         spec, _ = resolve("cache", shape, AXES["v"], dict(mesh.shape))
         shards = math.prod(mesh.shape[name] for name in jax.tree.leaves(tuple(spec)))
-    need = math.ceil(cache_bytes(config, rows=rows, slots=slots) / shards)
+    need = math.ceil(cache_bytes(config, rows=rows + 1, slots=slots) / shards)
     if need > free:
         raise OutOfMemoryError(_message(config, rows, slots) + f"; a device has {_size(free)} free")
 

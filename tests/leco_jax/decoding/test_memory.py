@@ -9,7 +9,7 @@ from leco_jax.decoding.memory import OutOfMemoryError, cache_bytes
 from leco_jax.models.presets import preset
 from leco_jax.models.weights import init_params
 
-CONFIG = preset("tiny")
+CONFIG = preset("tiny", max_positions=4096)
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +38,11 @@ class _Device:
 
 
 def test_a_cache_that_will_grow_too_large_is_refused_at_the_start(params, monkeypatch):
-    need = cache_bytes(CONFIG, rows=4, slots=2048)
+    need = cache_bytes(CONFIG, rows=4 + 1, slots=2048)  # a row's worth of prompts is kept
     monkeypatch.setattr(memory.jax, "local_devices", lambda: [_Device(need + 1_000)])
     Engine(CONFIG, params, slots=4, max_length=2000)
     monkeypatch.setattr(memory.jax, "local_devices", lambda: [_Device(need + 999)])
-    with pytest.raises(OutOfMemoryError, match=r"slots=4 rows of 2048 tokens.*has 0\.00 GB free"):
+    with pytest.raises(OutOfMemoryError, match=r"slots=4 rows of 2048 tokens.*has 0\.01 GB free"):
         Engine(CONFIG, params, slots=4, max_length=2000)
 
 

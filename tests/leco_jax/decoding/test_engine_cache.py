@@ -1,0 +1,139 @@
+"""The engine's cache: prompts that are shared, growth and shrinkage, and how much is compiled."""
+
+import jax
+import numpy as np
+
+from leco_jax.decoding import engine as engine_module
+from leco_jax.decoding import programs, step_scorer
+from leco_jax.decoding.request import Request, Sampling
+from leco_jax.decoding.watch import WeakStep
+from leco_jax.scoring.presets import PRESETS
+from leco_jax.text.step_tables import step_tables
+from tests.leco_jax.decoding.plain_loop import CONFIG, PROMPTS, greedy, make_engine, run
+from tests.leco_jax.reasoning.scripted import Pieces
+
+
+def test_samples_of_one_prompt_share_its_prefill(params):
+    engine = make_engine(params, slots=2)
+    chains = [
+        engine.submit(
+            Request(prompt=PROMPTS[2], max_new_tokens=5, sample=i, sampling=Sampling(temperature=1))
+        )
+        for i in range(5)
+    ]
+    run(engine, chains)
+    assert engine.counters.prefilled == len(PROMPTS[2]) - 1
+    assert engine.counters.reused == 4 * (len(PROMPTS[2]) - 1)
+    assert len({tuple(c.tokens) for c in chains}) > 1
+
+
+def test_samples_that_come_one_after_another_share_a_prefill_too(params):
+    engine = make_engine(params, slots=2)
+    requests = [
+        Request(prompt=prompt, max_new_tokens=3, sample=i)
+        for prompt in (PROMPTS[2], PROMPTS[3])
+        for i in range(3)
+    ]
+    for request in requests:
+        run(engine, [engine.submit(request)])
+    assert engine.counters.prefilled == len(PROMPTS[2]) - 1 + len(PROMPTS[3]) - 1
+    assert engine.counters.prefilled_twice == 0
+    assert engine.counters.reused == 2 * engine.counters.prefilled
+
+
+def test_a_prompt_that_was_not_kept_counts_as_prefilled_twice(params):
+    engine = make_engine(params, slots=2)
+    prompts = [tuple(range(i, i + 80)) for i in (1, 2, 3, 1)]  # room for one of them is spare
+    for prompt in prompts:
+        run(engine, [engine.submit(Request(prompt=prompt, max_new_tokens=3))])
+    assert engine.counters.prefilled == 4 * 79
+    assert engine.counters.prefilled_twice == 79
+    assert engine.counters.reused == 0
+
+
+def test_held_rows_make_room_when_nothing_else_can_run(params):
+    engine = make_engine(params, slots=1)
+    held = engine.submit(Request(prompt=PROMPTS[0], max_new_tokens=6, hold=True))
+    run(engine, [held])
+    first = list(held.tokens)
+    other = engine.submit(Request(prompt=PROMPTS[1], max_new_tokens=6))
+    run(engine, [other])
+    assert other.tokens == greedy(params, PROMPTS[1], 6)
+    engine.resume(held, keep=6)
+    run(engine, [held])
+    assert held.tokens[:6] == first
+    assert held.tokens == greedy(params, PROMPTS[0], 12)
+    assert engine.counters.prefilled_twice == len(PROMPTS[0]) + 5
+
+
+def test_a_held_row_lives_through_growth_and_shrinkage(params):
+    engine = make_engine(params, slots=2, max_length=480)
+    held = engine.submit(Request(prompt=PROMPTS[2], max_new_tokens=12, hold=True))
+    run(engine, [held])
+    first = list(held.tokens)
+    sizes = [engine._slots_S]
+    long = tuple(np.random.default_rng(1).integers(1, 50, size=300).tolist())
+    neighbour = engine.submit(Request(prompt=long, max_new_tokens=150))
+    while not neighbour.done:
+        engine.step()
+        sizes.append(engine._slots_S)
+    engine.resume(held, keep=5, append=(8, 6))  # greedy in a small cache again
+    known = [*first[:5], 8, 6]
+    run(engine, [held])
+    sizes.append(engine._slots_S)
+    assert held.tokens == [*known, *greedy(params, (*PROMPTS[2], *known), 12)]
+    assert sizes[0] == sizes[-1] == 128
+    assert len(set(sizes)) >= 3
+    assert max(sizes) >= 450
+    alone = make_engine(params, slots=1, max_length=480)
+    (again,) = run(alone, [alone.submit(Request(prompt=long, max_new_tokens=150))])
+    assert neighbour.tokens == again.tokens
+    assert engine.counters.prefilled_twice == 0
+
+
+def test_a_cache_grows_array_by_array(params, monkeypatch):
+    engine = make_engine(params, slots=3, max_length=480)
+    alive = []
+
+    def note(cache, slots):
+        new = original(cache, slots=slots)
+        shapes = [x.shape for x in jax.live_arrays()]
+        alive.append(sum(len(s) == 4 and s[0] == 3 for s in shapes))
+        return new
+
+    original = engine_module._resize
+    monkeypatch.setattr(engine_module, "_resize", note)
+    run(engine, [engine.submit(Request(prompt=tuple(range(1, 200)), max_new_tokens=4))])
+    assert alive
+    assert max(alive) <= 2 * CONFIG.num_layers + 1  # keys and values, and one of them twice
+
+
+def test_shapes_compiled_are_bounded_by_the_buckets(params):
+    compiled = {
+        "decode": programs.decode, "prefill": programs.prefill, "insert": engine_module._insert,
+        "resize": engine_module._resize, "step_scorer": step_scorer._closed_steps,
+    }  # fmt: skip
+    for program in compiled.values():
+        program.clear_cache()
+    tables = step_tables(Pieces([chr(i + 256) for i in range(254)] + ["\n"]))
+    scorer = step_scorer.StepScorer(tables, PRESETS["paper"])
+    engine = make_engine(params, slots=8, max_length=240, chunk=8, step_scorer=scorer)
+    rng = np.random.default_rng(0)
+    chains = [
+        engine.submit(
+            Request(
+                prompt=tuple(rng.integers(1, 50, size=rng.integers(1, 180))),
+                max_new_tokens=int(rng.integers(1, 12)),
+                sampling=Sampling(temperature=i % 2, top_k=i % 9),
+                problem=i,
+                watch=WeakStep(margin=0.1) if i % 3 else None,
+            )
+        )
+        for i in range(200)
+    ]
+    run(engine, chains)
+    bound = engine.program_bound
+    assert (bound["decode"], bound["prefill"]) == (3, 4)  # 128, 192, 256; 32, 64, 128, 256
+    assert set(compiled) == set(bound)
+    for name, program in compiled.items():
+        assert 0 < program._cache_size() <= bound[name], name

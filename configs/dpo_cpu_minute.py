@@ -5,6 +5,10 @@ Command:   python -m launchers.sft --config=configs/sft_cpu_minute.py --workdir=
                --config.data.source=PAIRS.jsonl
            with a line {"prompt": ..., "chosen": ..., "rejected": ...} for each pair
 Hardware:  2 CPU cores, 1 GB of memory
+Time:      20 s of processor time
+Seen:      with 1,000 pairs of arithmetic_chains questions, the chain against the same chain without
+           its "Step n: " labels: held-out loss 0.693 before, 0.0021 after 30 steps, 0.0014 after
+           60; reward accuracy 1.0 and margins 8.3 and 8.8
 """
 
 import ml_collections

@@ -40,12 +40,29 @@ def sums_from_logits(logits, valid, options: Options) -> Partials:
     """
     sums = lax.platform_dependent(
         logits,
-        cpu=functools.partial(_by_tiles, valid=valid, options=options),
+        cpu=functools.partial(_rows_known, valid=valid, options=options),
         default=functools.partial(_by_reduction, valid=valid, options=options),
     )
     if options.needs_top:
         sums = sums._replace(top=topk.top_of_logits(logits, valid, options.topk, options)[0])
     return sums
+
+
+def _rows_known(logits, valid, options: Options) -> Partials:
+    """`_by_tiles` of all rows at once, also under vmap: their number decides how it goes."""
+    if not isinstance(valid, int):
+        return _by_tiles(logits, valid, options)
+
+    @jax.custom_batching.custom_vmap
+    def sums(logits):
+        return _by_tiles(logits, valid, options)
+
+    @sums.def_vmap
+    def rule(size, batched, logits):
+        found = _rows_known(logits, valid, options)
+        return found, jax.tree.map(lambda x: True, found)
+
+    return sums(logits)
 
 
 def _by_tiles(logits, valid, options: Options) -> Partials:

@@ -59,8 +59,8 @@ def _rows_known(logits, valid, options: Options) -> Partials:
 
     @sums.def_vmap
     def rule(size, batched, logits):
-        found = _rows_known(logits, valid, options)
-        return found, jax.tree.map(lambda x: True, found)
+        found = _rows_known(logits, valid, options)  # a batch is but more rows
+        return found, jax.tree.map(lambda _: True, found)
 
     return sums(logits)
 

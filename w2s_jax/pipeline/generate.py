@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain, Request, Sampling
 from leco_jax.decoding.tasks import run_tasks
+from leco_jax.evaluation.figures import rounded
 from leco_jax.evaluation.results_file import ResultsFile
 from leco_jax.models.loading import LoadedModel
 from leco_jax.reasoning.chain_reader import ChainReader
@@ -26,7 +27,6 @@ from w2s_jax.pipeline.graph import Interrupted
 _log = logging.getLogger(__name__)
 
 _STATS = ("logprob", "self_certainty")
-_DIGITS = 5  # of figures in rows; further ones depend on which other rows are in the batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ def generate_answers(
       kind: kind of answer, a name of `leco_jax.text.answers`.
       seed: of the random numbers.
       mesh: where the model's weights are.
-      stop: asked after every answer.
+      stop: asked before every chunk of tokens.
 
     Returns:
       Counts: "questions", "answers", "tokens" sampled, and "unanswered".
@@ -178,14 +178,14 @@ def generate_answers(
     with tqdm.tqdm(
         total=len(order), initial=len(results.rows), unit="answer", desc=model_name, mininterval=5
     ) as bar:
-        for (name, number), row, error in run_tasks(engine, tasks):
+        for (name, number), row, error in run_tasks(engine, tasks, stop=stop):
             if row is None:
                 raise ValueError(f"question {name}: {error}")
             results.append({"id": name, "model": model_name, "sample": number} | row)
             bar.update()
-            if stop():
-                results.close()
-                raise Interrupted
+    if len(results.rows) < len(order):
+        results.close()
+        raise Interrupted
     results.close(order=order)
     rows = results.rows.values()
     return {
@@ -205,13 +205,13 @@ def _row(read: Round, chain: Chain, question: dict) -> dict:
         "tokens": read.sampled,
         "finish": read.finish,
         "step_score": _mean(scores),
-        "weakest_step": round(min(scores), _DIGITS) if scores else None,
+        "weakest_step": min(scores, default=None),
         "self_certainty": _mean(chain.stats["self_certainty"]),
         "mean_logprob": _mean(chain.stats["logprob"]),
     }
-    return row | ({"gold": question["gold"]} if question.get("gold") is not None else {})
+    return rounded(row) | ({"gold": question["gold"]} if question.get("gold") is not None else {})
 
 
 def _mean(values: Sequence[float]) -> float | None:
     mean = statistics.fmean(values) if len(values) else math.nan
-    return round(mean, _DIGITS) if math.isfinite(mean) else None
+    return mean if math.isfinite(mean) else None

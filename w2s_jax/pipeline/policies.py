@@ -9,6 +9,7 @@ from pathlib import Path
 from jax.sharding import Mesh
 
 from leco_jax.models.loading import LoadedModel, load_model
+from leco_jax.models.weights import unstack_layers
 from w2s_jax.start import trained_weights
 
 
@@ -44,7 +45,7 @@ class Policy:
 
 
 def load_policy(policy: Policy, inputs: Mapping[str, Path], *, mesh: Mesh) -> LoadedModel:
-    """Loads a policy's weights.
+    """Loads a policy's weights, layer by layer as generation wants them.
 
     Args:
       policy: which.
@@ -55,7 +56,7 @@ def load_policy(policy: Policy, inputs: Mapping[str, Path], *, mesh: Mesh) -> Lo
     params = model.params
     for stage in policy.trained:
         params = trained_weights(run_directory(inputs[stage]), model.config, params, mesh)
-    return dataclasses.replace(model, params=params)
+    return dataclasses.replace(model, params=unstack_layers(params, consume=True))
 
 
 def run_directory(artifact: Path) -> Path:

@@ -14,7 +14,6 @@ the order in which attention adds up.
 
 import collections
 import contextlib
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,37 +23,20 @@ import numpy as np
 
 from leco_jax.decoding import cache as kv
 from leco_jax.decoding import programs
-from leco_jax.decoding.attention import keys_layout
 from leco_jax.decoding.counters import Counters
-from leco_jax.decoding.memory import check_fits, explained
+from leco_jax.decoding.memory import explained
 from leco_jax.decoding.prompt_chunks import PromptChunks
 from leco_jax.decoding.request import Chain, Request, Sampling
+from leco_jax.decoding.row_cache import RowCache
 from leco_jax.decoding.rows import cached_tokens, cut_at_stop_text, take_row, to_rows
 from leco_jax.decoding.step_scorer import StepScorer
 from leco_jax.decoding.watch import Watch
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.weights import unstack_layers
-from leco_jax.shapes import bucket, power_of_two
+from leco_jax.shapes import power_of_two
 
-# Lengths are rounded up to powers of two, from these on.
-_LEAST_PROMPT = 32
-_LEAST_SLOTS = 128
+_LEAST_PROMPT = 32  # lengths of prompts are rounded up to powers of two, from here on
 _MAX_LENGTH = 2048
-
-
-@functools.partial(jax.jit, donate_argnames=("cache",))
-def _insert(cache: kv.Cache, chunk: kv.Cache, row) -> kv.Cache:
-    return kv.sharded(kv.insert(cache, chunk, row))
-
-
-@functools.partial(jax.jit, donate_argnames=("cache",))
-def _clear(cache: kv.Cache, row, start) -> kv.Cache:
-    return kv.sharded(kv.clear(cache, row, start=start))
-
-
-@functools.partial(jax.jit, static_argnames=("slots",))
-def _resize(cache: kv.Cache, slots: int) -> kv.Cache:
-    return kv.sharded(kv.resize(cache, slots))
 
 
 class Engine:
@@ -127,24 +109,15 @@ class Engine:
         self._queue: collections.deque[Chain] = collections.deque()
         self._rows: list[Chain | None] = [None] * slots
         self._poisoned: set[int] = set()  # rows whose slots may hold NaN
-        with self._on_mesh():
-            self._keys = keys_layout()
-        largest = self._bucket(max_length + chunk)
-        # Now and not in the midst of a run, where the cache grows.
-        check_fits(config, rows=slots, slots=largest, mesh=mesh)
-        self._prompts = PromptChunks(spare=largest)
+        self._cache = RowCache(config, rows=slots, longest=max_length + chunk, mesh=mesh)
+        self._prompts = PromptChunks(spare=self._cache.largest)
         self._prefix_length = 0
         self._prefix: kv.Cache | None = None
         if prefix:
-            with explained(config, rows=slots, slots=largest):
+            with explained(config, rows=slots, slots=self._cache.largest):
                 chunk_cache = self._run_prefill(prefix, len(prefix))
             self._prefix = jax.tree.map(lambda x: x[0], chunk_cache)
             self._prefix_length = len(prefix)
-        self._slots_S = _LEAST_SLOTS
-        with self._on_mesh(), explained(config, rows=slots, slots=self._slots_S):
-            self._cache = kv.empty_cache(
-                config, rows=slots, slots=self._slots_S, keys=self._keys, mesh=mesh
-            )
 
     def submit(self, request: Request) -> Chain:
         """Queues a request; requests with the same prompt share its prefill.
@@ -205,7 +178,7 @@ class Engine:
         self.counters.discarded += len(chain.tokens) - keep
         chain.watch = self._checked(watch)
         if chain in self._rows and self._rows.index(chain) in self._poisoned:
-            self._clear(self._rows.index(chain), len(chain.request.prompt) + keep - 1)
+            self._cache.clear(self._rows.index(chain), len(chain.request.prompt) + keep - 1)
         chain.cut(keep, finish=None)
         chain.round += 1
         chain.sampled = 0
@@ -229,7 +202,7 @@ class Engine:
         """How many programs of each kind may be compiled, whatever the requests."""
         lengths = range(1, self.max_length + self._chunk + 1)
         prompts = lengths[: self.max_length]
-        caches = len({self._bucket(n) for n in lengths})
+        caches = len({self._cache.bucket(n) for n in lengths})
         chunks = len({power_of_two(n, least=_LEAST_PROMPT) for n in prompts})
         return {
             "decode": caches,
@@ -260,11 +233,12 @@ class Engine:
         live = [c for c in self._rows if c is not None and not c.done]
         if not live:
             return []
-        self._fit(max(cached_tokens(c) for c in self._rows if c is not None) + self._chunk + 1)
+        longest = max(cached_tokens(c) for c in self._rows if c is not None)
+        self._cache.fit(longest + self._chunk + 1)
         with self._on_mesh():
-            self._cache, decoded = programs.decode(
+            self._cache.arrays, decoded = programs.decode(
                 self._params,
-                self._cache,
+                self._cache.arrays,
                 self._prefix,
                 to_rows(self._rows, chunk=self._chunk),
                 self._stop_array,
@@ -288,7 +262,7 @@ class Engine:
                 raise ValueError(f"{type(watch).__name__} needs an engine with a step_scorer.")
         return watch
 
-    # Slots and cache
+    # Slots
 
     def _enqueue(self, chain: Chain) -> None:
         self._prompts.expect(chain.request.prompt + tuple(chain.tokens))
@@ -317,20 +291,13 @@ class Engine:
             self.counters.prefilled_twice += count if again else 0
         else:
             self.counters.reused += count
-        self._fit(max(count + self._chunk + 1, self._slots_S))
-        with self._on_mesh():
-            self._cache = _insert(self._cache, chunk, np.int32(row))
+        self._cache.insert(chunk, row, tokens=count + self._chunk + 1)
 
     def _free(self, row: int) -> None:
         self._rows[row] = None
         if row in self._poisoned:
             self._poisoned.remove(row)
-            self._clear(row, 0)
-
-    def _clear(self, row: int, start: int) -> None:
-        """Zeros slots that may hold NaN: masked out is not enough, as 0 times NaN is NaN."""
-        with self._on_mesh():
-            self._cache = _clear(self._cache, np.int32(row), np.int32(start))
+            self._cache.clear(row, 0)
 
     def _run_prefill(self, tokens: Sequence[int], bucket: int) -> kv.Cache:
         padded = np.zeros((1, bucket), np.int32)
@@ -343,24 +310,6 @@ class Engine:
                 config=self.config,
                 prefix_length=self._prefix_length,
             )
-
-    def _bucket(self, slots: int) -> int:
-        """Slots of the smallest cache that holds so many."""
-        # XLA's attention reads all that there are, a kernel only those in use and by powers of two.
-        round_up = bucket if self._keys == "kt" else power_of_two
-        return round_up(slots, least=_LEAST_SLOTS)
-
-    def _fit(self, slots: int) -> None:
-        """Gives the cache the smallest bucket that holds `slots`, so attention reads no more."""
-        slots = self._bucket(slots)
-        if slots != self._slots_S:
-            with self._on_mesh(), explained(self.config, rows=self.slots, slots=slots):
-                # One array after another: old and new are never held together.
-                for name, arrays in self._cache.items():
-                    for i in range(len(arrays)):
-                        arrays[i] = _resize({name: [arrays[i]]}, slots=slots)[name][0]
-                        arrays[i].block_until_ready()
-            self._slots_S = slots
 
     def _on_mesh(self):
         return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
@@ -390,7 +339,7 @@ class Engine:
     def _ask_watches(self, chains: list[Chain], fresh: dict[Chain, int]) -> None:
         with_steps = [c for c in chains if c.watch is not None and c.watch.needs_steps]
         if with_steps and self._step_scorer is not None:
-            self._step_scorer(with_steps, rows=self.slots, length=self._slots_S)
+            self._step_scorer(with_steps, rows=self.slots, length=self._cache.slots)
         for chain in chains:
             verdict = None if chain.watch is None else chain.watch.look(chain, fresh[chain])
             if verdict is not None:

@@ -58,6 +58,9 @@ def take_row(chain: Chain, decoded: Decoded, row: int, *, stop_ids: Set[int]) ->
     steps = len(decoded.token)
     given = min(len(chain.appended), steps)
     for i in range(given):
+        if not decoded.finite[i, row]:
+            chain.finish = "nan"
+            return i, 0
         _add(chain, decoded, i, row)
     del chain.appended[:given]
     sampled = 0

@@ -3,8 +3,7 @@
 import jax
 import numpy as np
 
-from leco_jax.decoding import engine as engine_module
-from leco_jax.decoding import programs, step_scorer
+from leco_jax.decoding import programs, row_cache, step_scorer
 from leco_jax.decoding.request import Request, Sampling
 from leco_jax.decoding.watch import WeakStep
 from leco_jax.scoring.presets import PRESETS
@@ -71,16 +70,16 @@ def test_a_held_row_lives_through_growth_and_shrinkage(params):
     held = engine.submit(Request(prompt=PROMPTS[2], max_new_tokens=12, hold=True))
     run(engine, [held])
     first = list(held.tokens)
-    sizes = [engine._slots_S]
+    sizes = [engine._cache.slots]
     long = tuple(np.random.default_rng(1).integers(1, 50, size=300).tolist())
     neighbour = engine.submit(Request(prompt=long, max_new_tokens=150))
     while not neighbour.done:
         engine.step()
-        sizes.append(engine._slots_S)
+        sizes.append(engine._cache.slots)
     engine.resume(held, keep=5, append=(8, 6))  # greedy in a small cache again
     known = [*first[:5], 8, 6]
     run(engine, [held])
-    sizes.append(engine._slots_S)
+    sizes.append(engine._cache.slots)
     assert held.tokens == [*known, *greedy(params, (*PROMPTS[2], *known), 12)]
     assert sizes[0] == sizes[-1] == 128
     assert len(set(sizes)) >= 3
@@ -101,8 +100,8 @@ def test_a_cache_grows_array_by_array(params, monkeypatch):
         alive.append(sum(len(s) == 4 and s[0] == 3 for s in shapes))
         return new
 
-    original = engine_module._resize
-    monkeypatch.setattr(engine_module, "_resize", note)
+    original = row_cache.resize
+    monkeypatch.setattr(row_cache, "resize", note)
     run(engine, [engine.submit(Request(prompt=tuple(range(1, 200)), max_new_tokens=4))])
     assert alive
     assert max(alive) <= 2 * CONFIG.num_layers + 1  # keys and values, and one of them twice
@@ -110,8 +109,8 @@ def test_a_cache_grows_array_by_array(params, monkeypatch):
 
 def test_shapes_compiled_are_bounded_by_the_buckets(params):
     compiled = {
-        "decode": programs.decode, "prefill": programs.prefill, "insert": engine_module._insert,
-        "resize": engine_module._resize, "step_scorer": step_scorer._closed_steps,
+        "decode": programs.decode, "prefill": programs.prefill, "insert": row_cache.insert,
+        "resize": row_cache.resize, "step_scorer": step_scorer._closed_steps,
     }  # fmt: skip
     for program in compiled.values():
         program.clear_cache()

@@ -69,3 +69,13 @@ def test_a_nan_in_the_midst_ends_a_chain_with_what_came_before(poisoned, tempera
     run(engine, [chain])
     assert (chain.finish, chain.tokens) == ("length", [2, 3, 6, 7, 5, 6, 7, 5, 6])
     assert np.isfinite(chain.stats["logprob"]).all()
+
+
+def test_a_nan_among_given_tokens_ends_the_chain_before_it_is_scored(poisoned):
+    engine = Engine(*poisoned, slots=1, max_length=60, chunk=4)
+    chain = engine.submit(Request(prompt=(1,), max_new_tokens=1, hold=True))
+    run(engine, [chain])
+    engine.resume(chain, keep=1, append=(4, 5, 6))
+    run(engine, [chain])
+    assert (chain.finish, chain.tokens) == ("nan", [2, 4])
+    assert np.isfinite(chain.stats["logprob"]).all()

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from leco_jax.decoding import programs
-from leco_jax.decoding.engine import Engine, _insert
+from leco_jax.decoding import programs, row_cache
+from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Request, Sampling
 from leco_jax.decoding.rows import to_rows
 from leco_jax.models.presets import preset
@@ -73,16 +73,16 @@ def test_the_cache_is_split_and_nothing_of_its_size_is_gathered():
     params = init_params(CONFIG, jax.random.key(7), mesh)
     assert param_shardings(CONFIG, mesh)["layers"]["k_proj"].spec[2] == "tensor"
     engine = Engine(CONFIG, params, slots=4, max_length=64, mesh=mesh)
-    (v, *_) = engine._cache["v"]
+    (v, *_) = engine._cache.arrays["v"]
     assert {shard.data.shape for shard in v.addressable_shards} == {(1, 1, 128, 16)}
     engine.submit(Request(prompt=(1, 2, 3), max_new_tokens=4))
     texts = []
     with jax.set_mesh(mesh):
         chunk = engine._run_prefill((1, 2), 64)
-        texts.append(_insert.lower(engine._cache, chunk, 0).compile().as_text())
+        texts.append(row_cache.insert.lower(engine._cache.arrays, chunk, 0).compile().as_text())
         texts.append(
             programs.decode.lower(
-                engine._params, engine._cache, None, to_rows(engine._rows, chunk=8),
+                engine._params, engine._cache.arrays, None, to_rows(engine._rows, chunk=8),
                 engine._stop_array, config=CONFIG, prefix_length=0, **engine._options,
             ).compile().as_text()
         )  # fmt: skip

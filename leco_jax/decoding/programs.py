@@ -46,13 +46,11 @@ class Decoded(NamedTuple):
 
     Attributes:
         token: int32, the token that follows at each step, given or sampled.
-        live: bool, false once the row had stopped or used up its tokens.
         finite: bool, false where the logits held a NaN or no token was possible.
         stats: the captured statistics by name, float32.
     """
 
     token: jax.Array
-    live: jax.Array
     finite: jax.Array
     stats: dict[str, jax.Array]
 
@@ -147,7 +145,7 @@ def decode(
             )
         live_B = remaining_B > 0
         finite_B = jnp.isfinite(jnp.max(processed_BV, axis=-1))  # a NaN among them is the largest
-        decoded = Decoded(next_B, live_B, finite_B, captured)
+        decoded = Decoded(next_B, finite_B, captured)
         ended_B = ~given_B & ((next_B[:, None] == stop_ids).any(axis=-1) | ~finite_B)
         carry = (
             sharded(cache_of(states)),

@@ -12,10 +12,10 @@ import pytest
 from jax.experimental import topologies
 from jax.sharding import NamedSharding
 
-from leco_jax.decoding.attention import decode_attend, prefill_attend
+from leco_jax.decoding import programs
+from leco_jax.decoding.attention import prefill_attend
 from leco_jax.decoding.attention_decode_tpu import decode_attention
-from leco_jax.decoding.cache import AXES, cache_of, layer_states
-from leco_jax.models import transformer
+from leco_jax.decoding.cache import AXES
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.sharding import make_mesh, named_sharding
 from leco_jax.models.weights import abstract_params
@@ -82,47 +82,27 @@ def _params(mesh, config):
     return params | {"layers": layers}
 
 
-def _compile_decode(mesh, config, *, prefix: bool, implementation="auto", slots=SLOTS):
-    """Two decoding steps under one scan, as the engine runs them."""
+def _compile_decode(mesh, config, *, prefix: bool):
+    """The engine's own program, two tokens of it."""
 
-    def steps(params, cache, prefix_cache, token_B, length_B):
-        def step(carry, _):
-            states, token_B, length_B = carry
-            read = [
-                state | shared
-                for state, shared in zip(
-                    states, layer_states(None, prefix_cache, config.num_layers), strict=True
-                )
-            ]
-            before = PREFIX if prefix else 0
-            hidden_B1D, states = transformer.forward(
-                params,
-                token_B[:, None],
-                (before + length_B)[:, None],
-                config=config,
-                attend=decode_attend(
-                    config,
-                    length_B=length_B,
-                    prefix_length=before,
-                    implementation=implementation,
-                ),
-                layer_state=read,
-            )
-            token_B = jnp.argmax(transformer.project(params, hidden_B1D[:, 0]), axis=-1)
-            return (states, token_B.astype(jnp.int32), length_B + 1), token_B
+    def row(dtype, *more):
+        return _array(mesh, (ROWS, *more), ("batch", *["length"] * len(more)), dtype)
 
-        start = (layer_states(cache, None, config.num_layers), token_B, length_B)
-        (states, *_), tokens = jax.lax.scan(step, start, None, length=2)
-        return cache_of(states), tokens  # in the order of what is donated
-
-    row = _array(mesh, (ROWS,), ("batch",), jnp.int32)
-    cache = _cache(mesh, config, CACHE_AXES, ROWS, config.num_kv_heads, slots)
+    i32 = row(jnp.int32)
+    rows = programs.Rows(
+        token=i32, length=i32, remaining=i32, forced=row(jnp.int32, 2), num_forced=i32,
+        temperature=row(jnp.float32), top_k=i32, top_p=row(jnp.float32), forbid=i32,
+        key_ids=row(jnp.uint32, 4),
+    )  # fmt: skip
+    cache = _cache(mesh, config, CACHE_AXES, ROWS, config.num_kv_heads, SLOTS)
     shared = _cache(mesh, config, CACHE_AXES[1:], config.num_kv_heads, PREFIX) if prefix else None
+    stop_ids = _array(mesh, (2,), ("length",), jnp.int32)
     with jax.set_mesh(mesh):
-        lowered = jax.jit(steps, donate_argnums=(1,)).lower(
-            _params(mesh, config), cache, shared, row, row
-        )
-        return lowered.compile()
+        return programs.decode.lower(
+            _params(mesh, config), cache, shared, rows, stop_ids, config=config,
+            prefix_length=PREFIX if prefix else 0, steps=2, stats=("logprob", "entropy"), topk=20,
+            capture="raw",
+        ).compile()  # fmt: skip
 
 
 def _copies_of_the_cache(compiled, elements: int):
@@ -143,7 +123,7 @@ def _check_decode(compiled, config, *, devices=1, layer_bytes_of=2):
     assert _copies_of_the_cache(compiled, elements) == []
     # Less than one of the 2·L arrays of the cache, so no copy of one hides anywhere.
     assert compiled.memory_analysis().temp_size_in_bytes < elements * layer_bytes_of
-    calls = re.findall(r'custom_call_target="tpu_custom_call"', compiled.as_text())
+    calls = re.findall(r"%decode_attention[.\d]* = ", compiled.as_text())
     assert len(calls) == config.num_layers
 
 

@@ -5,6 +5,7 @@ file to this, so it cannot drift from the code.
 """
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
@@ -103,8 +104,13 @@ def _dependency(module: str, targets: dict) -> str | None:
 def _distribution(top: str) -> str:
     if top == "orbax":
         return "orbax_checkpoint"  # the namespace package belongs to several distributions
-    names = packages_distributions().get(top, [top])
+    names = _distributions().get(top, [top])
     return sorted(names)[0].lower().replace("-", "_")
+
+
+@functools.cache
+def _distributions():
+    return packages_distributions()
 
 
 if __name__ == "__main__":

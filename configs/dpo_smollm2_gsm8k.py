@@ -6,7 +6,7 @@ Command:   python -m launchers.dpo --config=configs/dpo_smollm2_gsm8k.py --workd
            (from an SFT run: --config.model.checkpoint=runs/sft_gsm8k)
 Hardware:  2 CPU cores, 7 GB of memory (at its peak, while a checkpoint is copied)
 Time:      about 8 s a step; 31 min of all beside other work that took most of both cores
-Seen:      with 400 pairs, GSM8K's own solution against another question's, from the untrained model:
+Seen:      with 400 pairs, GSM8K's own solution against another question's, no SFT before:
            held-out loss 0.693, 0.340 and 0.266 before, after 20 and after 40 steps; reward
            accuracy 0.94 and 1.00, margins 0.97 and 1.32
 """

@@ -169,16 +169,14 @@ def log_odds_ratio(chosen_mean_B: Array, rejected_mean_B: Array) -> Array:
     return (chosen_mean_B - rejected_mean_B) - (log1mexp(chosen_mean_B) - log1mexp(rejected_mean_B))
 
 
-def orpo(
-    nll_B: Array, chosen_mean_B: Array, rejected_mean_B: Array, *, weight: float = 0.1
-) -> Array:
+def orpo(nll_B: Array, chosen_mean_B: Array, rejected_mean_B: Array, *, beta: float = 0.1) -> Array:
     """Computes odds-ratio preference optimisation: likelihood of the chosen, plus odds.
 
-    `nll − λ·log σ(log odds ratio)`. `nll_B` is the chosen row's mean negative log-likelihood, over
+    `nll − β·log σ(log odds ratio)`. `nll_B` is the chosen row's mean negative log-likelihood, over
     the completion only (LLaMA-Factory) or over prompt and completion (the paper's code and TRL).
-    Source: Hong et al. 2024, arXiv 2403.07691, eqs. 6 and 7 (`weight` is its λ, TRL's `beta`).
+    Source: Hong et al. 2024, arXiv 2403.07691, eqs. 6 and 7 (`beta` is its λ).
     """
-    return nll_B - weight * log_sigmoid(log_odds_ratio(chosen_mean_B, rejected_mean_B))
+    return nll_B - beta * log_sigmoid(log_odds_ratio(chosen_mean_B, rejected_mean_B))
 
 
 def log1mexp(x: Array) -> Array:

@@ -66,8 +66,6 @@ class Objective:
         if given is not None or loss is None:
             return given
         parameters = inspect.signature(loss).parameters
-        if self.name == "orpo" and name == "beta":
-            name = "weight"
         return parameters[name].default if name in parameters else None
 
     @property
@@ -182,7 +180,7 @@ def _preference(objective, logprob, batch, counts, reference_B2):
                 nll = losses.sft_token_mean(logprob[:, 0], all_BT, tokens=counts["chosen_all"])
             log_odds_B = losses.log_odds_ratio(chosen_B, rejected_B)
             loss = nll + mean(
-                losses.orpo(jnp.zeros_like(chosen_B), chosen_B, rejected_B, weight=beta)
+                losses.orpo(jnp.zeros_like(chosen_B), chosen_B, rejected_B, beta=beta)
             )
             metrics["nll_loss"] = nll
             metrics["log_odds_chosen"] = mean(log_odds_B)

@@ -1,4 +1,4 @@
-"""The cache of an engine's rows: it grows and shrinks with the longest row, and is never copied."""
+"""The cache of an engine's rows: updated in place, and sized by the longest row."""
 
 import contextlib
 import functools

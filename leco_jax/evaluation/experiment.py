@@ -5,7 +5,7 @@ Everything that a run writes lies in its work directory:
     config.json    the configuration, and a hash of the problems; a directory is never continued
                    with others
     results.jsonl  one line a problem and method, with every chain, step, score and cut
-    summary.json   accuracy and cost of each method, and what the engine did, in all sessions
+    summary.json   accuracy and cost of each method, and what the engine did, in all calls
                    together but those that were killed
 """
 
@@ -121,7 +121,7 @@ def _message(error: Exception) -> str:
 
 
 def _together(earlier: dict, cost: dict) -> dict:
-    """Adds the cost of a session to that of those before it."""
+    """Adds the cost of one call to that of those before it."""
     return {
         name: _together(earlier.get(name, {}), value)
         if isinstance(value, dict)

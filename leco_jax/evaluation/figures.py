@@ -6,13 +6,13 @@ cache's size follows the longest chain in it, and with it the order in which att
 
 from typing import Any
 
-DIGITS = 5  # after the point
+_DIGITS = 5  # after the point
 
 
 def rounded(value: Any) -> Any:
-    """A tree of dicts, lists and tuples with every float in it rounded to `DIGITS`."""
+    """A tree of dicts, lists and tuples with every float rounded, five digits after the point."""
     if isinstance(value, float):
-        return round(value, DIGITS) + 0.0  # no -0.0
+        return round(value, _DIGITS) + 0.0  # no -0.0
     if isinstance(value, dict):
         return {name: rounded(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -100,7 +100,7 @@ def _sums_of_rows(load, rows, vocab: int, valid, options: Options, example) -> P
         return partials.absorb(sums, x, -2, options, ids < valid if dynamic else None)
 
     sums = jax.tree.map(lambda x: vary_like(x, example), partials.empty((*rows, LANES), options))
-    whole = math.prod(rows) * count <= WHOLE
+    whole = not dynamic and math.prod(rows) * count <= WHOLE  # else vmap may hide rows
     tile = max(count // LANES * LANES, LANES) if whole else TILE
     tiles, rest = divmod(count, tile)
     if tiles:

@@ -59,7 +59,7 @@ def test_orpo_by_hand():
     # p = 0.6 and 0.2: odds 1.5 and 0.25, ratio 6.
     chosen, rejected = jnp.log(jnp.array([0.6])), jnp.log(jnp.array([0.2]))
     np.testing.assert_allclose(losses.log_odds_ratio(chosen, rejected), math.log(6), rtol=1e-5)
-    loss = losses.orpo(jnp.array([0.7]), chosen, rejected, weight=0.5)
+    loss = losses.orpo(jnp.array([0.7]), chosen, rejected, beta=0.5)
     np.testing.assert_allclose(loss, 0.7 + 0.5 * math.log(7 / 6), rtol=1e-6)
 
 
@@ -87,7 +87,7 @@ def test_gradients_match_finite_differences(name):
         chosen, rejected = (jnp.array(-random.gamma(2.0, 0.5, 5)) for _ in range(2))
         lengths = jnp.array([1.0, 2, 3, 4, 5]), jnp.array([5.0, 4, 3, 2, 1])
         if name == "orpo":
-            loss = lambda c, r: losses.orpo(-c, c, r, weight=0.3).sum()  # noqa: E731
+            loss = lambda c, r: losses.orpo(-c, c, r, beta=0.3).sum()  # noqa: E731
         elif name in PER_TOKEN:
             loss = lambda c, r: getattr(losses, name)(c, r, *lengths).sum()  # noqa: E731
         else:
@@ -181,7 +181,7 @@ def test_trl_agrees_on_orpo_with_the_likelihood_of_prompt_and_completion():
     chosen, rejected, x, expected, metrics = trl_case("orpo")
     nll = losses.sft_token_mean(x["policy"][:4], x["valid"][:4])
     np.testing.assert_allclose(nll, metrics["nll_loss"], rtol=1e-5)
-    loss = losses.orpo(nll, chosen[2], rejected[2], weight=0.1)
+    loss = losses.orpo(nll, chosen[2], rejected[2], beta=0.1)
     np.testing.assert_allclose(loss.mean(), expected, rtol=1e-5)
     log_odds = losses.log_odds_ratio(chosen[2], rejected[2])
     np.testing.assert_allclose(log_odds.mean(), metrics["log_odds_chosen"], rtol=1e-4)

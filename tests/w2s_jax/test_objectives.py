@@ -87,7 +87,7 @@ def test_dpo_is_the_mean_over_pairs_of_the_plain_loss():
 def test_orpo_takes_the_likelihood_of_the_completion_or_of_all():
     stats, batch, _ = tree = make_batch()
     mean = losses.sequence_mean(stats.logprob, batch["loss_mask"])
-    odds = losses.orpo(jnp.zeros(PAIRS), mean[:, 0], mean[:, 1], weight=0.5).mean()
+    odds = losses.orpo(jnp.zeros(PAIRS), mean[:, 0], mean[:, 1], beta=0.5).mean()
     loss, metrics = run(Objective(name="orpo", beta=0.5), tree)
     np.testing.assert_allclose(metrics["nll_loss"], -mean[:, 0].mean(), rtol=1e-6)
     np.testing.assert_allclose(loss, odds - mean[:, 0].mean(), rtol=1e-6)

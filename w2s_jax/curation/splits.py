@@ -107,21 +107,17 @@ def split_questions(
         raise ValueError(
             f"sizes={sizes} want {sum(sizes)} questions; there are {len(left)} of {len(pool)}{why}."
         )
-    solved = [i for i, p in enumerate(left) if p.solution is not None or not first_solved]
+    solved = {i for i, p in enumerate(left) if p.solution is not None or not first_solved}
     if sizes[0] > len(solved):
         raise ValueError(
             f"the first of sizes={sizes} wants {sizes[0]} problems with a solution to learn from; "
             f"{len(solved)} of {len(left)} have one"
         )
-    chance = random.Random(seed)
-    if len(solved) == len(left):
-        order = chance.sample(range(len(left)), sum(sizes))
-    else:
-        order = chance.sample(solved, sizes[0])
-        others = sorted(set(range(len(left))) - set(order))
-        order += chance.sample(others, sizes[1])
-    first = [left[i] for i in sorted(order[: sizes[0]])]
-    second = [left[i] for i in sorted(order[sizes[0] :])]
+    order = random.Random(seed).sample(range(len(left)), len(left))
+    drawn = [i for i in order if i in solved][: sizes[0]]
+    taken = set(drawn)
+    others = [i for i in order if i not in taken][: sizes[1]]
+    first, second = ([left[i] for i in sorted(part)] for part in (drawn, others))
     first_keys, second_keys = _keys(first), _keys(second)
     return QuestionSplit(
         first=first,

@@ -1,13 +1,12 @@
 """A pipeline's problems: loaded once, split for each seed, and checked before anything runs."""
 
 import dataclasses
-import hashlib
-import json
 import re
 from typing import Any
 
 from leco_jax.datasets.problem import Problem
 from leco_jax.datasets.registry import load_problems
+from leco_jax.datasets.source_hash import problems_hash
 from w2s_jax.curation import DuplicateReport, split_questions
 
 
@@ -79,12 +78,8 @@ def load_pool(data: Any) -> Pool:
             f"have no gold answer ({without[0]} is the first), and every model is held to it: give "
             "them one, or take them out"
         )
-    hashed = hashlib.blake2b(digest_size=12)
-    for problems in (training, test):
-        for p in problems:
-            hashed.update(json.dumps([p.id, p.question, p.gold, p.solution, p.kind]).encode())
-        hashed.update(b"end")
-    return Pool(training=training, test=test, kind=kinds[0], fingerprint=hashed.hexdigest())
+    fingerprint = f"{problems_hash(training)} {problems_hash(test)}"
+    return Pool(training=training, test=test, kind=kinds[0], fingerprint=fingerprint)
 
 
 def split_pool(pool: Pool, data: Any, *, seed: int) -> Parts:

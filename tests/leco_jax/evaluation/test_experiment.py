@@ -69,7 +69,7 @@ def test_a_run_that_was_stopped_adds_up_and_a_finished_one_is_left_alone(tmp_pat
         tmp_path / "whole" / "results.jsonl"
     ).read_bytes()
 
-    # A session in which there is nothing to do changes nothing, even when it is asked to stop.
+    # A call with nothing left to do changes nothing, even when it is asked to stop.
     assert run_experiment(_config(), workdir, stop=lambda: True).left == 0
     assert _summary(workdir) == found
 

@@ -18,11 +18,11 @@ from jax.sharding import NamedSharding
 
 from benchmarks import _common
 from benchmarks.training_tpu import ENVIRONMENT
-from leco_jax.decoding.attention import decode_attend, keys_layout
 from leco_jax.decoding.cache import AXES, cache_of, empty_cache, layer_states
+from leco_jax.decoding.cache_attention import decode_attend, keys_layout
 from leco_jax.models import transformer
+from leco_jax.models.architectures import preset
 from leco_jax.models.config import ModelConfig
-from leco_jax.models.presets import preset
 from leco_jax.models.sharding import make_mesh, named_sharding
 from leco_jax.models.weights import abstract_params, init_params, unstack_layers
 

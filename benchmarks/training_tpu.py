@@ -14,16 +14,16 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 
 from benchmarks import _common
+from leco_jax.models.architectures import preset
 from leco_jax.models.config import ModelConfig
-from leco_jax.models.presets import preset
 from leco_jax.models.sharding import make_mesh
 from leco_jax.models.transformer import unembedding
 from leco_jax.models.weights import abstract_params
 from leco_jax.scoring import TokenStats
-from w2s_jax import policy
-from w2s_jax.objectives import Objective
-from w2s_jax.optimizer import OptimizerConfig, make_optimizer, make_schedule
-from w2s_jax.step import StepConfig, abstract_batch, abstract_state, make_train_step
+from w2s_jax.training import batch_scores
+from w2s_jax.training.objectives import Objective
+from w2s_jax.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
+from w2s_jax.training.train_step import StepConfig, abstract_batch, abstract_state, make_train_step
 
 # libtpu describes a topology without a TPU.
 ENVIRONMENT = {
@@ -46,7 +46,7 @@ def stored_logits(params, hidden_BTD, targets_BT, config, mesh, stats):
         preferred_element_type=jnp.float32,
     )
     logits_BTV = jax.lax.with_sharding_constraint(
-        logits_BTV, jax.P(policy.BATCH_AXES, None, "tensor")
+        logits_BTV, jax.P(batch_scores.BATCH_AXES, None, "tensor")
     )
     logprob_BTV = jax.nn.log_softmax(logits_BTV)
     return TokenStats(
@@ -87,8 +87,8 @@ def compile_dpo_step(
         shardings=shardings,
         config=StepConfig(reference="stored", stats=(), remat=remat, accumulate=accumulate),
     )
-    score = stored_logits if peer else policy._score
-    with jax.set_mesh(mesh), mock.patch.object(policy, "_score", score):
+    score = stored_logits if peer else batch_scores._score
+    with jax.set_mesh(mesh), mock.patch.object(batch_scores, "_score", score):
         return step.lower(state, {}, batch).compile()
 
 

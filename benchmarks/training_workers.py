@@ -32,9 +32,9 @@ def ours(kind: str, model_dir: str, pairs: int, length: int, prompt: int, remat:
 
     from leco_jax.models.loading import load_model
     from leco_jax.models.sharding import make_mesh
-    from w2s_jax.objectives import Objective
-    from w2s_jax.optimizer import OptimizerConfig, make_optimizer, make_schedule
-    from w2s_jax.step import StepConfig, init_state, make_train_step, place_batch
+    from w2s_jax.training.objectives import Objective
+    from w2s_jax.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
+    from w2s_jax.training.train_step import StepConfig, init_state, make_train_step, place_batch
 
     mesh = make_mesh(devices=jax.devices()[:1])
     loaded = load_model(model_dir, mesh=mesh, dtype="float32", param_dtype="float32")

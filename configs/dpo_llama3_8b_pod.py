@@ -10,7 +10,7 @@ Hardware:  TPU v5e-16 (4x4). Not run on one. The TPU compiler plans 6.0 GB a chi
 
 import ml_collections
 
-from w2s_jax.job_config import training_config
+from w2s_jax.training.job_config import training_config
 
 
 def get_config() -> ml_collections.ConfigDict:

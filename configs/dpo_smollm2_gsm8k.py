@@ -13,7 +13,7 @@ Seen:      with 400 pairs, GSM8K's own solution against another question's, no S
 
 import ml_collections
 
-from w2s_jax.job_config import training_config
+from w2s_jax.training.job_config import training_config
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -10,7 +10,7 @@ Hyper-parameters: SFT of Stage I as far as they are known (reference: learning r
 
 import ml_collections
 
-from w2s_jax.job_config import training_config
+from w2s_jax.training.job_config import training_config
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -10,7 +10,7 @@ Seen:      held-out loss 1.491 before, 1.094 after 50 steps, 1.073 after 100; to
 
 import ml_collections
 
-from w2s_jax.job_config import training_config
+from w2s_jax.training.job_config import training_config
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -8,7 +8,7 @@ Result:    docs/results.md
 
 import ml_collections
 
-from w2s_jax.pipeline.config import w2s_config
+from w2s_jax.pipeline.pipeline_config import w2s_config
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -20,7 +20,7 @@ here the parts are half of GSM8K.
 
 import ml_collections
 
-from w2s_jax.pipeline.config import w2s_config
+from w2s_jax.pipeline.pipeline_config import w2s_config
 
 _PROMPT = 512  # tokens left for a prompt in a row beside the longest answer
 _RATES = {"orpo": 3e-5, "simpo": 1e-6}

@@ -10,7 +10,7 @@ run shows the machine, not the method.
 
 import ml_collections
 
-from w2s_jax.pipeline.config import w2s_config
+from w2s_jax.pipeline.pipeline_config import w2s_config
 
 
 def get_config() -> ml_collections.ConfigDict:

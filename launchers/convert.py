@@ -14,10 +14,10 @@ Exit codes: 0 done; 1 the input is no such model, or the output holds one alread
 
 from absl import app, flags, logging
 
-from leco_jax.evaluation.workdir import local_path
 from leco_jax.models.loading import CheckpointError, ModelNotAvailableError
 from leco_jax.models.sharding import make_mesh
-from w2s_jax.conversion import read_model, write_model
+from leco_jax.storage.paths import local_path
+from w2s_jax.training.conversion import read_model, write_model
 
 _INPUT = flags.DEFINE_string("input", None, "model to read", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "directory to write", required=True)

@@ -14,7 +14,7 @@ command again (a second Ctrl-C stops at once and saves nothing).
 from absl import app
 
 from launchers import training
-from w2s_jax.objectives import PREFERENCE
+from w2s_jax.training.objectives import PREFERENCE
 
 
 def main(argv: list[str]) -> int:

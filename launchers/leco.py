@@ -16,8 +16,8 @@ from launchers import interrupt
 from leco_jax.decoding.memory import OutOfMemoryError
 from leco_jax.evaluation.experiment import run_experiment
 from leco_jax.evaluation.summary import SUMMARY_CAPTION, SUMMARY_COLUMNS, format_table
-from leco_jax.evaluation.workdir import local_path
 from leco_jax.models.loading import CheckpointError, ModelNotAvailableError
+from leco_jax.storage.paths import local_path
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What to run.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the results go.", required=True)

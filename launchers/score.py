@@ -15,11 +15,11 @@ from pathlib import Path
 import tqdm
 from absl import app, flags, logging
 
-from leco_jax.datasets.jsonl import numbered_lines, write_rows
 from leco_jax.evaluation.chain_scoring import read_chains, score_chains
-from leco_jax.evaluation.workdir import local_path
 from leco_jax.models.loading import CheckpointError, ModelNotAvailableError, load_model
 from leco_jax.scoring.presets import PRESETS
+from leco_jax.storage.jsonl import numbered_lines, write_rows
+from leco_jax.storage.paths import local_path
 
 _MODEL = flags.DEFINE_string(
     "model", None, "A known model's name, a directory or a .gguf file.", required=True

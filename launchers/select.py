@@ -21,8 +21,8 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from leco_jax.datasets.jsonl import write_rows
-from leco_jax.evaluation.workdir import local_path
+from leco_jax.storage.jsonl import write_rows
+from leco_jax.storage.paths import local_path
 from leco_jax.text.answers import ANSWER_KINDS
 from w2s_jax import curation
 from w2s_jax.curation.tables import (

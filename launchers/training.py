@@ -11,9 +11,9 @@ from ml_collections import config_flags
 
 from launchers import interrupt
 from leco_jax.models.loading import CheckpointError, ModelNotAvailableError
-from w2s_jax.checkpoints import EXIT_RESUME
-from w2s_jax.job import run_job
-from w2s_jax.train import NonFiniteError
+from w2s_jax.training.checkpoints import EXIT_RESUME
+from w2s_jax.training.job import run_job
+from w2s_jax.training.loop import NonFiniteError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What to train.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and the report go.")

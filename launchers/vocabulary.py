@@ -13,9 +13,9 @@ import itertools
 from absl import app, flags, logging
 
 from leco_jax.datasets.registry import load_problems
-from leco_jax.evaluation.workdir import local_path
+from leco_jax.storage.paths import local_path
 from leco_jax.text.prompts import few_shot_prompt
-from w2s_jax.data.vocabulary import train_vocabulary, write_tokenizer
+from w2s_jax.training.data.vocabulary import train_vocabulary, write_tokenizer
 
 _DATASET = flags.DEFINE_string("dataset", "arithmetic_chains", "name of a registered data set")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "where its files lie, if it has any")

@@ -24,14 +24,13 @@ from ml_collections import config_flags
 from launchers import interrupt
 from leco_jax.decoding.memory import OutOfMemoryError
 from leco_jax.evaluation.summary import format_table
-from leco_jax.evaluation.workdir import local_path
 from leco_jax.models.loading import CheckpointError, ModelNotAvailableError
-from leco_jax.storage import cache_dir
-from w2s_jax.checkpoints import EXIT_RESUME
+from leco_jax.storage.paths import cache_dir, local_path
 from w2s_jax.pipeline.graph import Interrupted
 from w2s_jax.pipeline.report import model_columns, model_rows
 from w2s_jax.pipeline.run import Line, plan, run_pipeline, stores
-from w2s_jax.train import NonFiniteError
+from w2s_jax.training.checkpoints import EXIT_RESUME
+from w2s_jax.training.loop import NonFiniteError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What to run.", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the artifacts and the report go.")

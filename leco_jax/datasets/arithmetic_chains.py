@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-import shutil
-import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +14,8 @@ import numpy as np
 
 from leco_jax.datasets import chain_generator as chains
 from leco_jax.datasets.problem import Problem
-from leco_jax.storage import cache_dir
+from leco_jax.storage.files import new_directory
+from leco_jax.storage.paths import cache_dir
 
 # "unseen" has arithmetic of "train" in problems that no bundled model was trained on.
 SPLITS = (*chains.SPLITS, "unseen")
@@ -113,17 +112,8 @@ def arithmetic_chains(split: str, config: ChainsConfig | None = None) -> Any:
     base = cache_dir() / "tfds"
     final = base / f"arithmetic_chains-{split}-{key}"
     if not final.is_dir():
-        base.mkdir(parents=True, exist_ok=True)
-        # Whole or not at all, also when two processes prepare the same files at once.
-        partial = Path(tempfile.mkdtemp(prefix=".arithmetic_chains-", dir=base))
-        try:
-            _builder(partial, split, config).download_and_prepare()
-            partial.rename(final)
-        except OSError:
-            if not final.is_dir():
-                raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with new_directory(final) as draft:
+            _builder(draft, split, config).download_and_prepare()
     return _builder(final, split, config)
 
 

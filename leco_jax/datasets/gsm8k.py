@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import shutil
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from leco_jax.datasets.jsonl import read_rows
 from leco_jax.datasets.problem import Problem
 from leco_jax.datasets.source_hash import source_hash
-from leco_jax.storage import cache_dir
+from leco_jax.storage.files import new_directory, replacing
+from leco_jax.storage.jsonl import read_rows
+from leco_jax.storage.paths import cache_dir
 from leco_jax.text.number_answers import parse_number
 
 SPLITS = ("train", "test")
@@ -94,10 +92,8 @@ def _download(split: str) -> Path:
     rows = len(content.splitlines())
     if rows != OFFICIAL_ROWS[split]:
         raise ValueError(f"{url} gave {rows} rows, not the {OFFICIAL_ROWS[split]} of GSM8K.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(target)
+    with replacing(target) as draft:
+        draft.write_bytes(content)
     return target
 
 
@@ -106,18 +102,8 @@ def _prepare(source: dict[str, Path]) -> Any:
     base = cache_dir() / "tfds"
     final = base / f"gsm8k-{source_hash(source)}"
     if not final.is_dir():
-        base.mkdir(parents=True, exist_ok=True)
-        # Whole or not at all, also when two processes prepare the same files at once.
-        partial = Path(tempfile.mkdtemp(prefix=".gsm8k-", dir=base))
-        try:
-            with _silence():
-                _builder(partial, source).download_and_prepare()
-            partial.rename(final)
-        except OSError:
-            if not final.is_dir():
-                raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with new_directory(final) as draft, _silence():
+            _builder(draft, source).download_and_prepare()
     return _builder(final, source)
 
 

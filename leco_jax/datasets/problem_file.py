@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from leco_jax.datasets.jsonl import read_rows
 from leco_jax.datasets.problem import Problem
+from leco_jax.storage.jsonl import read_rows
 from leco_jax.text.answers import extract_answer
 
 

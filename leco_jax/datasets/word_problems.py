@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from leco_jax.datasets.jsonl import read_rows
 from leco_jax.datasets.problem import Problem
+from leco_jax.storage.jsonl import read_rows
 from leco_jax.text.number_answers import parse_number
 
 SPLITS = ("test",)

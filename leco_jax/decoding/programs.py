@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from leco_jax.decoding.attention import decode_attend, prefill_attend
 from leco_jax.decoding.cache import Cache, cache_of, layer_states, sharded
+from leco_jax.decoding.cache_attention import decode_attend, prefill_attend
 from leco_jax.decoding.capture import captured_stats
 from leco_jax.decoding.sampling import SamplingRows, choose, process
 from leco_jax.models import transformer

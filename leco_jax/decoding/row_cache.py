@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from leco_jax.decoding import cache as kv
-from leco_jax.decoding.attention import keys_layout
+from leco_jax.decoding.cache_attention import keys_layout
 from leco_jax.decoding.memory import check_fits, explained
 from leco_jax.models.config import ModelConfig
 from leco_jax.shapes import bucket, power_of_two

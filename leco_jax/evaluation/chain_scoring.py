@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from leco_jax import scoring
-from leco_jax.datasets.jsonl import parse_row
 from leco_jax.models import transformer
 from leco_jax.models.attention import causal_attend
 from leco_jax.models.config import ModelConfig
@@ -18,6 +17,7 @@ from leco_jax.models.loading import LoadedModel
 from leco_jax.reasoning.scored_chain import score_chain
 from leco_jax.scoring.presets import StepPreset
 from leco_jax.shapes import power_of_two
+from leco_jax.storage.jsonl import parse_row
 from leco_jax.text.chat import encode_chat
 from leco_jax.text.tokenizer import Tokenizer
 

@@ -27,13 +27,14 @@ from leco_jax.decoding.tasks import run_tasks
 from leco_jax.evaluation.figures import rounded
 from leco_jax.evaluation.methods import METHODS, method_options
 from leco_jax.evaluation.questions import PROMPTS, common_prefix, make_questions, without_prefix
-from leco_jax.evaluation.results_file import ResultsFile
 from leco_jax.evaluation.summary import summarise
-from leco_jax.evaluation.workdir import claim, refuse_other, write_json
 from leco_jax.models.loading import LoadedModel, load_model
 from leco_jax.reasoning.chain_reader import ChainReader
 from leco_jax.reasoning.question import Question
 from leco_jax.scoring.presets import PRESETS
+from leco_jax.storage.files import write_json
+from leco_jax.storage.results_file import ResultsFile
+from leco_jax.storage.workdir import claim, refuse_other
 from leco_jax.text.step_tables import step_tables
 
 _log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from leco_jax.scoring.api import (
 )
 from leco_jax.scoring.host import to_host
 from leco_jax.scoring.presets import PRESETS, StepPreset
-from leco_jax.scoring.steps import heading_mask, step_scores
+from leco_jax.scoring.step_scores import heading_mask, step_scores
 from leco_jax.scoring.types import StepScores, TokenStats
 
 __all__ = [

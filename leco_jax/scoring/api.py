@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from leco_jax.scoring import from_hidden, from_logits, presets, reference, steps
+from leco_jax.scoring import from_hidden, from_logits, presets, reference, step_scores
 from leco_jax.scoring.types import MAX_TOPK, Options, StepScores, TokenStats
 
 
@@ -164,7 +164,7 @@ def score_steps(
       StepScores `[..., num_steps]`.
     """
     found = token_stats(logits, tokens, **_logprob_options(renormalise_topk), **options)
-    return steps.step_scores(
+    return step_scores.step_scores(
         _probability_of(found),
         step_ids,
         num_steps=num_steps,
@@ -208,7 +208,7 @@ def score_steps_from_hidden(
     found = token_stats_from_hidden(
         hidden, unembed, tokens, **_logprob_options(renormalise_topk), **options
     )
-    return steps.step_scores(
+    return step_scores.step_scores(
         _probability_of(found),
         step_ids,
         num_steps=num_steps,

@@ -5,7 +5,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from leco_jax.scoring.steps import heading_mask, step_scores
+from leco_jax.scoring.step_scores import heading_mask, step_scores
 from leco_jax.scoring.types import MAX_TOPK, StepScores, TokenStats
 
 

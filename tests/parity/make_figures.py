@@ -161,7 +161,7 @@ def token_logprobs(logits_BTV: np.ndarray, tokens_BT: np.ndarray) -> np.ndarray:
 
 def write_smollm2() -> None:
     """Writes what transformers, in float64, thinks of each token of `TEXT`."""
-    from leco_jax.models.loading.cache import MODELS, fetch
+    from leco_jax.models.loading.fetch import MODELS, fetch
     from leco_jax.text.tokenizer import load_tokenizer
 
     path = fetch(MODELS["smollm2-135m-instruct"])

@@ -1,4 +1,4 @@
-"""Writes tests/w2s_jax/trl_figures.json: losses and metrics that TRL's own trainers compute.
+"""Writes tests/w2s_jax/training/trl_figures.json: losses and metrics of TRL itself.
 
 Run by hand when TRL is installed (`pip install trl`), with TRL's version recorded in the file:
 
@@ -22,7 +22,7 @@ from trl.experimental.cpo import CPOTrainer
 from trl.experimental.orpo import ORPOTrainer
 from trl.trainer import dpo_trainer
 
-FILE = pathlib.Path(__file__).parents[1] / "w2s_jax" / "trl_figures.json"
+FILE = pathlib.Path(__file__).parents[1] / "w2s_jax" / "training" / "trl_figures.json"
 PAIRS, TOKENS = 4, 12
 
 

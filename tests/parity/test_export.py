@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from leco_jax.models.architectures import preset
 from leco_jax.models.bundled import bundled_path
 from leco_jax.models.config import RopeConfig
 from leco_jax.models.llama import Llama
 from leco_jax.models.loading import load_model
 from leco_jax.models.loading.export import export_huggingface
-from leco_jax.models.presets import preset
 from leco_jax.models.weights import init_params
 from leco_jax.text.chat import encode_chat
 from leco_jax.text.tokenizer import load_tokenizer

@@ -9,7 +9,7 @@ import pytest
 
 from leco_jax.models.llama import Llama
 from leco_jax.models.loading import MODELS, load_model
-from leco_jax.models.loading.cache import fetch
+from leco_jax.models.loading.fetch import fetch
 from leco_jax.models.loading.huggingface import load_huggingface
 from leco_jax.models.loading.huggingface_config import huggingface_config
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from leco_jax.datasets.jsonl import read_rows
+from leco_jax.storage.jsonl import read_rows
 from leco_jax.text.answers import answer_kind, extract_answer
 from w2s_jax.curation.questions import question_key
 

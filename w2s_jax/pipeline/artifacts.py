@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from leco_jax.evaluation.workdir import write_json
+from leco_jax.storage.files import write_json
 from w2s_jax.pipeline.graph import Graph, StageError, Work
 
 _log = logging.getLogger(__name__)

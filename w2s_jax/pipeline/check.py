@@ -7,9 +7,9 @@ import jax
 
 from leco_jax.models.sharding import mesh_sizes
 from w2s_jax.curation import PAIR_RULES, VOTE_METHODS
-from w2s_jax.objectives import PREFERENCE
 from w2s_jax.pipeline.curate import CONFIDENCES, pair_rule
 from w2s_jax.pipeline.generate import PromptLayout
+from w2s_jax.training.objectives import PREFERENCE
 
 # Least value of each count.
 _LEAST = {
@@ -30,7 +30,7 @@ def check(config: Any, *, devices: int | None = None) -> None:
     """Refuses a config with which some stage would fail.
 
     Args:
-      config: see `w2s_jax.pipeline.config.w2s_config`.
+      config: see `w2s_jax.pipeline.pipeline_config.w2s_config`.
       devices: how many there will be; None: as many as there are.
 
     Raises:

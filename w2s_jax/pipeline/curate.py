@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from leco_jax.datasets.jsonl import read_rows, write_rows
+from leco_jax.storage.jsonl import read_rows, write_rows
 from w2s_jax.curation import (
     PAIR_RULES,
     TRAINING_SETS,

@@ -15,14 +15,14 @@ from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain, Request, Sampling
 from leco_jax.decoding.tasks import run_tasks
 from leco_jax.evaluation.figures import rounded
-from leco_jax.evaluation.results_file import ResultsFile
 from leco_jax.models.loading import LoadedModel
 from leco_jax.reasoning.chain_reader import ChainReader
 from leco_jax.reasoning.result import Round
 from leco_jax.scoring.presets import PRESETS
+from leco_jax.storage.results_file import ResultsFile
 from leco_jax.text.tokenizer import Tokenizer
-from w2s_jax.data import fill_template, template_parts
 from w2s_jax.pipeline.graph import Interrupted
+from w2s_jax.training.data import fill_template, template_parts
 
 _log = logging.getLogger(__name__)
 

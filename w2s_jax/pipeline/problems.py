@@ -53,7 +53,7 @@ def load_pool(data: Any) -> Pool:
     """Loads the problems.
 
     Args:
-      data: `data` of a config (`w2s_jax.pipeline.config.w2s_config`).
+      data: `data` of a config (`w2s_jax.pipeline.pipeline_config.w2s_config`).
 
     Raises:
       FileNotFoundError: no such files.

@@ -1,12 +1,12 @@
 """A pipeline's results on one page: table, curves over rounds, selection, votes, examples."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from leco_jax.evaluation.html_page import line_chart, page, preformatted, section, table
+from leco_jax.storage.files import write_text
 from w2s_jax.curation import Share
-from w2s_jax.html_page import line_chart, page, preformatted, section, table
 from w2s_jax.measures import median_gap_recovered
 from w2s_jax.pipeline.artifacts import ArtifactStore
 from w2s_jax.pipeline.curate import rows_of
@@ -122,9 +122,7 @@ def write_report(path: Path, stores: Mapping[int, ArtifactStore], config: Mappin
     first = next(iter(stores.values()))
     sections.append(section("Pairs side by side", _examples(first)))
     sections.append(section("Config", preformatted(json.dumps(config, indent=2))))
-    draft = path.with_suffix(".tmp")
-    draft.write_text(page("Weak-to-strong reasoning", " ".join(notes), sections, wide=True))
-    os.replace(draft, path)
+    write_text(path, page("Weak-to-strong reasoning", " ".join(notes), sections, wide=True))
     return path
 
 

@@ -51,7 +51,7 @@ def plan(
     """What each stage of a run is, whether it is done, and what it takes at most.
 
     Args:
-      config: see `w2s_jax.pipeline.config.w2s_config`.
+      config: see `w2s_jax.pipeline.pipeline_config.w2s_config`.
       workdir: as of `run_pipeline`.
       stage: as of `run_pipeline`.
       until: as of `run_pipeline`.
@@ -75,7 +75,7 @@ def run_pipeline(
     """Runs what is not done yet.
 
     Args:
-      config: see `w2s_jax.pipeline.config.w2s_config`.
+      config: see `w2s_jax.pipeline.pipeline_config.w2s_config`.
       workdir: one directory of artifacts a seed, and report.html.
       stage: run this stage alone; what it needs must be done.
       until: run this stage and what it needs.

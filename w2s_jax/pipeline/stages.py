@@ -23,10 +23,10 @@ from w2s_jax.pipeline.generate import (
     generate_answers,
 )
 from w2s_jax.pipeline.graph import Cost, Stage, Work
-from w2s_jax.pipeline.policies import Policy, load_policy
+from w2s_jax.pipeline.lineage import Policy, load_policy
 from w2s_jax.pipeline.problems import Pool, split_pool
 from w2s_jax.pipeline.tabulate import table_stage
-from w2s_jax.pipeline.training import training_stage
+from w2s_jax.pipeline.training_stage import training_stage
 
 
 class PipelineStages:
@@ -36,7 +36,7 @@ class PipelineStages:
         """Splits the problems and reads the models' shapes, for the costs.
 
         Args:
-          config: see `w2s_jax.pipeline.config.w2s_config`.
+          config: see `w2s_jax.pipeline.pipeline_config.w2s_config`.
           seed: of splits, demonstrations, training, samples and pairs.
           pool: the config's problems.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from leco_jax.evaluation.workdir import write_json
+from leco_jax.storage.files import write_json
 from leco_jax.text.answers import answers_equal
 from w2s_jax.curation import Answer
 from w2s_jax.curation.gold import gold_value

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from leco_jax.models.bundled import BUNDLED, bundled_path
 from leco_jax.models.config import ModelConfig
-from leco_jax.models.loading.cache import MODELS, fetch
+from leco_jax.models.loading.fetch import MODELS, fetch
 from leco_jax.models.loading.gguf import gguf_config, load_gguf, open_gguf
 from leco_jax.models.loading.huggingface import load_huggingface, read_json
 from leco_jax.models.loading.huggingface_config import huggingface_config

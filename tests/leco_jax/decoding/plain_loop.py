@@ -8,8 +8,8 @@ import numpy as np
 
 from leco_jax.decoding.engine import Engine
 from leco_jax.models import transformer
+from leco_jax.models.architectures import preset
 from leco_jax.models.attention import causal_attend
-from leco_jax.models.presets import preset
 
 CONFIG = preset("tiny")
 STATS = ("logprob", "entropy", "self_certainty")

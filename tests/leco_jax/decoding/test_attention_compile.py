@@ -13,9 +13,9 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding
 
 from leco_jax.decoding import programs
-from leco_jax.decoding.attention import prefill_attend
 from leco_jax.decoding.attention_decode_tpu import decode_attention
 from leco_jax.decoding.cache import AXES
+from leco_jax.decoding.cache_attention import prefill_attend
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.sharding import make_mesh, named_sharding
 from leco_jax.models.weights import abstract_params

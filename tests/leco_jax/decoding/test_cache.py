@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import NamedSharding
 
 from leco_jax.decoding import cache as kv
-from leco_jax.models.presets import preset
+from leco_jax.models.architectures import preset
 from leco_jax.models.sharding import make_mesh
 
 CONFIG = preset("tiny", dtype="bfloat16")

@@ -6,7 +6,7 @@ import pytest
 from leco_jax.decoding import memory
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.memory import OutOfMemoryError, cache_bytes
-from leco_jax.models.presets import preset
+from leco_jax.models.architectures import preset
 from leco_jax.models.weights import init_params
 
 CONFIG = preset("tiny", max_positions=4096)

@@ -18,7 +18,7 @@ from leco_jax.decoding import programs, row_cache
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Request, Sampling
 from leco_jax.decoding.rows import to_rows
-from leco_jax.models.presets import preset
+from leco_jax.models.architectures import preset
 from leco_jax.models.sharding import make_mesh
 from leco_jax.models.weights import init_params, param_shardings
 

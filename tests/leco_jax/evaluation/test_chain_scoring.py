@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from leco_jax.datasets.jsonl import numbered_lines
 from leco_jax.evaluation import chain_scoring
 from leco_jax.evaluation.chain_scoring import read_chains, score_chains
 from leco_jax.models.loading import load_model
 from leco_jax.scoring.presets import PRESETS
+from leco_jax.storage.jsonl import numbered_lines
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from leco_jax.models.architectures import preset
 from leco_jax.models.attention import attention_mask, causal_attend, dot_product_attention
-from leco_jax.models.presets import preset
 
 attention = jax.jit(dot_product_attention, static_argnames="scale")
 

@@ -9,13 +9,13 @@ import pytest
 from leco_jax.datasets.chain_generator import problems
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Request
+from leco_jax.models.architectures import preset
 from leco_jax.models.bundled import BUNDLED, bundled_path
 from leco_jax.models.loading import load_model
-from leco_jax.models.presets import preset
 from leco_jax.text.number_answers import extract_number
 from leco_jax.text.prompts import few_shot_prompt
 from leco_jax.text.steps import split_steps
-from w2s_jax.data.vocabulary import train_vocabulary
+from w2s_jax.training.data.vocabulary import train_vocabulary
 
 NAME = "arithmetic-1m"
 

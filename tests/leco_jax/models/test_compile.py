@@ -10,8 +10,8 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding
 
 from leco_jax.models import transformer
+from leco_jax.models.architectures import preset
 from leco_jax.models.attention import causal_attend
-from leco_jax.models.presets import preset
 from leco_jax.models.sharding import MESH_AXES
 from leco_jax.models.weights import abstract_params
 

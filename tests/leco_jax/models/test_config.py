@@ -2,8 +2,8 @@
 
 import pytest
 
+from leco_jax.models.architectures import PRESETS, preset
 from leco_jax.models.config import ModelConfig, RopeConfig
-from leco_jax.models.presets import PRESETS, preset
 from leco_jax.models.weights import weight_table
 
 TINY = PRESETS["tiny"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from leco_jax.models.architectures import preset
 from leco_jax.models.llama import Llama
-from leco_jax.models.presets import preset
 from leco_jax.models.sharding import make_mesh
 from leco_jax.models.weights import init_params
 

@@ -7,8 +7,8 @@ import pytest
 
 from leco_jax.models import lora as lo
 from leco_jax.models import transformer
+from leco_jax.models.architectures import preset
 from leco_jax.models.attention import causal_attend
-from leco_jax.models.presets import preset
 from leco_jax.models.sharding import make_mesh
 from leco_jax.models.weights import init_params, param_shardings, unstack_layers
 

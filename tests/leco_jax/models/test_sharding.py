@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from leco_jax.models import transformer
+from leco_jax.models.architectures import preset
 from leco_jax.models.attention import causal_attend
-from leco_jax.models.presets import preset
 from leco_jax.models.sharding import RULES, Fallback, constrain, make_mesh, resolve
 from leco_jax.models.weights import param_shardings, unstack_layers
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from leco_jax.models import transformer
+from leco_jax.models.architectures import preset
 from leco_jax.models.attention import attention_mask, causal_attend, dot_product_attention
-from leco_jax.models.presets import preset
 from leco_jax.models.weights import stack_layers, unstack_layers
 
 CONFIG = preset("tiny", vocab_size=64, width=32, mlp_width=48, head_width=8)

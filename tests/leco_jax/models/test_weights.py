@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from leco_jax.models import sharding
-from leco_jax.models.presets import PRESETS, preset
+from leco_jax.models.architectures import PRESETS, preset
 from leco_jax.models.sharding import make_mesh
 from leco_jax.models.weights import (
     abstract_params,

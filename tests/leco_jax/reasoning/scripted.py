@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from leco_jax.models.architectures import preset
 from leco_jax.models.config import ModelConfig
-from leco_jax.models.presets import preset
 from leco_jax.models.weights import init_params
 from leco_jax.text.tokenizer import Tokenizer
 

@@ -6,10 +6,10 @@ import pytest
 from leco_jax.datasets.registry import load_problems
 from leco_jax.models.loading import load_model
 from leco_jax.models.sharding import make_mesh
-from w2s_jax.data import Template, examples
-from w2s_jax.data.rows import Row
 from w2s_jax.pipeline.generate import GenerationConfig, PromptLayout, Sample, generate_answers
 from w2s_jax.pipeline.graph import Interrupted
+from w2s_jax.training.data import Template, examples
+from w2s_jax.training.data.rows import Row
 
 TEMPLATE = "Question: {question}\nAnswer:\n"
 QUESTIONS = [

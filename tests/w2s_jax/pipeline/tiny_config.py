@@ -1,6 +1,6 @@
 """A pipeline with every kind of stage that ends in a minute."""
 
-from w2s_jax.pipeline.config import w2s_config
+from w2s_jax.pipeline.pipeline_config import w2s_config
 
 
 def get_config():

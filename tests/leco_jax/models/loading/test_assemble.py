@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
+from leco_jax.models.architectures import preset
 from leco_jax.models.loading.assemble import CheckpointError, assemble, check_tensors
-from leco_jax.models.presets import preset
 from leco_jax.models.sharding import RULES, make_mesh
 from leco_jax.models.weights import weight_table
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+from leco_jax.models.architectures import preset
 from leco_jax.models.bundled import bundled_path
 from leco_jax.models.config import RopeConfig
 from leco_jax.models.loading import CheckpointError, load_model
@@ -15,7 +16,6 @@ from leco_jax.models.loading.export import config_json, export_huggingface
 from leco_jax.models.loading.huggingface import load_huggingface
 from leco_jax.models.loading.huggingface_config import huggingface_config
 from leco_jax.models.loading.orbax import load_orbax, save_orbax
-from leco_jax.models.presets import preset
 from leco_jax.models.sharding import make_mesh
 from leco_jax.models.weights import nest, param_shardings, unstack_layers, weight_table
 from leco_jax.text.tokenizer import load_tokenizer

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from leco_jax.models.architectures import PRESETS
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.loading.huggingface import load_huggingface
 from leco_jax.models.loading.huggingface_config import huggingface_config
-from leco_jax.models.presets import PRESETS
 from leco_jax.models.weights import unstack_layers
 
 CASES = [

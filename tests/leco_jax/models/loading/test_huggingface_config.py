@@ -2,10 +2,10 @@
 
 import pytest
 
+from leco_jax.models.architectures import PRESETS
 from leco_jax.models.config import RopeConfig
 from leco_jax.models.loading.assemble import CheckpointError
 from leco_jax.models.loading.huggingface_config import huggingface_config
-from leco_jax.models.presets import PRESETS
 
 LLAMA = {
     "model_type": "llama",

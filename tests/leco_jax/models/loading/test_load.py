@@ -10,11 +10,11 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
+from leco_jax.models.architectures import preset
 from leco_jax.models.loading import MODELS, CheckpointError, load_model
 from leco_jax.models.loading.gguf import gguf_config, open_gguf
-from leco_jax.models.presets import preset
 from leco_jax.models.sharding import make_mesh
-from leco_jax.storage import cache_dir
+from leco_jax.storage.paths import cache_dir
 
 PIECES = [*"abcdefgh", "ab", "<end>"]
 

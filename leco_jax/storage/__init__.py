@@ -1,0 +1,1 @@
+"""Files of every kind: paths, JSONL, results, work directories; imports no JAX."""

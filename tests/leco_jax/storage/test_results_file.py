@@ -1,0 +1,51 @@
+import json
+
+import pytest
+
+from leco_jax.storage.results_file import ResultsFile
+
+
+def _open(path):
+    return ResultsFile(path, key=lambda row: row["id"])
+
+
+def _ids(path):
+    return [json.loads(line)["id"] for line in path.read_text().splitlines()]
+
+
+def test_a_line_cut_short_is_dropped_and_written_again(tmp_path):
+    path = tmp_path / "sub" / "results.jsonl"
+    first = _open(path)
+    first.append({"id": "a", "text": "ä"})
+    first.close()
+    with path.open("ab") as file:
+        file.write(b'{"id": "b", "te')
+    again = _open(path)
+    assert "a" in again
+    assert "b" not in again
+    again.append({"id": "b"})
+    again.close()
+    assert _ids(path) == ["a", "b"]
+
+
+def test_closing_puts_the_lines_in_order_and_loses_none(tmp_path):
+    path = tmp_path / "results.jsonl"
+    file = _open(path)
+    for name in ("c", "x", "a"):
+        file.append({"id": name})
+    file.close(order=["a", "b", "c"])
+    assert _ids(path) == ["a", "c", "x"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_result_twice_and_a_foreign_line_are_errors(tmp_path):
+    path = tmp_path / "results.jsonl"
+    file = _open(path)
+    file.append({"id": "a"})
+    with pytest.raises(ValueError, match="already has a result for 'a'"):
+        file.append({"id": "a"})
+    file.close()
+    path.write_text('{"id": "a"}\nnot ours\n')
+    with pytest.raises(ValueError, match="line 2"):
+        _open(path)
+    assert path.read_text() == '{"id": "a"}\nnot ours\n'  # nothing of it is lost

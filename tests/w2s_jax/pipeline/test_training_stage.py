@@ -1,0 +1,54 @@
+"""A training run as a stage: it stops when the pipeline is asked to, and goes on."""
+
+import json
+
+import pytest
+
+from w2s_jax.pipeline.graph import Cost, Interrupted, Work
+from w2s_jax.pipeline.lineage import Policy
+from w2s_jax.pipeline.training_stage import training_stage
+from w2s_jax.training.checkpoints import has_checkpoint
+from w2s_jax.training.job_config import training_config
+
+
+@pytest.fixture
+def stage():
+    config = training_config()
+    config.data.length = 64
+    config.run.num_steps = 3
+    config.step.remat = "none"
+    return training_stage(
+        "weak",
+        config=config,
+        start=Policy(name="base", base="arithmetic-base-500k", dtype="float32"),
+        data="splits",
+        file="gold.jsonl",
+        prompt="Question: {question}\nAnswer:\n",
+        seed=0,
+        objective="sft",
+        cost=Cost(),
+    )
+
+
+def test_a_stopped_training_stage_saves_and_goes_on(stage, tmp_path):
+    (tmp_path / "splits").mkdir()
+    rows = [{"id": str(i), "question": f"{i} + 1?", "solution": f"{i + 1}"} for i in range(8)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "splits" / "gold.jsonl").write_text(lines)
+
+    def run(name, stop):
+        return stage.run(Work(tmp_path / name, {"splits": tmp_path / "splits"}, stop))
+
+    whole = run("whole", lambda: False)
+    assert whole["steps"] == 3
+    with pytest.raises(Interrupted):
+        run("stopped", lambda: True)  # before anything is trained
+    assert not has_checkpoint(tmp_path / "stopped" / "run" / "checkpoints")
+    # Asked after the model, after the data, and then after each step.
+    answers = iter([False, False, False, True])
+    with pytest.raises(Interrupted):
+        run("stopped", lambda: next(answers))
+    assert has_checkpoint(tmp_path / "stopped" / "run" / "checkpoints")
+    assert run("stopped", lambda: False) == whole
+    # The stage is over and its artifact was not yet put in place: the same summary again.
+    assert run("stopped", lambda: False) == whole

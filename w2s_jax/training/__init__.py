@@ -1,0 +1,1 @@
+"""Fine-tuning: data, losses, the train step, the loop, checkpoints."""

@@ -1,0 +1,188 @@
+"""Rows of JSONL files and data sets, and the texts to train on that a template makes of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+import string
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from leco_jax.datasets.problem import Problem
+from leco_jax.storage.jsonl import read_rows
+
+
+class DataError(ValueError):
+    """Rows that cannot be used; the message names where each stands and why."""
+
+
+class Row(NamedTuple):
+    """One row and where it stands, for messages ("pairs.jsonl, line 12")."""
+
+    where: str
+    fields: Mapping[str, Any]
+
+
+class Example(NamedTuple):
+    """A prompt and the completion to learn."""
+
+    where: str
+    prompt: str
+    completion: str
+
+
+class Pair(NamedTuple):
+    """A prompt with a better and a worse completion."""
+
+    where: str
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Template:
+    r"""How a row's fields become texts; {name} stands for a field.
+
+    Attributes:
+      prompt: what is given.
+      completion: what is learnt (examples).
+      chosen: the better completion (pairs).
+      rejected: the worse completion (pairs).
+      remove: a regular expression; what it matches is taken out of every field. GSM8K's calculator
+        marks are `<<.*?>>`.
+    """
+
+    prompt: str = "{prompt}"
+    completion: str = "{completion}"
+    chosen: str = "{chosen}"
+    rejected: str = "{rejected}"
+    remove: str | None = None
+
+    def fill(self, part: str, fields: Mapping[str, Any]) -> str:
+        """The text of "prompt", "completion", "chosen" or "rejected" for one row.
+
+        Raises:
+          DataError: as `fill_template`.
+        """
+        return fill_template(getattr(self, part), fields, remove=self.remove)
+
+
+def fill_template(pattern: str, fields: Mapping[str, Any], *, remove: str | None = None) -> str:
+    """Puts a row's fields into a template; {{ and }} become braces, those in fields stay.
+
+    Args:
+      pattern: the template.
+      fields: texts and numbers by name.
+      remove: a regular expression taken out of every field.
+
+    Raises:
+      DataError: a field is missing or no text; "where" is for the caller to add.
+      ValueError: see `template_parts`.
+    """
+    texts = []
+    for literal, name in template_parts(pattern):
+        texts.append(literal)
+        if name is None:
+            continue
+        if name not in fields:
+            raise DataError(f"no field {name!r}; there are: {', '.join(map(repr, fields))}")
+        value = fields[name]
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise DataError(f"field {name!r} is a {type(value).__name__}, not a text")
+        texts.append(re.sub(remove, "", str(value)) if remove else str(value))
+    return "".join(texts)
+
+
+def template_parts(pattern: str) -> list[tuple[str, str | None]]:
+    """The texts of a template, each with the name of the field that follows it, None at its end.
+
+    Raises:
+      ValueError: braces that do not pair, or that hold anything but a name.
+    """
+    hint = "a field is {name}, a brace of the text itself is doubled"
+    try:
+        found = list(string.Formatter().parse(pattern))
+    except ValueError as error:
+        raise ValueError(f"template {pattern!r}: {error}; {hint}") from None
+    for _, name, form, conversion in found:
+        if name is not None and (not name.isidentifier() or form or conversion):
+            raise ValueError(f"template {pattern!r}: {{{name}}} names no field; {hint}")
+    return [(literal, name) for literal, name, _, _ in found]
+
+
+def jsonl_rows(path: str | Path) -> Iterator[Row]:
+    """The rows of a JSONL file; errors as `leco_jax.storage.jsonl.read_rows`."""
+    return itertools.starmap(Row, read_rows(Path(path), fields=()))
+
+
+def problem_rows(problems: Iterable[Problem]) -> Iterator[Row]:
+    """The rows "id", "question", "solution", "gold" of a registered data set's problems."""
+    for problem in problems:
+        fields = {name: getattr(problem, name) for name in ("id", "question", "solution", "gold")}
+        yield Row(problem.id, {name: value for name, value in fields.items() if value is not None})
+
+
+def examples(rows: Iterable[Row], template: Template | None = None) -> list[Example]:
+    """Prompts and completions of all rows.
+
+    Raises:
+      DataError: rows without the template's fields, or with an empty completion, are all listed; so
+        is a source without rows.
+    """
+    template = template or Template()
+
+    def build(row: Row) -> Example:
+        texts = {part: template.fill(part, row.fields) for part in ("prompt", "completion")}
+        if not texts["completion"].strip():
+            raise DataError("the completion is empty")
+        return Example(row.where, **texts)
+
+    return _build_all(rows, build)
+
+
+def pairs(rows: Iterable[Row], template: Template | None = None) -> list[Pair]:
+    """Prompts with both completions of all rows.
+
+    Raises:
+      DataError: as `examples`; also rows whose two completions are the same.
+    """
+    template = template or Template()
+
+    def build(row: Row) -> Pair:
+        parts = ("prompt", "chosen", "rejected")
+        texts = {part: template.fill(part, row.fields) for part in parts}
+        for part in parts[1:]:
+            if not texts[part].strip():
+                raise DataError(f"the {part} completion is empty")
+        if texts["chosen"] == texts["rejected"]:
+            raise DataError("chosen and rejected are the same text")
+        return Pair(row.where, **texts)
+
+    return _build_all(rows, build)
+
+
+_MOST_LISTED = 20
+
+
+def _build_all(rows: Iterable[Row], build: Any) -> list[Any]:
+    found, bad = [], []
+    for row in rows:
+        try:
+            found.append(build(row))
+        except DataError as error:
+            bad.append(f"{row.where}: {error}")
+    if bad:
+        raise DataError(list_problems(bad))
+    if not found:
+        raise DataError("the data has no rows")
+    return found
+
+
+def list_problems(problems: list[str]) -> str:
+    """One message for many rows' problems, the first of them spelt out."""
+    shown = "\n".join(f"  {line}" for line in problems[:_MOST_LISTED])
+    more = len(problems) - _MOST_LISTED
+    return f"{len(problems)} bad rows:\n{shown}" + (f"\n  and {more} more" if more > 0 else "")

@@ -1,0 +1,389 @@
+"""The training loop, read from top to bottom; SFT and preference training are the same loop."""
+
+import contextlib
+import dataclasses
+import itertools
+import logging
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from leco_jax.models.config import ModelConfig
+from w2s_jax.training.batch_scores import Weights, full_weights
+from w2s_jax.training.checkpoints import Checkpoints, abstract
+from w2s_jax.training.curves import write_report
+from w2s_jax.training.flops import peak_flops, train_flops_per_token
+from w2s_jax.training.metrics import MetricWriter, Progress, read_metrics
+from w2s_jax.training.objectives import Objective
+from w2s_jax.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
+from w2s_jax.training.reference import everywhere
+from w2s_jax.training.stopping import Stop, asked_at_step
+from w2s_jax.training.train_step import (
+    StepConfig,
+    TrainState,
+    init_state,
+    make_eval_step,
+    make_train_step,
+    place_batch,
+)
+
+_log = logging.getLogger(__name__)
+
+
+class DataSource(Protocol):
+    """Batches as a function of the step number; this process's rows of each."""
+
+    def batch(self, step: int) -> dict[str, np.ndarray]:
+        """The rows of a step, [rows, T]; pairs: the chosen rows first."""
+
+    @property
+    def num_steps_per_epoch(self) -> int:
+        """Steps after which every example was seen."""
+
+    @property
+    def most_scored(self) -> int:
+        """Positions of a row with a loss mask, at most; the others get no log-probability."""
+
+    def fingerprint(self) -> str:
+        """A hash of everything that decides what `batch` returns."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A run's length and what it writes.
+
+    Attributes:
+      num_steps: steps in all, those before a resume included.
+      log_every: steps between progress lines (`metrics.jsonl` has every step).
+      eval_every: steps between evaluations; 0: only before the first and after the last.
+      eval_batches: batches of the held-out data in an evaluation.
+      checkpoint_every: steps between checkpoints; the last step always has one.
+      keep_last: newest checkpoints to keep.
+      keep_every: also keep every checkpoint of a step divisible by this; None: none.
+      tensorboard: also write TensorBoard event files (needs tensorboardX).
+      profile_start: step of this process at which a profile starts (0 compiles); None: no profile.
+      profile_steps: steps in the profile, written to workdir/profile.
+      peak_tflops: a chip's TFLOP/s against which MFU is stated; None: the maker's figure for known
+        accelerators, and no MFU elsewhere.
+    """
+
+    num_steps: int
+    log_every: int = 10
+    eval_every: int = 0
+    eval_batches: int = 8
+    checkpoint_every: int = 100
+    keep_last: int = 2
+    keep_every: int | None = None
+    tensorboard: bool = False
+    profile_start: int | None = None
+    profile_steps: int = 3
+    peak_tflops: float | None = None
+
+    def __post_init__(self):
+        for name in ("num_steps", "log_every", "eval_batches", "checkpoint_every", "keep_last"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+      state: the last state; None if the run was stopped before it had one.
+      metrics: the last step's metrics.
+      steps: steps done in all.
+      interrupted: it was asked to stop; the state is saved, start again to go on.
+      compilations: programs that the training step was compiled to; 1, or 0 without a step.
+    """
+
+    state: TrainState | None
+    metrics: Mapping[str, float]
+    steps: int
+    interrupted: bool
+    compilations: int
+
+
+class NonFiniteError(FloatingPointError):
+    """Loss or gradients of a step are NaN or infinite."""
+
+
+def train(
+    *,
+    workdir: str | pathlib.Path,
+    run: RunConfig,
+    model: ModelConfig,
+    objective: Objective,
+    optimizer: OptimizerConfig,
+    data: DataSource,
+    mesh: Mesh,
+    init: Callable[[], Any],
+    step_config: StepConfig,
+    frozen: Any = None,
+    weights: Weights = full_weights,
+    eval_data: DataSource | None = None,
+    description: Mapping[str, Any] | None = None,
+    stop: Stop = lambda: False,
+) -> TrainResult:
+    """Trains, resuming from the newest checkpoint in `workdir` if there is one.
+
+    Args:
+      workdir: gets checkpoints/, metrics.jsonl and report.html.
+      run: length and output.
+      model: the model.
+      objective: what is minimised.
+      optimizer: how weights are updated.
+      data: training batches.
+      mesh: ("data", "fsdp", "tensor").
+      init: makes the trainable arrays of step 0, on the mesh.
+      step_config: how a step is computed.
+      frozen: arrays that `weights` and the reference need: {"base": ..., "reference": ...}.
+      weights: how trainable and frozen arrays become weights.
+      eval_data: held-out batches.
+      description: the config, JSON values, kept in checkpoints and the report.
+      stop: asked after every step; true saves the state and ends (see `stopping`).
+
+    Raises:
+      NonFiniteError: NaN or infinity, named by step and batch; nothing was saved since.
+      CheckpointMismatch: the checkpoint in `workdir` is of other data.
+    """
+    workdir = pathlib.Path(workdir)
+    lead = jax.process_index() == 0
+    description = dict(description or {})
+
+    # --- state ---------------------------------------------------------------------------------
+    sources = [data] if eval_data is None else [data, eval_data]
+    step_config = dataclasses.replace(
+        step_config, most_scored=max(source.most_scored for source in sources)
+    )
+    tx = make_optimizer(optimizer, run.num_steps)
+    schedule = make_schedule(optimizer, run.num_steps)
+    state, shardings = init_state(init(), tx, mesh)
+    train_step = make_train_step(
+        model=model,
+        objective=objective,
+        tx=tx,
+        schedule=schedule,
+        mesh=mesh,
+        shardings=shardings,
+        config=step_config,
+        weights=weights,
+    )
+    eval_step = make_eval_step(
+        model=model, objective=objective, mesh=mesh, config=step_config, weights=weights
+    )
+
+    checkpoints = Checkpoints(
+        workdir / "checkpoints",
+        keep_last=run.keep_last,
+        keep_every=run.keep_every,
+        description=description,
+        data=data.fingerprint(),
+    )
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(checkpoints)
+        stack.enter_context(jax.set_mesh(mesh))
+
+        # --- resume ----------------------------------------------------------------------------
+        first = checkpoints.latest or 0
+        if first:
+            empty = abstract(state)
+            del state  # Its memory is needed for what is loaded.
+            trainable, rest = checkpoints.restore(
+                empty.trainable, {"step": empty.step, "opt_state": empty.opt_state}
+            )
+            state = TrainState(rest["step"], trainable, rest["opt_state"])
+            _log.info("resumed at step %d of %d", first, run.num_steps)
+
+        # --- watching --------------------------------------------------------------------------
+        writer = stack.enter_context(
+            MetricWriter(workdir, next_step=first, tensorboard=run.tensorboard, active=lead)
+        )
+        batch = data.batch(first)
+        adapters = sum(x.size for x in jax.tree.leaves(state.trainable))
+        flops_per_token = train_flops_per_token(
+            model,
+            batch["tokens"].shape[-1],
+            adapters=0 if weights is full_weights else adapters,
+        )
+        progress = Progress(
+            num_steps=run.num_steps,
+            chips=mesh.size,
+            flops_per_token=flops_per_token,
+            peak_flops=peak_flops(
+                mesh.devices.flat[0].device_kind,
+                run.peak_tflops * 1e12 if run.peak_tflops else None,
+            ),
+        )
+        profile = _Profile(workdir / "profile", run)
+        last = _metrics_of(workdir, first - 1)
+        done, interrupted = first, False
+
+        def collect(step, batch, device_metrics) -> dict[str, float]:
+            """Waits for a step's metrics and stops at NaN."""
+            scalars = {k: float(v) for k, v in jax.device_get(device_metrics).items()}
+            _check_finite(step, scalars, batch, workdir, checkpoints)
+            return scalars | progress.measure(scalars["num_tokens"])
+
+        def held_out(name: str) -> dict[str, float]:
+            if eval_data is None:
+                return {}
+            batches = itertools.islice(_once(eval_data), run.eval_batches)
+            found = evaluate(
+                eval_step, state.trainable, frozen, batches, mesh=mesh, pairs=objective.pairs
+            )
+            if lead:
+                _log.info("step %d/%d, held-out %s", done, run.num_steps, _short(found))
+            return {f"{name}/{key}": value for key, value in found.items()}
+
+        def looks_at(done: int) -> bool:
+            return done == run.num_steps or (run.eval_every > 0 and done % run.eval_every == 0)
+
+        def publish(step, scalars) -> None:
+            writer.write(step, scalars | (before if step == 0 else {}))
+            if lead and (step % run.log_every == 0 or step + 1 == run.num_steps):
+                _log.info("%s", progress.line(step, scalars))
+
+        # --- the loop --------------------------------------------------------------------------
+        # Metrics of a step are fetched while the next one runs; nothing else leaves the devices.
+        pending, before = None, {}
+        # Stopped or killed between a step and its evaluation: that is made up for.
+        missed = eval_data is not None and first > 0 and looks_at(first)
+        missed = missed and everywhere("eval/loss" not in last)
+        with jax.transfer_guard("disallow"):
+            if not first:
+                # With step 0's metrics, so that a report shows where the run began.
+                before = held_out("eval_before")
+            if missed:
+                found = held_out("eval")
+                writer.amend(first - 1, found)
+                last |= found
+            progress.restart()
+            for step in range(first, run.num_steps):
+                profile.before(step - first)
+                placed = place_batch(batch, mesh, pairs=objective.pairs)
+                with jax.profiler.StepTraceAnnotation("train", step_num=step):
+                    state, metrics = train_step(state, frozen, placed)
+                now = (step, batch, metrics)
+                done = step + 1
+                if done < run.num_steps:
+                    batch = data.batch(done)
+                if pending is not None:
+                    publish(pending[0], collect(*pending))
+                pending = now
+                profile.after(step - first, metrics)
+
+                interrupted = asked_at_step(stop, step)
+                final = done == run.num_steps
+                save = final or interrupted or done % run.checkpoint_every == 0
+                look = looks_at(done) and not interrupted
+                if not save and not look:
+                    continue
+                # In this order: what is not finite is never saved.
+                last, pending = collect(*pending), None
+                if look:
+                    last |= held_out("eval")
+                publish(step, last)
+                if save:
+                    rest = {"step": state.step, "opt_state": state.opt_state}
+                    checkpoints.save(done, state.trainable, rest)
+                if interrupted:
+                    _log.warning("asked to stop: step %d is being saved", done)
+                    break
+                progress.restart()  # Evaluation and saving are not the next step's time.
+
+        # --- the end ---------------------------------------------------------------------------
+        profile.close()
+        checkpoints.wait()
+        if lead and last:
+            _log.info("report: %s", write_report(workdir, description))
+    return TrainResult(
+        state=state,
+        metrics=last,
+        steps=done,
+        interrupted=interrupted,
+        compilations=train_step._cache_size(),
+    )
+
+
+def evaluate(
+    eval_step: Callable, trainable: Any, frozen: Any, batches: Any, *, mesh: Mesh, pairs: bool
+) -> dict[str, float]:
+    """Averages an evaluation step's metrics over batches, each weighing as its rows."""
+    found = [
+        eval_step(trainable, frozen, place_batch(batch, mesh, pairs=pairs)) for batch in batches
+    ]
+    found = jax.device_get(found)
+    rows = [batch.pop("rows") for batch in found]
+    return {
+        name: float(np.average([batch[name] for batch in found], weights=rows)) for name in found[0]
+    }
+
+
+def _metrics_of(workdir: pathlib.Path, step: int) -> dict[str, float]:
+    """What an earlier call wrote of a step; empty where it wrote nothing."""
+    rows = [row for row in read_metrics(workdir / "metrics.jsonl") if row["step"] == step]
+    return {
+        name: value
+        for row in rows
+        for name, value in row.items()
+        if name != "step" and value is not None
+    }
+
+
+def _once(data: DataSource):
+    for step in range(data.num_steps_per_epoch):
+        yield data.batch(step)
+
+
+def _check_finite(step, scalars, batch, workdir, checkpoints) -> None:
+    bad = {
+        name: scalars[name]
+        for name in ("loss", "grad_norm", "update_norm")
+        if not np.isfinite(scalars[name])
+    }
+    if not bad:
+        return
+    path = workdir / f"bad_batch_step{step}_process{jax.process_index()}.npz"
+    np.savez(path, **batch)
+    saved = checkpoints.latest
+    raise NonFiniteError(
+        f"step {step}: "
+        + ", ".join(f"{name} is {value}" for name, value in bad.items())
+        + f"; its batch is in {path}. "
+        + (f"The last checkpoint is of step {saved}." if saved else "No checkpoint was written.")
+        + " Lower the learning rate, clip, or look at that batch"
+    )
+
+
+def _short(scalars: Mapping[str, float]) -> str:
+    shown = ("loss", "mean_token_accuracy", "rewards/accuracies", "rewards/margins")
+    return ", ".join(f"{name} {scalars[name]:.4f}" for name in shown if name in scalars)
+
+
+class _Profile:
+    """Traces some steps, counted from this process's first."""
+
+    def __init__(self, directory: pathlib.Path, run: RunConfig):
+        self._directory, self._start, self._steps = directory, run.profile_start, run.profile_steps
+        self._on = False
+
+    def before(self, index: int) -> None:
+        if index == self._start:
+            jax.profiler.start_trace(self._directory)
+            self._on = True
+
+    def after(self, index: int, metrics: Any) -> None:
+        if self._on and self._start is not None and index + 1 == self._start + self._steps:
+            jax.block_until_ready(metrics)
+            self.close()
+
+    def close(self) -> None:
+        if self._on:
+            jax.profiler.stop_trace()
+            self._on = False
+            _log.info("profile in %s", self._directory)

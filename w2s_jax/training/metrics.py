@@ -1,0 +1,188 @@
+"""What a run reports: metrics as JSON lines, TensorBoard on request, a progress line."""
+
+import importlib
+import json
+import logging
+import math
+import pathlib
+import statistics
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, TextIO
+
+from leco_jax.storage.files import write_text
+
+_log = logging.getLogger(__name__)
+
+
+class MetricWriter:
+    """Writes scalars to `metrics.jsonl`, one object per step, and to TensorBoard when asked.
+
+    A context manager that closes its files.
+    """
+
+    def __init__(
+        self,
+        workdir: str | pathlib.Path,
+        *,
+        next_step: int = 0,
+        tensorboard: bool = False,
+        active: bool = True,
+    ):
+        """Opens the file to go on at `next_step`.
+
+        Lines of later steps, which an interrupted run wrote after its last checkpoint, are dropped:
+        the file holds every step once.
+
+        Args:
+          workdir: the file's directory; created if need be.
+          next_step: the first step that will be written.
+          tensorboard: also write event files below `workdir/tensorboard`.
+          active: False on all processes but one: nothing is written.
+
+        Raises:
+          ValueError: TensorBoard is asked for and tensorboardX is not installed.
+        """
+        self._file: TextIO | None = None
+        self._events: Any = None
+        if not active:
+            return
+        path = pathlib.Path(workdir) / "metrics.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if tensorboard:
+            # purge_step: a viewer forgets what an interrupted run wrote beyond its checkpoint.
+            self._events = tensorboard_module().SummaryWriter(
+                str(path.parent / "tensorboard"), purge_step=next_step
+            )
+        self._path = path
+        self._rewrite([row for row in read_metrics(path) if row["step"] < next_step])
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Appends one line; NaN and infinities become null, which JSON can hold."""
+        if self._file is None:
+            return
+        self._file.write(json.dumps({"step": step, **_finite(scalars)}) + "\n")
+        self._file.flush()
+        self._add_events(step, scalars)
+
+    def amend(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Adds to the line of a step that was written before."""
+        if self._file is None:
+            return
+        self._file.close()
+        self._rewrite(
+            row | _finite(scalars) if row["step"] == step else row
+            for row in read_metrics(self._path)
+        )
+        self._add_events(step, scalars)
+
+    def _rewrite(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
+        self._file = self._path.open("a")
+
+    def _add_events(self, step: int, scalars: Mapping[str, float]) -> None:
+        if self._events is not None:
+            for name, value in scalars.items():
+                self._events.add_scalar(name, float(value), step)
+
+    def __enter__(self) -> "MetricWriter":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for file in (self._file, self._events):
+            if file is not None:
+                file.close()
+
+
+def _finite(scalars: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: float(value) if math.isfinite(value) else None for name, value in scalars.items()}
+
+
+def read_metrics(path: str | pathlib.Path) -> list[dict[str, Any]]:
+    """Reads a metrics file; a last line that a kill cut short is left out."""
+    path = pathlib.Path(path)
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            _log.warning("%s: dropped an incomplete line", path)
+    return rows
+
+
+def tensorboard_module() -> Any:
+    """Gives the module that writes TensorBoard's event files.
+
+    Raises:
+      ValueError: it is not installed.
+    """
+    try:
+        return importlib.import_module("tensorboardX")
+    except ImportError as error:
+        raise ValueError(
+            "run.tensorboard needs tensorboardX: pip install tensorboardX, or set "
+            "run.tensorboard=False (metrics.jsonl is always written)"
+        ) from error
+
+
+class Progress:
+    """Speeds and the progress line, from the wall clock of steps."""
+
+    def __init__(
+        self,
+        *,
+        num_steps: int,
+        chips: int,
+        flops_per_token: float,
+        peak_flops: float | None,
+    ):
+        """Starts the clock.
+
+        Args:
+          num_steps: steps of the whole run.
+          chips: devices over which speeds are divided.
+          flops_per_token: model FLOPs of training on one token.
+          peak_flops: FLOP/s of one chip against which MFU is stated; None: no MFU.
+        """
+        self._num_steps = num_steps
+        self._chips, self._flops, self._peak = chips, flops_per_token, peak_flops
+        self._last = time.perf_counter()
+        self._seconds: list[float] = []
+
+    def restart(self) -> None:
+        """Starts the clock again after a pause that belongs to no step."""
+        self._last = time.perf_counter()
+
+    def measure(self, tokens: float) -> dict[str, float]:
+        """Gives the speed of the step that has just ended."""
+        now = time.perf_counter()
+        seconds, self._last = now - self._last, now
+        self._seconds.append(seconds)
+        rate = tokens / seconds / self._chips
+        measured = {"seconds": seconds, "tokens_per_second_per_chip": rate}
+        if self._peak:
+            measured["mfu"] = rate * self._flops / self._peak
+        return measured
+
+    def line(self, step: int, scalars: Mapping[str, float]) -> str:
+        """Makes the line for people."""
+        parts = [f"step {step + 1}/{self._num_steps}", f"loss {scalars['loss']:.4f}"]
+        if "rewards/accuracies" in scalars:
+            parts.append(f"reward accuracy {scalars['rewards/accuracies']:.2f}")
+        parts.append(f"{scalars['tokens_per_second_per_chip']:.0f} tokens/s/chip")
+        if self._peak and "mfu" in scalars:
+            parts.append(f"MFU {100 * scalars['mfu']:.1f} % of {self._peak / 1e12:g} TFLOP/s")
+        # The first step compiles and says nothing about the others.
+        steps = self._seconds[1:][-50:]
+        if steps:
+            left = statistics.median(steps) * (self._num_steps - step - 1)
+            parts.append(f"ETA {_clock(left)}")
+        return ", ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -1,4 +1,8 @@
-from leco_jax.storage.paths import cache_dir
+import os
+
+import pytest
+
+from leco_jax.storage.paths import cache_dir, check_output
 
 
 def test_cache_directory(monkeypatch, tmp_path):
@@ -10,3 +14,41 @@ def test_cache_directory(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_dir() == tmp_path / ".cache" / "leco-jax"
+
+
+def test_an_output_that_can_be_written_is_given_back(tmp_path):
+    assert (
+        check_output(tmp_path / "new" / "deep" / "x.jsonl") == tmp_path / "new" / "deep" / "x.jsonl"
+    )
+    (tmp_path / "x.jsonl").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "x.jsonl")
+    assert check_output(tmp_path / "link", inputs=["smollm2-135m-instruct"]) == tmp_path / "link"
+    assert check_output(tmp_path, directory=True) == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("output", "directory", "message"),
+    [
+        ("input.jsonl", False, "is the input .*choose another output"),
+        ("link", False, "is the input"),
+        ("./sub/../input.jsonl", False, "is the input"),
+        ("sub", False, "is a directory: give the path of a file in it"),
+        ("input.jsonl/x.jsonl", False, "input.jsonl is not a directory"),
+        ("input.jsonl/x/y", True, "input.jsonl is not a directory"),
+        ("other.jsonl", True, "is not a directory: choose another"),
+        ("/dev/null", False, "is a device or pipe"),
+        ("/proc/self/nothing/x", False, "cannot be written to"),
+        ("gs://bucket/x", False, "is a URL"),
+    ],
+)
+def test_outputs_that_are_refused(tmp_path, monkeypatch, output, directory, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    for name in ("input.jsonl", "other.jsonl"):
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to("input.jsonl")
+    # A user that may write anywhere is asked about by permission bits alone.
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda p, mode: "/proc" not in str(p) and access(p, mode))
+    with pytest.raises(ValueError, match=message):
+        check_output(output, inputs=["input.jsonl"], directory=directory)

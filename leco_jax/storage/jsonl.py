@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from leco_jax.storage.files import replacing
+from leco_jax.storage.files import encode_json, parse_json, replacing
+
+_SHOWN = 12  # fields that a message lists
 
 
 def numbered_lines(path: Path | Traversable) -> Iterator[tuple[int, bytes]]:
@@ -19,48 +20,70 @@ def numbered_lines(path: Path | Traversable) -> Iterator[tuple[int, bytes]]:
             yield number, line
 
 
-def parse_row(line: bytes, *, fields: Iterable[str]) -> dict[str, Any]:
+def parse_row(line: bytes, *, fields: Iterable[str] = ()) -> dict[str, Any]:
     """Returns the row of a line.
 
     Raises:
-      ValueError: it is no JSON object or lacks one of the texts.
+      ValueError: the line is not a JSON object in UTF-8 (see `files.parse_json`), or a field is
+        missing or not a string.
     """
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"this is no JSON ({error}).") from None
+    row = parse_json(line)
     if not isinstance(row, dict):
-        raise ValueError(f"a JSON object is needed, not a {type(row).__name__}.")
-    bad = [name for name in fields if not isinstance(row.get(name), str)]
-    if bad:
-        raise ValueError(f"the row needs the texts {bad}; it has {sorted(row)}.")
+        raise ValueError(f"a row must be a JSON object, not a {type(row).__name__}")
+    check_texts(row, fields)
     return row
 
 
+def check_texts(row: Mapping[str, Any], fields: Iterable[str]) -> None:
+    """Raises ValueError if a field is missing or not a string."""
+    bad = [name for name in fields if not isinstance(row.get(name), str)]
+    if bad:
+        raise ValueError(f"needs the text fields {', '.join(bad)}; it has {field_names(row)}")
+
+
+def field_names(row: Mapping[str, Any]) -> str:
+    """A row's fields for a message, which stays short whatever they are called."""
+    names = [name[:40] for name in sorted(row)[:_SHOWN]]
+    return ", ".join(names + ["..."] * (len(row) > _SHOWN)) or "none"
+
+
 def read_rows(
-    path: Path | Traversable, *, fields: Iterable[str]
+    path: Path | Traversable, *, fields: Iterable[str] = ()
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields (place, row) for each line; the place is "FILE, line N".
 
     Args:
       path: a UTF-8 file with one JSON object per line; blank lines are skipped.
-      fields: names of the texts that every row must have.
+      fields: names of the text fields that every row must have.
 
     Raises:
-      ValueError: a line is no JSON object or lacks a field; the message names the line.
+      ValueError: as `parse_row`; the message names the line.
     """
-    wanted = list(fields)
+    names = list(fields)
     for number, line in numbered_lines(path):
         place = f"{path}, line {number}"
         try:
-            row = parse_row(line, fields=wanted)
+            row = parse_row(line, fields=names)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
         yield place, row
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a JSONL file whole or not at all."""
-    with replacing(path) as draft, draft.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    """Writes a JSONL file whole or not at all.
+
+    Raises:
+      ValueError: a row holds NaN or an infinity; the message names the row and the field.
+    """
+    with replacing(path) as draft, draft.open("wb") as file:
+        for number, row in enumerate(rows, 1):
+            name = f" (id {row['id']!r})" if "id" in row else ""
+            file.write(encode_row(row, place=f"{path}, row {number}{name}"))
+
+
+def encode_row(row: Mapping[str, Any], *, place: str) -> bytes:
+    """One line of a JSONL file with its line break; `place` is what an error names."""
+    try:
+        return encode_json(row).encode() + b"\n"
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None

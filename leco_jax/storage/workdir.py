@@ -1,23 +1,83 @@
-"""A directory that belongs to one configuration."""
+"""A directory that belongs to one configuration, and to one process at a time."""
 
+import contextlib
+import datetime
+import errno
+import fcntl
 import json
+import logging
+import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from leco_jax.storage.files import write_json
+from leco_jax.storage.files import read_json, write_json
+
+_log = logging.getLogger(__name__)
+_LOCK = ".lock"
+
+
+class BusyError(ValueError):
+    """Another process writes in the directory; the message names it."""
+
+
+@contextlib.contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Holds a work directory; it is made if missing, and removed if it is then still empty.
+
+    The kernel frees the lock of a process that was killed. Of several processes of one job, the
+    first alone locks.
+
+    Raises:
+      BusyError: another process holds it.
+    """
+    new = not workdir.exists()
+    path = workdir / _LOCK
+    handle = _locked(path)
+    try:
+        since = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        os.ftruncate(handle, 0)
+        os.write(handle, f"{socket.gethostname()}, process {os.getpid()}, since {since}".encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is locked: `_locked` sees that it is gone
+        os.close(handle)
+        if new:
+            with contextlib.suppress(OSError):
+                workdir.rmdir()
+
+
+def _locked(path: Path) -> int:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                holder = os.pread(handle, 1000, 0).decode(errors="replace")
+                os.close(handle)
+                raise BusyError(
+                    f"{path.parent} is in use by {holder or 'another process'}: wait until it "
+                    "ends, or choose another --workdir"
+                ) from None
+            _log.warning("%s: no locks here (%s); run one process at a time", path, error)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        os.close(handle)  # its last holder removed the file before this process locked it
 
 
 def claim(workdir: Path, config: dict) -> None:
     """Writes the config down, or compares it with the one that began this directory.
 
     Raises:
-        ValueError: the directory was begun with another config; nothing is changed.
+      ValueError: as `refuse_other`; nothing is changed.
     """
     refuse_other(workdir, config)
     path = workdir / "config.json"
     if not path.exists():
-        workdir.mkdir(parents=True, exist_ok=True)
         write_json(path, config)
 
 
@@ -25,18 +85,24 @@ def refuse_other(workdir: Path, config: dict) -> None:
     """Compares the config with the one that began this directory, if any; writes nothing.
 
     Raises:
-        ValueError: the directory was begun with another config.
+      ValueError: the directory was begun with another config, or its config.json is damaged.
     """
     path = workdir / "config.json"
     if not path.exists():
         return
-    found = json.loads(path.read_text())
-    if found != config:
-        differing = set(_flat(found)) ^ set(_flat(config))
+    try:
+        recorded = read_json(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. Remove this file if the directory was begun with this very config, or "
+            "choose another --workdir"
+        ) from None
+    if recorded != config:
+        differing = set(_flat(recorded)) ^ set(_flat(config))
         names = ", ".join(sorted({name for name, _ in differing}))
         raise ValueError(
             f"{workdir} was begun with another config (differing: {names}). Choose another "
-            "--workdir, or give the same config to go on."
+            "--workdir, or give the same config to go on"
         )
 
 

@@ -183,7 +183,7 @@ def test_nothing_selected_is_an_error_with_the_counts(select, tmp_path):
         (
             ("--task=consistency",),
             {"weak": WEAK, "strong": [*STRONG[:3], {"id": "d"}]},
-            "strong.jsonl, line 4: the row needs the texts",
+            "strong.jsonl, line 4: needs the text fields",
         ),
         (("--task=confidence",), {"samples": []}, "samples.jsonl has no answers"),
         (

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from leco_jax.storage.jsonl import read_rows
+from leco_jax.storage.jsonl import check_texts, read_rows
 from leco_jax.text.answers import answer_kind, extract_answer
 from w2s_jax.curation.questions import question_key
 
@@ -54,9 +54,7 @@ def answer_from_row(row: Mapping[str, Any], *, kind: str = "number") -> Answer:
     Raises:
       ValueError: a field is missing or no such value; or the gold answer cannot be read.
     """
-    bad = [name for name in _TEXTS if not isinstance(row.get(name), str)]
-    if bad:
-        raise ValueError(f"the row needs the texts {bad}; it has {sorted(row)}.")
+    check_texts(row, _TEXTS)
     for name in ("id", "question", "model"):
         if not row[name].strip():
             raise ValueError(f"{name!r} is empty.")

@@ -87,10 +87,10 @@ def test_one_split_is_enough_and_the_missing_one_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("{", "this is no JSON"),
-        ("[1]", "a JSON object is needed"),
-        ('{"question": "Why?"}', r"needs the texts \['answer'\]"),
-        ('{"question": "Why?", "answer": 7}', r"needs the texts \['answer'\]"),
+        ("{", "not valid JSON"),
+        ("[1]", "must be a JSON object"),
+        ('{"question": "Why?"}', r"needs the text fields answer"),
+        ('{"question": "Why?", "answer": 7}', r"needs the text fields answer"),
         ('{"question": "Why?", "answer": "7"}', "no number after '####'"),
         ('{"question": "Why?", "answer": "#### seven"}', "no number after '####'"),
     ],

@@ -39,7 +39,7 @@ def test_a_pattern_names_a_file_for_each_split(tmp_path):
         ([{"question": "One?", "gold": "blue"}], "line 1: the gold answer 'blue' is none of kind"),
         ([{"question": "a", "id": "x"}, {"question": "b", "id": "x"}], "line 2: id 'x' stands"),
         ([{"question": "a", "id": 3}], "'id'"),
-        ([{"answer": "1"}], "needs the texts"),
+        ([{"answer": "1"}], "needs the text fields"),
         ([], "has no problems"),
     ],
 )

@@ -1,8 +1,9 @@
 import os
+from pathlib import Path
 
 import pytest
 
-from leco_jax.storage.paths import cache_dir, check_output
+from leco_jax.storage.paths import cache_dir, check_output, local_path
 
 
 def test_cache_directory(monkeypatch, tmp_path):
@@ -52,3 +53,9 @@ def test_outputs_that_are_refused(tmp_path, monkeypatch, output, directory, mess
     monkeypatch.setattr(os, "access", lambda p, mode: "/proc" not in str(p) and access(p, mode))
     with pytest.raises(ValueError, match=message):
         check_output(output, inputs=["input.jsonl"], directory=directory)
+
+
+def test_a_url_is_no_path():
+    assert local_path("runs/x") == Path("runs/x")
+    with pytest.raises(ValueError, match="gs://bucket/runs is a URL; only paths of mounted"):
+        local_path("gs://bucket/runs")

@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -45,7 +46,20 @@ def test_a_result_twice_and_a_foreign_line_are_errors(tmp_path):
     with pytest.raises(ValueError, match="already has a result for 'a'"):
         file.append({"id": "a"})
     file.close()
-    path.write_text('{"id": "a"}\nnot ours\n')
-    with pytest.raises(ValueError, match="line 2"):
-        _open(path)
-    assert path.read_text() == '{"id": "a"}\nnot ours\n'  # nothing of it is lost
+    for text in ('{"id": "a"}\nnot ours\n', '{"id": "a"}\n{"id": "a"}\n', '{"id": "a"}\n[1]\n'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="line 2, is not a result of this program"):
+            _open(path)
+        assert path.read_text() == text  # nothing of it is lost
+
+
+def test_a_result_that_is_not_finite_is_refused_and_leaves_the_file_as_it_was(tmp_path):
+    path = tmp_path / "results.jsonl"
+    file = _open(path)
+    file.append({"id": "a", "score": 1.0})
+    with pytest.raises(ValueError, match=r"result 'b': rounds\[0\]\.score is -inf"):
+        file.append({"id": "b", "rounds": [{"score": -math.inf}]})
+    assert "b" not in file
+    file.append({"id": "b", "rounds": []})
+    file.close()
+    assert _ids(path) == ["a", "b"]

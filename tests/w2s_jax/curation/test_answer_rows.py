@@ -39,13 +39,13 @@ def test_the_answer_is_read_from_the_response_unless_it_is_given(write):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"response": None}, r"needs the texts \['response'\]"),
+        ({"response": None}, r"needs the text fields response"),
         ({"model": " "}, "'model' is empty"),
         ({"sample": -1}, "'sample' must be a whole number"),
         ({"sample": True}, "'sample' must be a whole number"),
         ({"sample": "0"}, "'sample' must be a whole number"),
-        ({"confidence": float("nan")}, "'confidence' must be a finite number, not nan"),
-        ({"confidence": float("-inf")}, "'confidence' must be a finite number"),
+        ({"confidence": float("nan")}, "NaN is not a JSON number"),
+        ({"confidence": 10**400}, "'confidence' must be a finite number"),
         ({"confidence": "0.5"}, "'confidence' must be a finite number"),
         ({"gold": 7}, "'gold' must be a text, not 7"),
         ({"answer": 7}, "'answer' must be a text, not 7"),
@@ -69,7 +69,10 @@ def test_a_file_without_answers_and_an_unknown_kind_are_refused(write):
 
 def test_a_row_in_memory_is_held_to_the_same_rules():
     assert answer_from_row(ROW).value == 7
-    with pytest.raises(ValueError, match=r"needs the texts \['model'\]"):
+    for bad in (float("nan"), float("-inf")):
+        with pytest.raises(ValueError, match=f"'confidence' must be a finite number, not {bad}"):
+            answer_from_row(ROW | {"confidence": bad})
+    with pytest.raises(ValueError, match=r"needs the text fields model"):
         answer_from_row({name: ROW[name] for name in ("id", "question", "response")})
 
 

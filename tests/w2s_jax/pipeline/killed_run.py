@@ -17,7 +17,7 @@ stage, where = sys.argv[1:3]
 sys.argv = ["launchers/w2s.py", *sys.argv[3:]]
 sys.path.insert(0, str(pathlib.Path(__file__).parents[3]))
 
-from leco_jax.evaluation import results_file  # noqa: E402
+from leco_jax.storage import results_file  # noqa: E402
 from w2s_jax.pipeline import artifacts, curate, tabulate  # noqa: E402
 from w2s_jax.training import checkpoints  # noqa: E402
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from leco_jax.datasets.problem import Problem
-from leco_jax.storage.jsonl import read_rows
+from leco_jax.storage.jsonl import field_names, read_rows
 
 
 class DataError(ValueError):
@@ -88,7 +88,7 @@ def fill_template(pattern: str, fields: Mapping[str, Any], *, remove: str | None
         if name is None:
             continue
         if name not in fields:
-            raise DataError(f"no field {name!r}; there are: {', '.join(map(repr, fields))}")
+            raise DataError(f"no field {name!r}; there are: {field_names(fields)}")
         value = fields[name]
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise DataError(f"field {name!r} is a {type(value).__name__}, not a text")

@@ -53,7 +53,7 @@ def test_rows_of_problems():
     (found,) = data.examples(data.problem_rows([problem]), template)
     assert found == ("p/0", "Q", "S 1")
     without = Problem(id="p/1", question="Q", answer=1, gold="1")
-    with pytest.raises(data.DataError, match=r"p/1: no field 'solution'; there are: 'id'"):
+    with pytest.raises(data.DataError, match=r"no field 'solution'; there are: gold, id, question"):
         data.examples(data.problem_rows([without]), template)
 
 
@@ -71,9 +71,7 @@ def test_every_bad_row_is_named_with_its_line_and_reason(tmp_path):
         data.pairs(data.jsonl_rows(path))
     lines = str(error.value).splitlines()
     assert lines[0] == "4 bad rows:"
-    assert lines[1].startswith(
-        f"  {path}, line 2: no field 'rejected'; there are: 'prompt', 'chosen'"
-    )
+    assert lines[1].startswith(f"  {path}, line 2: no field 'rejected'; there are: chosen, prompt")
     assert lines[2] == f"  {path}, line 3: chosen and rejected are the same text"
     assert lines[3] == f"  {path}, line 4: the chosen completion is empty"
     assert lines[4] == f"  {path}, line 5: field 'prompt' is a list, not a text"
@@ -82,9 +80,9 @@ def test_every_bad_row_is_named_with_its_line_and_reason(tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b'{"prompt": "a"\n', "line 1: this is no JSON"),
-        (b'\n{"prompt": "\xff"}\n', "line 2: this is no JSON"),
-        (b"[1]\n", "line 1: a JSON object is needed, not a list"),
+        (b'{"prompt": "a"\n', "line 1: not valid JSON"),
+        (b'\n{"prompt": "\xff"}\n', "line 2: not valid JSON"),
+        (b"[1]\n", "line 1: a row must be a JSON object, not a list"),
         (b"\n\n", "the data has no rows"),
     ],
 )

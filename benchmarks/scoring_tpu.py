@@ -33,7 +33,7 @@ from jax.sharding import AxisType
 from benchmarks import _common
 from benchmarks._common import Row
 from leco_jax import scoring
-from leco_jax.scoring import block_sizes
+from leco_jax.scoring import pallas_tiles
 
 DUMP = os.environ["SCORING_TPU_DUMP"]
 TOPOLOGIES = {"v4": "v4:2x2x1", "v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2"}
@@ -174,7 +174,7 @@ def from_logits(chip: str) -> list[Row]:
 
 def schedule(chip: str, label: str, limit: float | None) -> Row:
     """Bundles per 1024 logits, and which limit of the chip that meets."""
-    blocks = block_sizes.LOGITS["other"]
+    blocks = pallas_tiles.LOGITS["other"]
     found = bundles("leco_sums_from_logits") / (blocks.rows * blocks.columns / 1024)
     vector = found * T * V / 1024 / (CLOCK_GHZ[chip] * 1e6) / CORES[chip]
     memory = 2 * T * V / (HBM_GB_S[chip] * 1e6)
@@ -247,7 +247,7 @@ def from_hidden(chip: str, quick: bool) -> list[Row]:
         )
         if implementation == "pallas_tpu":
             rows.append(against_tokamax(label, on, _common.temporary_mb(compiled)))
-            blocks = block_sizes.HIDDEN[chip if chip in block_sizes.HIDDEN else "other"]
+            blocks = pallas_tiles.HIDDEN[chip if chip in pallas_tiles.HIDDEN else "other"]
             tile = blocks.rows * blocks.columns
             rows.append(
                 Row(

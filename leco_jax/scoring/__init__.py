@@ -11,10 +11,9 @@ from leco_jax.scoring.api import (
     token_stats,
     token_stats_from_hidden,
 )
-from leco_jax.scoring.host import to_host
 from leco_jax.scoring.presets import PRESETS, StepPreset
 from leco_jax.scoring.step_scores import heading_mask, step_scores
-from leco_jax.scoring.types import StepScores, TokenStats
+from leco_jax.scoring.types import StepScores, TokenStats, to_host
 
 __all__ = [
     "PRESETS",

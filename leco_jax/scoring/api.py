@@ -1,8 +1,9 @@
-"""The public functions: arguments checked, options bundled, the work done elsewhere."""
+"""The public functions: check the arguments, bundle the options, call the implementation."""
 
 import jax.numpy as jnp
 
-from leco_jax.scoring import from_hidden, from_logits, presets, reference, step_scores
+from leco_jax.scoring import dispatch, presets, reference
+from leco_jax.scoring.presets import StepPreset
 from leco_jax.scoring.types import MAX_TOPK, Options, StepScores, TokenStats
 
 
@@ -43,8 +44,7 @@ def token_stats(
       valid_vocab: how many leading ids exist; further columns are padding. None for all.
       topk: k of the top-k statistics, at most 20.
       axis_name: the mesh axis (inside `shard_map`, or the axis of `pmap`) that shards V evenly.
-      implementation: "auto", "xla", "pallas_tpu", "pallas_gpu" or "reference"; all but "auto" are
-        strict.
+      implementation: "auto", "xla", "pallas_tpu" or "reference"; all but "auto" are strict.
 
     Returns:
       TokenStats with fields `[..., T]` float32.
@@ -67,22 +67,11 @@ def token_stats(
     _check_float(logits, "logits")
     if implementation == "reference":
         return reference.token_stats(logits, tokens, options)
-    return from_logits.token_stats(logits, tokens, options)
+    return dispatch.token_stats(logits, tokens, options)
 
 
 def token_stats_from_hidden(
-    hidden,
-    unembed,
-    tokens,
-    *,
-    layout: str = "VD",
-    stats=("logprob",),
-    soft_cap: float | None = None,
-    temperature: float = 1.0,
-    valid_vocab: int | None = None,
-    topk: int = MAX_TOPK,
-    axis_name=None,
-    implementation: str = "auto",
+    hidden, unembed, tokens, *, layout: str = "VD", stats=("logprob",), **options
 ) -> TokenStats:
     """`token_stats` of the logits `hidden · unembed`, which never exist as a whole.
 
@@ -95,13 +84,9 @@ def token_stats_from_hidden(
       unembed: `[V, D]`, or `[D, V]` with layout "DV"; under `axis_name` this device's share of V.
       tokens: `[..., T]` integers, as in `token_stats`.
       layout: "VD" or "DV".
-      stats: see `token_stats`, as for all further arguments.
-      soft_cap: see there.
-      temperature: see there.
-      valid_vocab: see there.
-      topk: see there.
-      axis_name: see there.
-      implementation: see there.
+      stats: which statistics to compute.
+      **options: `soft_cap`, `temperature`, `valid_vocab`, `topk`, `axis_name` and `implementation`
+        of `token_stats`.
 
     Returns:
       TokenStats with fields `[..., T]` float32.
@@ -109,15 +94,7 @@ def token_stats_from_hidden(
     Raises:
       ValueError: shapes or options that do not fit; NotImplementedError as in `token_stats`.
     """
-    options = Options(
-        stats=tuple(stats),
-        soft_cap=soft_cap,
-        temperature=temperature,
-        valid_vocab=valid_vocab,
-        topk=topk,
-        axis_name=axis_name,
-        implementation=implementation,
-    )
+    bundled = Options(stats=tuple(stats), **options)
     hidden, unembed, tokens = map(jnp.asarray, (hidden, unembed, tokens))
     _check_tokens(tokens, hidden.shape[:-1], "hidden", hidden.shape)
     _check_float(hidden, "hidden")
@@ -128,9 +105,9 @@ def token_stats_from_hidden(
         raise ValueError(
             f'unembed {unembed.shape} with layout "{layout}" does not fit hidden {hidden.shape}'
         )
-    if implementation == "reference":
-        return reference.token_stats_from_hidden(hidden, unembed, tokens, options, layout)
-    return from_hidden.token_stats(hidden, unembed, tokens, options, layout)
+    if bundled.implementation == "reference":
+        return reference.token_stats_from_hidden(hidden, unembed, tokens, bundled, layout)
+    return dispatch.token_stats_from_hidden(hidden, unembed, tokens, bundled, layout)
 
 
 def score_steps(
@@ -139,10 +116,12 @@ def score_steps(
     step_ids,
     *,
     num_steps: int,
-    tau: float = 0.3,
-    heading_tokens: int = 3,
-    heading=None,
+    preset: str | StepPreset | None = None,
+    tau: float | None = None,
+    heading_tokens: int | None = None,
     renormalise_topk: int | None = None,
+    heading=None,
+    in_label=None,
     **options,
 ) -> StepScores:
     """LeCo's score of each step straight from logits: `token_stats`, then `step_scores`.
@@ -150,42 +129,37 @@ def score_steps(
     Args:
       logits: `[..., T, V]`.
       tokens: `[..., T]`.
-      step_ids: `[..., T]` int32, −1 where a token is not scored.
+      step_ids: `[..., T]` integers, −1 where a token is not scored.
       num_steps: how many steps to return.
-      tau: see `step_scores`.
-      heading_tokens: see `step_scores`.
-      heading: see `step_scores`.
+      preset: the variant of the scores, whole: "paper", "official_code" or a StepPreset. Else it is
+        made of the next three, by default "paper".
+      tau: exponent of the divergence.
+      heading_tokens: how many of a step's first scored tokens make its transition score.
       renormalise_topk: divide each probability by that of the k most likely tokens together (the
         published program: 5); None for the true probability.
+      heading: `[..., T]` bool, overrides `heading_tokens`; see `step_scores`.
+      in_label: `[..., T]` bool, tokens inside a label such as "Step 1:". The heading begins after
+        it; the preset says whether the label is scored. None where there are no labels.
       **options: `soft_cap`, `temperature`, `valid_vocab`, `axis_name` and `implementation` of
         `token_stats`.
 
     Returns:
       StepScores `[..., num_steps]`.
     """
-    found = token_stats(logits, tokens, **_logprob_options(renormalise_topk), **options)
-    return step_scores.step_scores(
-        _probability_of(found),
+    return _score_steps(
+        token_stats,
+        (logits, tokens),
         step_ids,
-        num_steps=num_steps,
-        tau=tau,
-        heading_tokens=heading_tokens,
-        heading=heading,
+        presets.resolve(
+            preset, tau=tau, heading_tokens=heading_tokens, renormalise_topk=renormalise_topk
+        ),
+        {"num_steps": num_steps, "heading": heading, "in_label": in_label},
+        options,
     )
 
 
 def score_steps_from_hidden(
-    hidden,
-    unembed,
-    tokens,
-    step_ids,
-    *,
-    num_steps: int,
-    tau: float = 0.3,
-    heading_tokens: int = 3,
-    heading=None,
-    renormalise_topk: int | None = None,
-    **options,
+    hidden, unembed, tokens, step_ids, *, num_steps: int, layout: str = "VD", **options
 ) -> StepScores:
     """`score_steps` of the logits `hidden · unembed`, which never exist as a whole.
 
@@ -193,39 +167,35 @@ def score_steps_from_hidden(
       hidden: `[..., T, D]`.
       unembed: `[V, D]`, or `[D, V]` with `layout="DV"`.
       tokens: `[..., T]`.
-      step_ids: `[..., T]` int32, −1 where a token is not scored.
+      step_ids: `[..., T]` integers, −1 where a token is not scored.
       num_steps: how many steps to return.
-      tau: see `step_scores`.
-      heading_tokens: see `step_scores`.
-      heading: see `step_scores`.
-      renormalise_topk: see `score_steps`.
-      **options: `layout`, `soft_cap`, `temperature`, `valid_vocab`, `axis_name` and
-        `implementation` of `token_stats_from_hidden`.
+      layout: "VD" or "DV".
+      **options: all other keyword arguments of `score_steps`.
 
     Returns:
       StepScores `[..., num_steps]`.
     """
-    found = token_stats_from_hidden(
-        hidden, unembed, tokens, **_logprob_options(renormalise_topk), **options
-    )
-    return step_scores.step_scores(
-        _probability_of(found),
+    names = ("preset", "tau", "heading_tokens", "renormalise_topk")
+    chosen = presets.resolve(**{name: options.pop(name, None) for name in names})
+    scored = {name: options.pop(name, None) for name in ("heading", "in_label")}
+    return _score_steps(
+        token_stats_from_hidden,
+        (hidden, unembed, tokens),
         step_ids,
-        num_steps=num_steps,
-        tau=tau,
-        heading_tokens=heading_tokens,
-        heading=heading,
+        chosen,
+        {"num_steps": num_steps, **scored},
+        {"layout": layout, **options},
     )
 
 
-def _logprob_options(renormalise_topk: int | None) -> dict:
-    if renormalise_topk is None:
-        return {"stats": ("logprob",)}
-    return {"stats": ("logprob", "topk_logmass"), "topk": renormalise_topk}
-
-
-def _probability_of(found: TokenStats):
-    return found.logprob if found.topk_logmass is None else presets.renormalised(found)
+def _score_steps(statistics, arrays, step_ids, preset: StepPreset, scored: dict, options: dict):
+    for name in {"stats", "topk"} & options.keys():
+        raise ValueError(
+            f"score_steps takes no {name}: it computes what its preset is made of; "
+            "renormalise_topk=k asks for probabilities among the k most likely tokens"
+        )
+    stats = statistics(*arrays, stats=preset.stats, topk=preset.topk, **options)
+    return preset.step_scores(preset.logprob(stats), step_ids, **scored)
 
 
 def _check_tokens(tokens, rows, name: str, shape):
@@ -233,7 +203,7 @@ def _check_tokens(tokens, rows, name: str, shape):
         raise ValueError(f"tokens must be integers; got {tokens.dtype}")
     if tokens.shape != rows:
         raise ValueError(
-            f"tokens {tokens.shape} must have the shape of {name} {shape} but its last axis"
+            f"tokens {tokens.shape} must have the shape of {name} {shape} without its last axis"
         )
 
 

@@ -20,8 +20,8 @@ from jax import lax
 
 from leco_jax.scoring import partials
 from leco_jax.scoring.partials import Partials
+from leco_jax.scoring.shards import Shard
 from leco_jax.scoring.types import Options, TokenStats
-from leco_jax.scoring.vocab_parallel import Shard
 
 
 class Residuals(NamedTuple):

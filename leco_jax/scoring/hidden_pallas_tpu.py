@@ -13,11 +13,10 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from leco_jax.scoring import block_sizes, lane_sums
-from leco_jax.scoring.lane_sums import GROUP, LANES
-from leco_jax.scoring.rowwise import merge_rows_under_vmap
+from leco_jax.scoring import pallas_tiles
+from leco_jax.scoring.pallas_tiles import GROUP, LANES, merge_rows_under_vmap
+from leco_jax.scoring.shards import shape_like, vary_like
 from leco_jax.scoring.types import Options
-from leco_jax.scoring.varying import shape_like, vary_like
 
 UNROLL = 4  # groups of eight rows in one basic block
 
@@ -40,9 +39,9 @@ def sums_from_hidden(hidden, unembed, columns, valid, options: Options, layout: 
     static = valid if isinstance(valid, int) else None
     call = functools.partial(_sums, static=static, options=options, layout=layout)
     valid = jnp.asarray(valid, jnp.int32).reshape(1)
-    found = merge_rows_under_vmap(call, 2)(flat, columns.reshape(-1), unembed, valid)
-    sums = lane_sums.unpack(found[:-1], options)
-    return (*jax.tree.map(lambda x: x.reshape(rows), (sums, found[-1])), None)
+    sums_and_target = merge_rows_under_vmap(call, 2)(flat, columns.reshape(-1), unembed, valid)
+    sums = pallas_tiles.unpack(sums_and_target[:-1], options)
+    return (*jax.tree.map(lambda x: x.reshape(rows), (sums, sums_and_target[-1])), None)
 
 
 def _sums(
@@ -52,12 +51,12 @@ def _sums(
     valid, token_columns, hidden, unembed = (vary_like(x, *arrays) for x in arrays)
     count, width = hidden.shape
     vocab = unembed.shape[layout.index("V")]
-    blocks = block_sizes.blocks_for(block_sizes.HIDDEN)
+    blocks = pallas_tiles.blocks_for(pallas_tiles.HIDDEN)
     rows = min(blocks.rows, pl.cdiv(count, LANES) * LANES)
     columns = min(blocks.columns, pl.cdiv(vocab, LANES) * LANES)
     depth = max(d for d in range(LANES, min(blocks.depth, width) + 1, LANES) if width % d == 0)
     tiles = pl.cdiv(vocab if static is None else static, columns)
-    number = len(lane_sums.names(options)) + 1
+    number = len(pallas_tiles.names(options)) + 1
     block = (columns, depth) if layout == "VD" else (depth, columns)
     place = (lambda i, j, k, _: (j, k)) if layout == "VD" else (lambda i, j, k, _: (k, j))
     return pl.pallas_call(
@@ -83,7 +82,7 @@ def _sums(
                 pltpu.VMEM((rows, columns), jnp.float32),
                 pltpu.VMEM((rows, LANES), jnp.int32),
                 pltpu.VMEM((rows, LANES), jnp.float32),
-                *lane_sums.scratch(rows, options),
+                *pallas_tiles.scratch(rows, options),
             ],
         ),
         compiler_params=pltpu.CompilerParams(
@@ -108,7 +107,7 @@ def _kernel(
     unembed_ref,
     out_ref,
     logits_ref,
-    wanted_ref,
+    token_lanes_ref,
     target_ref,
     *sums,
     options: Options,
@@ -121,10 +120,10 @@ def _kernel(
 
     @pl.when((tile == 0) & (step == 0))
     def _():
-        lane_sums.reset(sums)
+        pallas_tiles.reset(sums)
         target_ref[...] = jnp.zeros_like(target_ref)
         # Each row's token in all lanes of the row, to be compared with column numbers.
-        wanted_ref[...] = jnp.broadcast_to(token_ref[...], (LANES, token_ref.shape[1])).T
+        token_lanes_ref[...] = jnp.broadcast_to(token_ref[...], (LANES, token_ref.shape[1])).T
 
     product = lax.dot_general(
         hidden_ref[...],
@@ -150,10 +149,10 @@ def _kernel(
         def pick(rows, column, x):
             """Adds the tokens' logits to the target; −inf elsewhere must not enter the sum."""
             ids = lax.broadcasted_iota(jnp.int32, x.shape, 1) + (tile * columns + column)
-            target_ref[rows, :] += jnp.where(ids == wanted_ref[rows, :], x, 0.0)
+            target_ref[rows, :] += jnp.where(ids == token_lanes_ref[rows, :], x, 0.0)
 
         unroll = UNROLL if limit is None else 1  # one tile of many is ragged
-        lane_sums.absorb(
+        pallas_tiles.absorb(
             load, (used_rows, columns), sums, options, limit=limit, unroll=unroll, visit=pick
         )
 
@@ -166,5 +165,5 @@ def _kernel(
 
     @pl.when(last & (tile == pl.num_programs(1) - 1))
     def _():
-        lane_sums.write(out_ref, sums, options)
+        pallas_tiles.write(out_ref, sums, options)
         out_ref[len(sums) : len(sums) + 1, :] = target_ref[...].T.sum(0, keepdims=True)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from leco_jax.scoring import gradients, partials, topk
+from leco_jax.scoring.shards import vary_like
 from leco_jax.scoring.types import Options
-from leco_jax.scoring.varying import vary_like
 
 BLOCK = 2048  # columns; a block of logits is 4 * rows * BLOCK bytes
 

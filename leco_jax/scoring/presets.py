@@ -45,36 +45,32 @@ class StepPreset:
         """The log-probability that is scored, from `token_stats(stats=.stats, topk=.topk)`."""
         if self.renormalise_topk is None:
             return stats.logprob
-        return renormalised(stats)
+        # At least −1e30: in a row without a finite logit −inf − (−inf) would be NaN.
+        return jnp.minimum(stats.logprob - jnp.maximum(stats.topk_logmass, -1e30), 0.0)
 
-    def step_scores(self, logprob, step_ids, in_label, *, num_steps: int) -> StepScores:
+    def step_scores(
+        self, logprob, step_ids, in_label=None, *, num_steps: int, heading=None
+    ) -> StepScores:
         """Scores steps; the heading begins after the label also where the label is scored.
 
         Args:
           logprob: `[..., T]` log-probability, renormalised already if the preset asks for it.
-          step_ids: `[..., T]` int32, −1 where a token is not scored.
-          in_label: `[..., T]` bool, tokens inside their line's label.
+          step_ids: `[..., T]` integers, −1 where a token is not scored.
+          in_label: `[..., T]` bool, tokens inside their line's label; None for none.
           num_steps: how many steps to return.
+          heading: `[..., T]` bool, overrides the preset's count of tokens.
 
         Returns:
           StepScores `[..., num_steps]`.
         """
-        counted = jnp.where(in_label, -1, step_ids)
-        if self.label == "exclude":
-            step_ids = counted
-        return step_scores(
-            logprob,
-            step_ids,
-            num_steps=num_steps,
-            tau=self.tau,
-            heading=heading_mask(counted, num_steps=num_steps, heading_tokens=self.heading_tokens),
-        )
-
-
-def renormalised(stats: TokenStats):
-    """The log-probability among the k most likely tokens: logprob − topk_logmass, at most 0."""
-    # A row without a finite logit: −inf − (−inf) would be NaN.
-    return jnp.minimum(stats.logprob - jnp.maximum(stats.topk_logmass, -1e30), 0.0)
+        count = {"num_steps": num_steps, "heading_tokens": self.heading_tokens}
+        if in_label is not None:
+            counted = jnp.where(in_label, -1, step_ids)
+            if self.label == "exclude":
+                step_ids = counted
+            elif heading is None:
+                heading = heading_mask(counted, **count)
+        return step_scores(logprob, step_ids, tau=self.tau, heading=heading, **count)
 
 
 PRESETS = {
@@ -83,3 +79,17 @@ PRESETS = {
         tau=1 / 3, heading_tokens=5, label="include", renormalise_topk=5, score_eos=True
     ),
 }
+
+
+def resolve(preset: str | StepPreset | None, **parts) -> StepPreset:
+    """A preset by name, as given, or made of those parts that are not None, else the paper's."""
+    parts = {name: value for name, value in parts.items() if value is not None}
+    if preset is None:
+        return StepPreset(**parts)
+    if parts:
+        raise ValueError(f"preset={preset!r} already fixes {', '.join(parts)}; pass one of them")
+    if isinstance(preset, StepPreset):
+        return preset
+    if preset not in PRESETS:
+        raise ValueError(f"preset must be one of {tuple(PRESETS)} or a StepPreset; got {preset!r}")
+    return PRESETS[preset]

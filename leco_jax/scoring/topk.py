@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from leco_jax.scoring import partials
-from leco_jax.scoring.rowwise import over_blocks
 from leco_jax.scoring.types import Options
 
 GROUP = 128
@@ -92,3 +91,33 @@ def merge(a, b):
 @functools.partial(jnp.vectorize, signature="(v),(k)->(k,g)")
 def _slices(row, starts):
     return jax.vmap(lambda start: lax.dynamic_slice_in_dim(row, start, GROUP))(starts)
+
+
+def over_blocks(block, rows: int, size: int):
+    """Computes row by row functions in blocks, so that their temporaries are those of one block.
+
+    The loop runs over the last axis of rows and leaves leading ones whole: those are what batches
+    are sharded over.
+
+    Args:
+      block: (first row, how many) -> a tree of `[..., how many]`.
+      rows: how many rows there are.
+      size: how many to compute at a time.
+
+    Returns:
+      The tree of `[..., rows]`.
+    """
+    if rows <= size:
+        return block(0, rows)
+    blocks, rest = divmod(rows, size)
+    many = lax.map(lambda row: block(row, size), jnp.arange(blocks) * size)
+
+    def flat(x):
+        x = jnp.moveaxis(x, 0, -2)
+        return x.reshape(*x.shape[:-2], blocks * size)
+
+    many = jax.tree.map(flat, many)
+    if not rest:
+        return many
+    last = block(rows - rest, rest)
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=-1), many, last)

@@ -1,10 +1,13 @@
-"""What the scoring functions return, and the options that they share."""
+"""What the scoring functions return and share: results, options, the copy to the host."""
 
 import dataclasses
 import math
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 STATS = (
     "logprob",
@@ -16,7 +19,7 @@ STATS = (
 )
 TOPK_STATS = frozenset({"topk_logprob", "topk_logmass"})
 MAX_TOPK = 20
-IMPLEMENTATIONS = ("auto", "xla", "pallas_tpu", "pallas_gpu", "reference")
+IMPLEMENTATIONS = ("auto", "xla", "pallas_tpu", "reference")
 
 
 class TokenStats(NamedTuple):
@@ -69,6 +72,11 @@ class Options:
             )
         if not 1 <= self.topk <= MAX_TOPK:
             raise ValueError(f"topk must be in [1, {MAX_TOPK}]; got {self.topk}")
+        if self.implementation == "pallas_gpu":
+            raise ValueError(
+                'implementation="pallas_gpu" does not exist: the XLA form serves GPUs; '
+                'pass "auto" or "xla"'
+            )
         if self.implementation not in IMPLEMENTATIONS:
             raise ValueError(
                 f"implementation must be one of {IMPLEMENTATIONS}; got {self.implementation!r}"
@@ -85,3 +93,34 @@ class Options:
     @property
     def needs_top(self) -> bool:
         return not TOPK_STATS.isdisjoint(self.stats)
+
+
+def to_host(tree):
+    """Copies a tree of 32-bit arrays, such as StepScores, to NumPy arrays in a single transfer.
+
+    Fetched field by field, five small arrays cost five round trips to the device; here their bits
+    are joined on the device first.
+
+    Args:
+      tree: of float32, int32 or uint32 arrays; None stays None.
+
+    Returns:
+      The same tree of NumPy arrays.
+
+    Raises:
+      ValueError: an array of another width.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    for leaf in leaves:
+        if leaf.dtype.itemsize != 4:
+            raise ValueError(f"to_host joins arrays of 32-bit numbers; got {leaf.dtype}")
+    bits = np.asarray(jax.device_get(_joined(leaves)))
+    ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
+    parts = zip(np.split(bits, ends), leaves, strict=True)
+    arrays = [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in parts]
+    return jax.tree.unflatten(structure, arrays)
+
+
+@jax.jit
+def _joined(leaves):
+    return jnp.concatenate([lax.bitcast_convert_type(x, jnp.int32).reshape(-1) for x in leaves])

@@ -62,3 +62,30 @@ def test_official_code_divides_by_the_five_largest():
 def test_bad_label_rule():
     with pytest.raises(ValueError, match="label must be"):
         StepPreset(label="skip")
+
+
+@pytest.mark.parametrize("preset", [*PRESETS, StepPreset(tau=0.5, heading_tokens=1)])
+def test_score_steps_takes_a_preset_whole(preset):
+    logits = jnp.log(jnp.array([[p, *[(1 - p) / 6] * 6] for p in PROBABILITY]))
+    arrays = logits, jnp.zeros(8, jnp.int32), jnp.array(LABEL_IN)
+    label = {"in_label": jnp.array(IN_LABEL), "num_steps": 2}
+    kind = PRESETS[preset] if isinstance(preset, str) else preset
+    stats = scoring.token_stats(*arrays[:2], stats=kind.stats, topk=kind.topk)
+    wanted = kind.step_scores(kind.logprob(stats), arrays[2], **label)
+    hidden = logits, jnp.eye(7), *arrays[1:]
+    for found in (
+        scoring.score_steps(*arrays, preset=preset, **label),
+        scoring.score_steps_from_hidden(*hidden, preset=preset, **label),
+    ):
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_a_preset_and_its_parts_exclude_each_other():
+    arrays = jnp.zeros((2, 9)), jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32)
+    with pytest.raises(ValueError, match="'paper' already fixes tau"):
+        scoring.score_steps(*arrays, num_steps=1, preset="paper", tau=0.5)
+    with pytest.raises(ValueError, match="preset must be one of"):
+        scoring.score_steps(*arrays, num_steps=1, preset="papers")
+    with pytest.raises(ValueError, match="score_steps takes no topk"):
+        scoring.score_steps(*arrays, num_steps=1, topk=3)

@@ -1,13 +1,22 @@
-"""Sums over a tile of logits inside a Pallas TPU kernel, 128 running sums per row.
+"""What the Pallas TPU kernels share: block sizes, vmap, and running sums over a tile of logits.
 
-Each lane of a row keeps its own peak and sums, so the loop over a tile never crosses lanes; the
-lanes are combined once, after the last tile. Eight rows × CHUNK columns are in registers at a time:
-their maximum first, then every exponential relative to it. Powers are of two, so one factor
-1/(τ ln 2) serves temperature and base.
+Block sizes. Logits kernel: `rows` × `columns` of logits per grid step, read ahead twice. 256 × 4096
+is the smallest block at which the bundles per element stop falling (compiler schedules;
+benchmarks/scoring_tpu.py). Hidden kernel: `rows` × `columns` float32 accumulators, `depth` of the
+contraction per grid step. Each product reads rows·depth + columns·depth numbers for
+rows·columns·depth multiplications, so the matrix unit is kept busy where
+rows·columns/(rows + columns) exceeds FLOPs over bytes of the chip: 241 (v5e), 166 (v5p), 560 (v6e).
+
+Running sums. Each of a row's 128 lanes keeps its own peak and sums, so the loop over a tile never
+crosses lanes; the lanes are combined once, after the last tile. Eight rows × CHUNK columns are in
+registers at a time: their maximum first, then every exponential relative to it. Powers are of two,
+so one factor 1/(τ ln 2) serves temperature and base.
 """
 
+import dataclasses
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
@@ -20,12 +29,79 @@ from leco_jax.scoring.types import Options
 LANES = 128
 GROUP = 8  # rows of one float32 register
 CHUNK = 1024
+MIB = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """A tile, and the VMEM that the kernel may take (None: the compiler's default)."""
+
+    rows: int
+    columns: int
+    depth: int = 0
+    vmem_limit: int | None = None
+
+
+# Keys are what `pltpu.get_tpu_info()` calls the chip; "other" compiles on every generation.
+LOGITS = {"other": Blocks(256, 4096)}
+HIDDEN = {
+    "v5e": Blocks(1024, 1024, 512, 64 * MIB),
+    "v5p": Blocks(1024, 1024, 512, 48 * MIB),
+    "v6e": Blocks(1024, 2048, 512, 64 * MIB),
+    "other": Blocks(256, 1024, 512),
+}
+
+
+def chip() -> str:
+    """The TPU that the surrounding mesh or the default backend has: "v5e", ..., or "other"."""
+    try:
+        return str(pltpu.get_tpu_info().chip_version)
+    except Exception:  # no TPU here, or one that this jax does not know
+        return "other"
+
+
+def blocks_for(table: dict[str, Blocks]) -> Blocks:
+    """The chip's row of a table."""
+    return table.get(chip(), table["other"])
+
+
+def merge_rows_under_vmap(call, row_arguments: int):
+    """Wraps a kernel's call.
+
+    Args:
+      call: (arrays whose first axis is rows..., other arrays...) -> `[sums, rows]`.
+      row_arguments: how many of its arguments have rows.
+
+    Returns:
+      The same function; batched rows are merged, and other batched arguments looped over.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def merged(*arrays):
+        return call(*arrays)
+
+    @merged.def_vmap
+    def rule(size, batched, *arrays):
+        if any(batched[row_arguments:]):
+
+            def one(i):
+                return merged(*(x[i] if b else x for x, b in zip(arrays, batched, strict=True)))
+
+            return lax.map(one, jnp.arange(size)), True
+        rows = [
+            x if b else jnp.broadcast_to(x, (size, *x.shape))
+            for x, b in zip(arrays[:row_arguments], batched, strict=False)
+        ]
+        sums = merged(*(x.reshape(-1, *x.shape[2:]) for x in rows), *arrays[row_arguments:])
+        return jnp.moveaxis(sums.reshape(sums.shape[0], size, -1), 1, 0), True
+
+    return merged
 
 
 def names(options: Options) -> tuple[str, ...]:
     """The sums that the options need, in the order of the kernel's scratch and output."""
-    wanted = {"peak": True, "mass": True, "dot": options.needs_dot, "total": options.needs_total}
-    return tuple(name for name, needed in wanted.items() if needed)
+    needed = {"peak": True, "mass": True, "dot": options.needs_dot, "total": options.needs_total}
+    return tuple(name for name, is_needed in needed.items() if is_needed)
 
 
 def scratch(rows: int, options: Options) -> list:
@@ -100,9 +176,9 @@ def write(out, sums, options: Options):
     lanes = Partials(**{n: ref[...].T for n, ref in zip(names(options), sums, strict=True)})
     if lanes.dot is not None:
         lanes = lanes._replace(dot=lanes.dot * math.log(2.0))
-    found = partials.collapse(lanes, options, axis=0)
+    total = partials.collapse(lanes, options, axis=0)
     for i, name in enumerate(names(options)):
-        out[i : i + 1, :] = getattr(found, name)[None, :]
+        out[i : i + 1, :] = getattr(total, name)[None, :]
 
 
 def _tree(combine, values):
@@ -112,6 +188,6 @@ def _tree(combine, values):
     return values[0]
 
 
-def unpack(found, options: Options) -> Partials:
+def unpack(stacked, options: Options) -> Partials:
     """The kernel's output `[number of sums, N]` as Partials."""
-    return Partials(**dict(zip(names(options), found, strict=True)))
+    return Partials(**dict(zip(names(options), stacked, strict=True)))

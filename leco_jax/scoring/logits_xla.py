@@ -15,9 +15,8 @@ from jax import lax
 
 from leco_jax.scoring import partials, topk
 from leco_jax.scoring.partials import Partials
-from leco_jax.scoring.rowwise import over_blocks
+from leco_jax.scoring.shards import vary_like
 from leco_jax.scoring.types import Options
-from leco_jax.scoring.varying import vary_like
 
 LANES = 128
 # 128 × 4096 float32 logits, 2 MB, stay in the cache of a CPU core while they are passed over twice.
@@ -59,8 +58,8 @@ def _rows_known(logits, valid, options: Options) -> Partials:
 
     @sums.def_vmap
     def rule(size, batched, logits):
-        found = _rows_known(logits, valid, options)  # a batch is but more rows
-        return found, jax.tree.map(lambda _: True, found)
+        batch = _rows_known(logits, valid, options)  # a batch is only more rows
+        return batch, jax.tree.map(lambda _: True, batch)
 
     return sums(logits)
 
@@ -83,7 +82,7 @@ def _by_tiles(logits, valid, options: Options) -> Partials:
         return _sums_of_rows(load_rows, shape, logits.shape[-1], valid, options, logits)
 
     lead = math.prod(logits.shape[:-2])
-    return over_blocks(block, logits.shape[-2], max(1, ROWS // max(1, lead)))
+    return topk.over_blocks(block, logits.shape[-2], max(1, ROWS // max(1, lead)))
 
 
 def _sums_of_rows(load, rows, vocab: int, valid, options: Options, example) -> Partials:

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from leco_jax.scoring import block_sizes, lane_sums, topk
+from leco_jax.scoring import pallas_tiles, topk
+from leco_jax.scoring.pallas_tiles import merge_rows_under_vmap
 from leco_jax.scoring.partials import Partials
-from leco_jax.scoring.rowwise import merge_rows_under_vmap
+from leco_jax.scoring.shards import shape_like, vary_like
 from leco_jax.scoring.types import Options
-from leco_jax.scoring.varying import shape_like, vary_like
 
 
 def sums_from_logits(logits, valid, options: Options) -> Partials:
@@ -21,8 +21,8 @@ def sums_from_logits(logits, valid, options: Options) -> Partials:
     flat = logits.reshape(-1, vocab)
     static = valid if isinstance(valid, int) else None
     call = functools.partial(_sums, static=static, options=options)
-    found = merge_rows_under_vmap(call, 1)(flat, jnp.asarray(valid, jnp.int32).reshape(1))
-    sums = lane_sums.unpack(found, options)
+    stacked = merge_rows_under_vmap(call, 1)(flat, jnp.asarray(valid, jnp.int32).reshape(1))
+    sums = pallas_tiles.unpack(stacked, options)
     sums = jax.tree.map(lambda x: x.reshape(rows), sums)
     if options.needs_top:
         sums = sums._replace(top=topk.top_of_logits(logits, valid, options.topk, options)[0])
@@ -32,12 +32,12 @@ def sums_from_logits(logits, valid, options: Options) -> Partials:
 def _sums(logits, valid, *, static: int | None, options: Options):
     valid, logits = vary_like(valid, logits), vary_like(logits, valid)
     count, vocab = logits.shape
-    blocks = block_sizes.blocks_for(block_sizes.LOGITS)
-    columns = min(blocks.columns, pl.cdiv(vocab, lane_sums.LANES) * lane_sums.LANES)
+    blocks = pallas_tiles.blocks_for(pallas_tiles.LOGITS)
+    columns = min(blocks.columns, pl.cdiv(vocab, pallas_tiles.LANES) * pallas_tiles.LANES)
     # No tile of a static count is ever masked but the last one, and then only if it is not whole.
     tiles = pl.cdiv(vocab if static is None else static, columns)
-    used_rows = min(blocks.rows, pl.cdiv(count, lane_sums.GROUP) * lane_sums.GROUP)
-    number = len(lane_sums.names(options))
+    used_rows = min(blocks.rows, pl.cdiv(count, pallas_tiles.GROUP) * pallas_tiles.GROUP)
+    number = len(pallas_tiles.names(options))
     kernel = functools.partial(
         _kernel,
         options=options,
@@ -52,7 +52,7 @@ def _sums(logits, valid, *, static: int | None, options: Options):
             grid=(pl.cdiv(count, blocks.rows), tiles),
             in_specs=[pl.BlockSpec((blocks.rows, columns), lambda i, j, _: (i, j))],
             out_specs=pl.BlockSpec((number, blocks.rows), lambda i, j, _: (0, i)),
-            scratch_shapes=lane_sums.scratch(blocks.rows, options),
+            scratch_shapes=pallas_tiles.scratch(blocks.rows, options),
         ),
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "arbitrary"), vmem_limit_bytes=blocks.vmem_limit
@@ -74,22 +74,22 @@ def _kernel(valid_ref, logits_ref, out_ref, *sums, options: Options, shape, ragg
 
     @pl.when(tile == 0)
     def _():
-        lane_sums.reset(sums)
+        pallas_tiles.reset(sums)
 
     limit = valid_ref[0] - tile * columns
     if ragged:
 
         @pl.when(limit >= columns)
         def _():
-            lane_sums.absorb(load, shape, sums, options)
+            pallas_tiles.absorb(load, shape, sums, options)
 
         @pl.when((limit > 0) & (limit < columns))
         def _():  # one tile of many: rolled, to keep the program short
-            lane_sums.absorb(load, shape, sums, options, limit=limit, unroll=1)
+            pallas_tiles.absorb(load, shape, sums, options, limit=limit, unroll=1)
 
     else:
-        lane_sums.absorb(load, shape, sums, options)
+        pallas_tiles.absorb(load, shape, sums, options)
 
     @pl.when(tile == pl.num_programs(1) - 1)
     def _():
-        lane_sums.write(out_ref, sums, options)
+        pallas_tiles.write(out_ref, sums, options)

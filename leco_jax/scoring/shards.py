@@ -7,13 +7,13 @@ top k of each shard travel in that same array: each shard fills its own places, 
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from leco_jax.scoring import partials
 from leco_jax.scoring.partials import Partials
 from leco_jax.scoring.types import Options, TokenStats
-from leco_jax.scoring.varying import varying_axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,3 +86,31 @@ def whole_cotangents(cotangents: TokenStats, shard, options: Options) -> TokenSt
         return cotangents
     summed = lax.psum(jnp.stack([getattr(cotangents, name) for name in options.stats]), axis)
     return TokenStats(**dict(zip(options.stats, summed, strict=True)))
+
+
+def varying_axes(x) -> frozenset:
+    """The manual mesh axes over which `x` is typed as varying."""
+    aval = jax.typeof(x)
+    manual = getattr(aval, "manual_axis_type", None)  # jax >= 0.10; `.vma` before and beside it
+    return manual.varying if manual is not None else getattr(aval, "vma", frozenset())
+
+
+def vary_like(x, *examples):
+    """Types `x` as varying over every axis over which an example varies."""
+    axes = frozenset().union(*map(varying_axes, examples))
+    missing = tuple(sorted(axes - varying_axes(x), key=str))
+    return lax.pcast(x, missing, to="varying") if missing else x
+
+
+def sum_to_type(cotangent, primal):
+    """Sums a cotangent over the axes over which its primal does not vary."""
+    extra = tuple(sorted(varying_axes(cotangent) - varying_axes(primal), key=str))
+    return lax.psum(cotangent, extra) if extra else vary_like(cotangent, primal)
+
+
+def shape_like(shape, dtype, example) -> jax.ShapeDtypeStruct:
+    """The type of a kernel's output that varies over the axes over which `example` does."""
+    manual = getattr(jax.typeof(example), "manual_axis_type", None)
+    if manual is not None:
+        return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=manual)
+    return jax.ShapeDtypeStruct(shape, dtype)

@@ -32,9 +32,9 @@ from leco_jax.models.loading import LoadedModel, load_model
 from leco_jax.reasoning.chain_reader import ChainReader
 from leco_jax.reasoning.question import Question
 from leco_jax.scoring.presets import PRESETS
-from leco_jax.storage.files import write_json
+from leco_jax.storage.files import read_json, write_json
 from leco_jax.storage.results_file import ResultsFile
-from leco_jax.storage.workdir import claim, refuse_other
+from leco_jax.storage.workdir import claim, lock, refuse_other
 from leco_jax.text.step_tables import step_tables
 
 _log = logging.getLogger(__name__)
@@ -61,8 +61,14 @@ def run_experiment(config: Any, workdir: Path, *, stop: Callable[[], bool] = lam
         stop: asked before every chunk of tokens; true ends the run, to be continued later.
 
     Raises:
-        ValueError: a config that says something impossible, or a work directory of another one.
+        ValueError: a config that says something impossible, a work directory of another one, or one
+            in which another process writes.
     """
+    with lock(workdir):
+        return _run(config, workdir, stop)
+
+
+def _run(config: Any, workdir: Path, stop: Callable[[], bool]) -> Run:
     _check(config)
     options = {method: method_options(method, config) for method in config.methods}
     problems = load_problems(
@@ -112,7 +118,7 @@ def run_experiment(config: Any, workdir: Path, *, stop: Callable[[], bool] = lam
             "seconds": time.monotonic() - started,
             "tokens": dataclasses.asdict(engine.counters),
         }
-        earlier = json.loads(path.read_text()) if begun and path.exists() else {}
+        earlier = read_json(path) if begun and path.exists() else {}
         write_json(path, {"methods": summary} | _together(earlier, cost))
     return Run(summary, left=sum(key not in results for key in order))
 

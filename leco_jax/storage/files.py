@@ -70,6 +70,12 @@ def scratch_directory(path: str | Path) -> Iterator[Path]:
         yield draft
 
 
+def remove_drafts(directory: str | Path) -> None:
+    """Removes what killed writers of this host left anywhere below a directory."""
+    for left in Path(directory).rglob(f".*-{glob.escape(socket.gethostname())}-*.tmp*"):
+        _remove_unless_locked(left)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Writes a UTF-8 text file whole or not at all."""
     write_bytes(path, text.encode())

@@ -1,19 +1,21 @@
 """Artifacts in a work directory: each is written once, whole or not at all, with its key.
 
-WORKDIR/STAGE/artifact.json    name, key, settings, the keys of what it was made from, summary
+WORKDIR/STAGE/artifact.json    name, key, settings, the keys of what it was made from, summary, and
+                               size, hash and rows of each of its files
 WORKDIR/STAGE/...              what the stage wrote
 WORKDIR/.partial/STAGE-KEY/    a stage in the making; a killed run goes on there
 """
 
-import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from leco_jax.storage.files import write_json
+from leco_jax.storage.files import read_json, remove_drafts, write_json
+from leco_jax.storage.hashes import content_hash
 from w2s_jax.pipeline.graph import Graph, StageError, Work
 
 _log = logging.getLogger(__name__)
@@ -33,25 +35,53 @@ class ArtifactStore:
         return self.directory / name
 
     def state(self, name: str) -> str:
-        """Says "done", "stale" (made from other inputs or settings), "begun" or "to do"."""
+        """The state of a stage's artifact.
+
+        "done", "damaged" (a file is not as it was written, see `check`), "stale" (made from other
+        inputs or settings), "begun" or "to do".
+        """
+        try:
+            self.check(name)
+        except StageError:
+            return "damaged"
         if self._key_at(self.path(name)) == self._graph.keys[name]:
             return "done"
         if self._partial(name).exists():
             return "begun"
         return "stale" if self.path(name).exists() else "to do"
 
+    def check(self, name: str) -> None:
+        """Compares the files of a finished artifact with what was written.
+
+        Raises:
+          StageError: one is missing, cut short or another; the message says what to remove.
+        """
+        directory = self.path(name)
+        try:
+            description = _describe(directory)
+            if description.get("key") != self._graph.keys[name]:
+                return
+            for file, record in description.get("files", {}).items():
+                _check_file(directory / file, record)
+        except ValueError as error:
+            raise StageError(
+                f"stage {name!r}: {error}: remove {directory} to have it made again"
+            ) from None
+
     def summary(self, name: str) -> dict:
         """What a finished stage said about its result."""
-        return json.loads((self.path(name) / _DESCRIPTION).read_text())["summary"]
+        return read_summary(self.path(name))
 
     def make(self, name: str, *, stop: Callable[[], bool]) -> None:
         """Runs a stage and puts its artifact in place.
 
         Raises:
-          StageError: something that it needs is not there.
+          StageError: something that it needs is not there or damaged.
           Interrupted: it was stopped; the next call goes on.
         """
         stage = self._graph.stages[name]
+        for need in stage.needs:
+            self.check(need)
         missing = [need for need in stage.needs if self.state(need) != "done"]
         if missing:
             raise StageError(
@@ -64,6 +94,7 @@ class ArtifactStore:
             started = time.time()
             work = Work(partial, {need: self.path(need) for need in stage.needs}, stop)
             summary = stage.run(work)
+            remove_drafts(partial)
             description = {
                 "name": name,
                 "key": self._graph.keys[name],
@@ -71,6 +102,11 @@ class ArtifactStore:
                 "made_from": {need: self._graph.keys[need] for need in stage.needs},
                 "seconds": round(time.time() - started, 1),
                 "summary": summary,
+                "files": {
+                    str(path.relative_to(partial)): _record(path)
+                    for path in sorted(partial.rglob("*"))
+                    if path.is_file()
+                },
             }
             # The last file written: a directory that has it is whole.
             write_json(partial / _DESCRIPTION, description)
@@ -96,6 +132,34 @@ class ArtifactStore:
 
     def _key_at(self, path: Path) -> str | None:
         try:
-            return json.loads((path / _DESCRIPTION).read_text())["key"]
-        except FileNotFoundError:
+            return _describe(path).get("key")
+        except ValueError:  # `check` says so of a finished artifact; another is made again
             return None
+
+
+def read_summary(artifact: Path) -> dict:
+    """What the stage of a finished artifact said about its result."""
+    return read_json(artifact / _DESCRIPTION)["summary"]
+
+
+def _describe(artifact: Path) -> dict[str, Any]:
+    """The description of an artifact; empty where there is none."""
+    path = artifact / _DESCRIPTION
+    return read_json(path) if path.exists() else {}
+
+
+def _record(path: Path) -> dict[str, Any]:
+    rows = {"rows": path.read_bytes().count(b"\n")} if path.suffix == ".jsonl" else {}
+    return {"bytes": path.stat().st_size, "hash": content_hash(path)} | rows
+
+
+def _check_file(path: Path, record: Mapping[str, Any]) -> None:
+    """Raises ValueError if a file is not what was recorded of it."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing")
+    size, rows = path.stat().st_size, record.get("rows")
+    if size != record["bytes"]:
+        lines = "" if rows is None else f" in {rows} rows"
+        raise ValueError(f"{path} has {size:,} bytes, and {record['bytes']:,}{lines} were written")
+    if content_hash(path) != record["hash"]:
+        raise ValueError(f"{path} has changed since it was written")

@@ -1,21 +1,32 @@
 """The models of a pipeline: a base, and the training runs that made something of it."""
 
+import copy
 import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from jax.sharding import Mesh
 
 from leco_jax.models.loading import LoadedModel, load_model
 from leco_jax.models.weights import unstack_layers
+from leco_jax.storage.hashes import content_hash
+from w2s_jax.pipeline.graph import Cost, Interrupted, Stage, Work
 from w2s_jax.training.initial_weights import trained_weights
+from w2s_jax.training.job import run_job, what_decides
+
+# What `load_model` reads: config, weights (safetensors, GGUF or Orbax) and tokenizer.
+_MODEL_FILES = (
+    "config.json", "generation_config.json", "special_tokens_map.json", "tokenizer*",
+    "chat_template*", "*.safetensors", "*.safetensors.index.json", "*.gguf", "params/**/*",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Policy:
-    """A model by its making.
+class Lineage:
+    """A base model and the stages that trained it.
 
     Attributes:
       name: what results call it; provenance of every answer that it writes.
@@ -29,34 +40,86 @@ class Policy:
     dtype: str
     trained: tuple[str, ...] = ()
 
-    def then(self, name: str, stage: str) -> "Policy":
-        """The policy that a further stage makes of this one."""
+    def then(self, name: str, stage: str) -> "Lineage":
+        """This lineage with a further training stage."""
         return dataclasses.replace(self, name=name, trained=(*self.trained, stage))
 
     @property
     def start_settings(self) -> dict:
         """What of it decides training from it, beside its training stages' keys."""
-        return {"base": fingerprint(self.base)}
+        return {"base": model_hash(self.base)}
 
     @property
     def settings(self) -> dict:
         """What of it decides its answers, beside its training stages' keys."""
         return self.start_settings | {"dtype": self.dtype}
 
+    def load(self, inputs: Mapping[str, Path], *, mesh: Mesh) -> LoadedModel:
+        """Loads the trained weights, layer by layer as generation wants them.
 
-def load_policy(policy: Policy, inputs: Mapping[str, Path], *, mesh: Mesh) -> LoadedModel:
-    """Loads a policy's weights, layer by layer as generation wants them.
+        Args:
+          inputs: the directories of its training stages' artifacts.
+          mesh: where the weights go.
+        """
+        model = load_model(self.base, mesh=mesh, dtype=self.dtype, param_dtype=self.dtype)
+        params = model.params
+        for stage in self.trained:
+            params = trained_weights(run_directory(inputs[stage]), model.config, params, mesh)
+        return dataclasses.replace(model, params=unstack_layers(params, consume=True))
+
+
+def training_stage(
+    name: str,
+    *,
+    config: Any,
+    start: Lineage,
+    data: str,
+    file: str,
+    prompt: str,
+    seed: int,
+    objective: str,
+    cost: Cost,
+) -> Stage:
+    """Makes a stage that trains a model on a file of an earlier stage.
 
     Args:
-      policy: which.
-      inputs: the directories of its training stages' artifacts.
-      mesh: where the weights go.
+      name: the stage's.
+      config: a `job_config.training_config`; model, data, seed and objective are set here.
+      start: what training goes on from; at most one stage has trained it.
+      data: the stage whose artifact holds the file.
+      file: a JSONL file of rows with "question" and "solution", or "chosen" and "rejected".
+      prompt: the template of a question's prompt.
+      seed: of data order and fresh adapters.
+      objective: "sft" or a preference loss.
+      cost: what it takes at most.
     """
-    model = load_model(policy.base, mesh=mesh, dtype=policy.dtype, param_dtype=policy.dtype)
-    params = model.params
-    for stage in policy.trained:
-        params = trained_weights(run_directory(inputs[stage]), model.config, params, mesh)
-    return dataclasses.replace(model, params=unstack_layers(params, consume=True))
+    filled = copy.deepcopy(config)
+    filled.seed = seed
+    filled.objective.name = objective
+    filled.model.name = start.base
+    filled.data.prompt = prompt
+    filled.data.completion = "{solution}"
+    filled.data.remove = ""
+
+    def run(work: Work) -> dict:
+        job = copy.deepcopy(filled)
+        job.data.source = str(work.inputs[data] / file)
+        if start.trained:
+            job.model.checkpoint = str(run_directory(work.inputs[start.trained[-1]]))
+        result = run_job(job, run_directory(work.directory), stop=work.stop)
+        if result.interrupted:
+            raise Interrupted
+        names = ("loss", "rewards/accuracies", "rewards/margins")
+        metrics = {key: float(result.metrics[key]) for key in names if key in result.metrics}
+        return {"steps": result.steps} | metrics
+
+    return Stage(
+        name=name,
+        needs=(data, *start.trained),
+        settings={"training": _deciding(filled), "file": file, "start": start.start_settings},
+        run=run,
+        cost=lambda: cost,
+    )
 
 
 def run_directory(artifact: Path) -> Path:
@@ -64,11 +127,27 @@ def run_directory(artifact: Path) -> Path:
     return artifact / "run"
 
 
-def fingerprint(model: str) -> str:
-    """A name for a known model; for files of the user's own, one that changes when they do."""
+def model_hash(model: str) -> str:
+    """The name of a known model; for a model of the user's own a hash of what its files hold.
+
+    Neither where the files lie nor when they were written counts, nor any file beside them.
+    """
     path = Path(model).expanduser()
     if not path.exists():
         return model
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    found = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
-    return hashlib.blake2b(json.dumps(found).encode(), digest_size=12).hexdigest()
+    if path.is_dir():
+        files = sorted({file for pattern in _MODEL_FILES for file in path.glob(pattern)})
+        held = {str(f.relative_to(path)): content_hash(f) for f in files if f.is_file()}
+    else:
+        held = {"": content_hash(path)}
+    return hashlib.blake2b(json.dumps(held).encode(), digest_size=12).hexdigest()
+
+
+def _deciding(config: Any) -> Mapping[str, Any]:
+    values = json.loads(config.to_json())
+    decides = what_decides(values)
+    # The start's own settings and the stages before stand for where weights and rows lie.
+    for part, name in (("data", "source"), ("model", "name"), ("model", "checkpoint")):
+        decides[part] = {k: v for k, v in decides[part].items() if k != name}
+    # Rows that are held out are not trained on; evaluation itself changes nothing.
+    return decides | {"held_out_rows": values["held_out"]["rows"]}

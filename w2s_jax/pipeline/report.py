@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from leco_jax.evaluation.html_page import line_chart, page, preformatted, section, table
-from leco_jax.storage.files import write_text
+from leco_jax.storage.files import read_json, write_text
 from w2s_jax.curation import Share
 from w2s_jax.measures import median_gap_recovered
 from w2s_jax.pipeline.artifacts import ArtifactStore
@@ -127,7 +127,7 @@ def write_report(path: Path, stores: Mapping[int, ArtifactStore], config: Mappin
 
 
 def _tables(stores: Mapping[int, ArtifactStore]) -> list[dict]:
-    return [json.loads((s.path("table") / "table.json").read_text()) for s in stores.values()]
+    return [read_json(s.path("table") / "table.json") for s in stores.values()]
 
 
 def _by_seed(stores: Mapping[int, ArtifactStore], tables: list[dict]) -> str:

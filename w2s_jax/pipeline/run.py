@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from leco_jax.storage.workdir import lock
 from w2s_jax.pipeline.artifacts import ArtifactStore
 from w2s_jax.pipeline.check import check
 from w2s_jax.pipeline.graph import Cost, Graph, Interrupted
@@ -60,7 +61,7 @@ def plan(
     return [
         Line(seed, name, store.state(name), graph.stages[name].needs, graph.stages[name].cost())
         for seed, (graph, store) in stores(config, workdir, devices=devices).items()
-        for name in _wanted(graph, stage, until)
+        for name in _chosen(graph, stage, until)
     ]
 
 
@@ -86,8 +87,10 @@ def run_pipeline(
 
     Raises:
       Interrupted: `stop` said so; the same call goes on.
-      ValueError: a config that says something impossible, data that can't be used, or several
-        processes; a message about a stage names it.
+      BusyError: another process writes in `workdir`.
+      StageError: an artifact is damaged; the message says what to remove.
+      ValueError: an impossible config, data that cannot be used, or several processes; a message
+        about a stage names it.
     """
     if jax.process_count() > 1:
         # Every process would write every artifact.
@@ -95,27 +98,29 @@ def run_pipeline(
             f"a pipeline runs in one process, on the devices of one host; this is one of "
             f"{jax.process_count()} processes. Use one host, or train and answer by hand"
         )
-    opened = stores(config, workdir)
-    for seed, (graph, store) in opened.items():
-        wanted = _wanted(graph, stage, until)
-        for number, name in enumerate(wanted, start=1):
-            if store.state(name) == "done":
-                continue
-            if stop():
-                raise Interrupted
-            _log.info("seed %d, stage %d of %d: %s", seed, number, len(wanted), name)
-            store.make(name, stop=stop)
-            _log.info("  %s: %s", name, _short(store.summary(name)))
-    if any(store.state("table") != "done" for _, store in opened.values()):
-        return None
-    return write_report(
-        workdir / "report.html",
-        {seed: store for seed, (_, store) in opened.items()},
-        json.loads(config.to_json()),
-    )
+    with lock(workdir):
+        opened = stores(config, workdir)
+        for seed, (graph, store) in opened.items():
+            names = _chosen(graph, stage, until)
+            for number, name in enumerate(names, start=1):
+                store.check(name)
+                if store.state(name) == "done":
+                    continue
+                if stop():
+                    raise Interrupted
+                _log.info("seed %d, stage %d of %d: %s", seed, number, len(names), name)
+                store.make(name, stop=stop)
+                _log.info("  %s: %s", name, _short(store.summary(name)))
+        if any(store.state("table") != "done" for _, store in opened.values()):
+            return None
+        return write_report(
+            workdir / "report.html",
+            {seed: store for seed, (_, store) in opened.items()},
+            json.loads(config.to_json()),
+        )
 
 
-def _wanted(graph: Graph, stage: str | None, until: str | None) -> list[str]:
+def _chosen(graph: Graph, stage: str | None, until: str | None) -> list[str]:
     if stage and until:
         raise ValueError("give either a stage alone or a stage to run until, not both")
     needed = graph.until(until or stage or next(reversed(graph.stages)))

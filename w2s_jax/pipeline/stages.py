@@ -23,10 +23,9 @@ from w2s_jax.pipeline.generate import (
     generate_answers,
 )
 from w2s_jax.pipeline.graph import Cost, Stage, Work
-from w2s_jax.pipeline.lineage import Policy, load_policy
+from w2s_jax.pipeline.lineage import Lineage, training_stage
 from w2s_jax.pipeline.problems import Pool, split_pool
 from w2s_jax.pipeline.tabulate import table_stage
-from w2s_jax.pipeline.training_stage import training_stage
 
 
 class PipelineStages:
@@ -45,8 +44,8 @@ class PipelineStages:
         """
         self._config, self._seed, self._pool = config, seed, pool
         self._parts = split_pool(pool, config.data, seed=seed)
-        self._weak = Policy(name="weak_base", base=config.weak.model, dtype=config.weak.dtype)
-        self._strong = Policy(
+        self._weak = Lineage(name="weak_base", base=config.weak.model, dtype=config.weak.dtype)
+        self._strong = Lineage(
             name="strong_base", base=config.strong.model, dtype=config.strong.dtype
         )
         self._described = {p.base: load_config(p.base) for p in (self._weak, self._strong)}
@@ -97,16 +96,16 @@ class PipelineStages:
                             "questions.jsonl", rows=questions)
             )  # fmt: skip
         last += self._preferences(hybrid)
-        for policy in evaluated:
+        for model in evaluated:
             # Of the students the last hybrid one, M_plus, is drawn samples of, as published.
-            self._evaluate(policy, sampled=policy is hybrid)
-        for policy in last:
-            self._evaluate(policy, sampled=True)
+            self._evaluate(model, sampled=model is hybrid)
+        for model in last:
+            self._evaluate(model, sampled=True)
         evaluated += last
         self._evaluate(self._strong, sampled=False, demonstrations=True)
         self._add(
             table_stage(
-                models=(*(policy.name for policy in evaluated), "weak_icl"),
+                models=(*(model.name for model in evaluated), "weak_icl"),
                 gathered=(
                     "splits",
                     *(f"select_{r}" for r in range(1, config.stage1.rounds + 1)),
@@ -121,7 +120,7 @@ class PipelineStages:
         )
         return self._stages
 
-    def _preferences(self, m_plus: Policy) -> list[Policy]:
+    def _preferences(self, m_plus: Lineage) -> list[Lineage]:
         stage2, preference, kind = self._config.stage2, self._config.preference, self._pool.kind
         self._answer(
             "samples",
@@ -142,20 +141,20 @@ class PipelineStages:
         self._stages.append(stage)
 
     def _train(
-        self, name: str, config: Any, start: Policy, data: str, file: str, *, rows: int,
+        self, name: str, config: Any, start: Lineage, data: str, file: str, *, rows: int,
         objective: str = "sft",
-    ) -> Policy:  # fmt: skip
-        model, _ = self._described[start.base]
+    ) -> Lineage:  # fmt: skip
+        shape, _ = self._described[start.base]
         self._add(
             training_stage(
                 name, config=config, start=start, data=data, file=file,
                 prompt=self._config.data.prompt, seed=self._seed, objective=objective,
-                cost=training_cost(model, config, rows=rows, objective=objective),
+                cost=training_cost(shape, config, rows=rows, objective=objective),
             )
         )  # fmt: skip
         return start.then(name, name)
 
-    def _evaluate(self, policy: Policy, *, sampled: bool, demonstrations: bool = False) -> None:
+    def _evaluate(self, model: Lineage, *, sampled: bool, demonstrations: bool = False) -> None:
         wanted = self._config.evaluation
         samples = [Sample()]
         if sampled:
@@ -164,8 +163,8 @@ class PipelineStages:
                 for i in range(1, wanted.samples + 1)
             ]
         self._answer(
-            "eval_weak_icl" if demonstrations else f"eval_{policy.name}",
-            policy,
+            "eval_weak_icl" if demonstrations else f"eval_{model.name}",
+            model,
             file="test.jsonl",
             samples=samples,
             demonstrations=demonstrations,
@@ -174,13 +173,13 @@ class PipelineStages:
     def _answer(
         self,
         name: str,
-        policy: Policy,
+        model: Lineage,
         *,
         file: str = "questions.jsonl",
         samples: Sequence[Sample] = (Sample(),),
         demonstrations: bool = False,
     ) -> None:
-        """Adds a stage in which a policy answers a split."""
+        """Adds a stage in which a model answers a split."""
         config, seed, kind = self._config, self._seed, self._pool.kind
         generation = GenerationConfig(**config.generation)
         examples = ("demonstrations",) if demonstrations else ()
@@ -191,10 +190,10 @@ class PipelineStages:
                 shown = tuple(rows_of(work.inputs["demonstrations"] / "demonstrations.jsonl"))
             mesh = make_mesh(data=-1, tensor=generation.tensor)
             return generate_answers(
-                load_policy(policy, work.inputs, mesh=mesh),
+                model.load(work.inputs, mesh=mesh),
                 rows_of(work.inputs["splits"] / file),
                 work.directory / "answers.jsonl",
-                model_name=policy.name,
+                model_name=model.name,
                 layout=PromptLayout(config.data.prompt, shown),
                 samples=samples,
                 config=generation,
@@ -206,10 +205,10 @@ class PipelineStages:
 
         def cost() -> Cost:
             shown = config.stage1.demonstrations if demonstrations else 0
-            longest = self._prompts(policy.base, "questions.jsonl").longest if shown else 0
+            longest = self._prompts(model.base, "questions.jsonl").longest if shown else 0
             return generation_cost(
-                self._described[policy.base][0],
-                self._prompts(policy.base, file),
+                self._described[model.base][0],
+                self._prompts(model.base, file),
                 samples=len(samples),
                 max_new_tokens=generation.max_new_tokens,
                 slots=generation.slots,
@@ -219,9 +218,9 @@ class PipelineStages:
         self._add(
             Stage(
                 name=name,
-                needs=("splits", *policy.trained, *examples),
+                needs=("splits", *model.trained, *examples),
                 settings={
-                    "model": policy.settings | {"name": policy.name},
+                    "model": model.settings | {"name": model.name},
                     "file": file,
                     "samples": [[s.number, s.temperature] for s in samples],
                     "max_new_tokens": generation.max_new_tokens,

@@ -1,9 +1,7 @@
 """The last stage: every model's accuracy, pass@k and gap recovered, with intervals."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +17,7 @@ from w2s_jax.measures import (
     gap_recovered_interval,
     pass_at_k,
 )
+from w2s_jax.pipeline.artifacts import read_summary
 from w2s_jax.pipeline.curate import answers_of
 from w2s_jax.pipeline.graph import Stage, StageError, Work
 
@@ -79,7 +78,7 @@ def table_stage(
             "questions": questions,
             "scores": {model: dataclasses.asdict(found) for model, found in scores.items()},
             "rows": rows,
-            "gathered": {name: _summary(work.inputs[name]) for name in gathered},
+            "gathered": {name: read_summary(work.inputs[name]) for name in gathered},
             "notes": notes,
             "resamples": resamples,
         }
@@ -215,7 +214,3 @@ def _notes(scores: Mapping[str, Scores]) -> list[str]:
 
 def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if len(values) else None
-
-
-def _summary(artifact: Path) -> dict:
-    return json.loads((artifact / "artifact.json").read_text())["summary"]

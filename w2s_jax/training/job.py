@@ -1,5 +1,6 @@
 """A training job: from a config (`job_config.training_config`) to one call of `train`."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -14,7 +15,7 @@ from leco_jax.datasets.registry import load_problems
 from leco_jax.models.lora import adapt, init_adapters
 from leco_jax.models.sharding import make_mesh
 from leco_jax.storage.paths import local_path
-from leco_jax.storage.workdir import claim
+from leco_jax.storage.workdir import claim, lock
 from leco_jax.text.tokenizer import Tokenizer
 from w2s_jax.training import data as batches
 from w2s_jax.training.batch_scores import Weights, full_weights
@@ -40,14 +41,17 @@ def run_job(config: Any, workdir: str | Path, *, stop: Stop = lambda: False) -> 
       stop: asked now and then, also while the run is prepared (see `stopping`).
 
     Raises:
-      ValueError: a config that says something impossible, or a workdir of another config.
+      ValueError: a config that says something impossible, a workdir of another config, or one in
+        which another process writes.
       FileNotFoundError: a model or data that is not there.
       NonFiniteError: see `train`.
     """
-    try:
-        return _run(config, local_path(workdir), stop)
-    except Stopped:
-        return TrainResult(state=None, metrics={}, steps=0, interrupted=True, compilations=0)
+    path = local_path(workdir)
+    with lock(path) if jax.process_index() == 0 else contextlib.nullcontext():
+        try:
+            return _run(config, path, stop)
+        except Stopped:
+            return TrainResult(state=None, metrics={}, steps=0, interrupted=True, compilations=0)
 
 
 def _run(config: Any, workdir: Path, stop: Stop) -> TrainResult:

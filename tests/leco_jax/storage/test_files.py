@@ -10,6 +10,7 @@ import pytest
 from leco_jax.storage.files import (
     new_directory,
     read_json,
+    remove_drafts,
     replacing,
     scratch_directory,
     write_json,
@@ -111,6 +112,18 @@ def test_drafts_of_killed_writers_go_with_the_next_and_those_in_use_stay(tmp_pat
         (made / "whole").touch()
     assert sorted(tmp_path.iterdir()) == [tmp_path / "a", path]
     assert [file.name for file in (tmp_path / "a").iterdir()] == ["whole"]
+
+
+def test_all_drafts_below_a_directory_are_removed(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for path in (tmp_path / "a.json", tmp_path / "sub" / "b"):
+        killed = writer(path, "die")
+        killed.communicate()
+    write_text(tmp_path / "sub" / "whole.tmp", "")
+    with replacing(tmp_path / "c") as draft:
+        remove_drafts(tmp_path)
+        assert draft.exists()
+    assert {path.name for path in tmp_path.rglob("*")} == {"sub", "c", "whole.tmp"}
 
 
 def test_a_directory_that_another_made_meanwhile_stays(tmp_path):

@@ -1,7 +1,11 @@
 import json
+import os
+import shutil
+import socket
 
 import pytest
 
+from leco_jax.storage.jsonl import write_rows
 from w2s_jax.pipeline.artifacts import ArtifactStore
 from w2s_jax.pipeline.graph import Cost, Graph, Interrupted, Stage, StageError
 
@@ -134,3 +138,70 @@ def test_a_graph_out_of_order_is_refused():
 def test_costs_add_up():
     assert Cost(1, 2) + Cost(3, 4) == Cost(4, 6)
     assert sum([Cost(1, 2), Cost(3, 4)], start=Cost()) == Cost(4, 6)
+
+
+def damaged(tmp_path, damage):
+    """What a finished diamond says after one file of "left" was damaged, and its states."""
+
+    def run(work):
+        (work.directory / "run").mkdir(exist_ok=True)
+        (work.directory / "run" / "shard").write_bytes(b"x" * 3_000_000)
+        write_rows(work.directory / "rows.jsonl", [{"id": str(i)} for i in range(50)])
+        return {}
+
+    left = Stage(name="left", needs=(), settings={}, run=run)
+    right = Stage(name="right", needs=("left",), settings={}, run=lambda work: {})
+    graph = Graph([left, right])
+    store = make_all(graph, tmp_path, ["left"])
+    store.check("left")
+    damage(store.path("left"))
+    assert store.state("left") == "damaged"
+    for call in (lambda: store.check("left"), lambda: store.make("right", stop=lambda: False)):
+        with pytest.raises(StageError) as caught:
+            call()
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(f": remove {store.path('left')} to have it made again")
+    shutil.rmtree(store.path("left"))
+    make_all(graph, tmp_path)
+    return str(caught.value)
+
+
+def test_a_cut_file_is_named_with_its_stage_and_what_to_remove(tmp_path):
+    said = damaged(tmp_path, lambda path: os.truncate(path / "rows.jsonl", 300))
+    assert said.startswith(
+        f"stage 'left': {tmp_path / 'left' / 'rows.jsonl'} has 300 bytes, and 640"
+    )
+    assert " in 50 rows were written" in said
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: os.truncate(path / "run" / "shard", 2_000_000), "shard has 2,000,000 bytes"),
+        (lambda path: (path / "run" / "shard").unlink(), "shard is missing"),
+        (lambda path: (path / "run" / "shard").write_bytes(b"x" * 2_999_999 + b"y"), "has changed"),
+        (lambda path: (path / "rows.jsonl").unlink(), "rows.jsonl is missing"),
+        (lambda path: os.truncate(path / "artifact.json", 100), "artifact.json: not valid JSON"),
+        (lambda path: os.truncate(path / "artifact.json", 0), "artifact.json: not valid JSON"),
+    ],
+)
+def test_damage_of_every_kind_is_named(tmp_path, damage, reason):
+    assert reason in damaged(tmp_path, damage)
+
+
+def test_an_artifact_of_another_config_is_stale_whatever_became_of_it(tmp_path):
+    make_all(diamond([]), tmp_path)
+    (tmp_path / "left" / "value").unlink()
+    store = ArtifactStore(tmp_path, diamond([], left=20))
+    assert store.state("left") == "stale"
+    assert make_all(diamond([], left=20), tmp_path).state("left") == "done"
+
+
+def test_drafts_of_a_killed_writer_do_not_come_into_an_artifact(tmp_path):
+    def run(work):
+        draft = work.directory / f".value-{socket.gethostname()}-1234.tmp.json"
+        draft.touch()
+        return {}
+
+    store = make_all(Graph([Stage(name="left", needs=(), settings={}, run=run)]), tmp_path)
+    assert [path.name for path in store.path("left").iterdir()] == ["artifact.json"]

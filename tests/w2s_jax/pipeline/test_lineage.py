@@ -1,12 +1,14 @@
-"""A training run as a stage: it stops when the pipeline is asked to, and goes on."""
+"""Models by what they hold, and training runs as stages that stop and go on."""
 
 import json
+import os
+import shutil
 
 import pytest
 
+from leco_jax.models.bundled import bundled_path
 from w2s_jax.pipeline.graph import Cost, Interrupted, Work
-from w2s_jax.pipeline.lineage import Policy
-from w2s_jax.pipeline.training_stage import training_stage
+from w2s_jax.pipeline.lineage import Lineage, model_hash, training_stage
 from w2s_jax.training.checkpoints import has_checkpoint
 from w2s_jax.training.job_config import training_config
 
@@ -20,7 +22,7 @@ def stage():
     return training_stage(
         "weak",
         config=config,
-        start=Policy(name="base", base="arithmetic-base-500k", dtype="float32"),
+        start=Lineage(name="base", base="arithmetic-base-500k", dtype="float32"),
         data="splits",
         file="gold.jsonl",
         prompt="Question: {question}\nAnswer:\n",
@@ -52,3 +54,22 @@ def test_a_stopped_training_stage_saves_and_goes_on(stage, tmp_path):
     assert run("stopped", lambda: False) == whole
     # The stage is over and its artifact was not yet put in place: the same summary again.
     assert run("stopped", lambda: False) == whole
+
+
+def test_a_model_is_known_by_what_it_holds(tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(bundled_path("arithmetic-base-500k"), model)
+    first = model_hash(str(model))
+    os.utime(model / "config.json")
+    os.utime(next(model.glob("*.safetensors")))
+    (model / "README.md").write_text("A model.")
+    (model / "runs").mkdir()
+    assert model_hash(str(model)) == first
+    assert model_hash(str(shutil.copytree(model, tmp_path / "elsewhere"))) == first
+    for name in ("config.json", next(model.glob("*.safetensors")).name, "tokenizer_config.json"):
+        changed = shutil.copytree(model, tmp_path / f"changed {name}")
+        with (changed / name).open("r+b") as file:
+            file.seek(-2, os.SEEK_END)
+            file.write(b" }")
+        assert model_hash(str(changed)) != first, name
+    assert model_hash("arithmetic-1m") == "arithmetic-1m"

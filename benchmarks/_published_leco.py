@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 
 from benchmarks._transformers import TorchModel
+from leco_jax.reasoning.chain_reader import score_chain
 from leco_jax.reasoning.leco import LecoConfig
 from leco_jax.reasoning.question import Question
-from leco_jax.reasoning.scored_chain import score_chain
 from leco_jax.reasoning.selection import converged, cut_step, final_answer
 from leco_jax.scoring.presets import PRESETS
 from leco_jax.text.answers import extract_answer
@@ -32,8 +32,8 @@ class PublishedLeco:
     """LeCo with policy `avoid` over `transformers`."""
 
     def __init__(self, peer: TorchModel, config: LecoConfig):
-        if config.policy != "avoid" or config.online_margin is not None:
-            raise ValueError("only the policy 'avoid', without online_margin, is written here")
+        if config.policy != "avoid" or config.online_margin is not None or not config.freeze_kept:
+            raise ValueError("only avoid with freeze_kept and no online_margin is written here")
         self._peer = peer
         self._config = config
         self.work = Work()
@@ -43,7 +43,8 @@ class PublishedLeco:
         prompt = list(question.request.prompt)
         tokens: list[int] = []
         answers: list = []
-        frozen, forbid = 0, None
+        frozen = 0
+        place, forbid = -1, []  # tokens forbidden where the chain was cut last
         while True:
             seen = prompt + tokens
             self.work.prefilled += len(seen)
@@ -53,8 +54,12 @@ class PublishedLeco:
             tokens = tokens + new
             text = self._peer.tokenizer.decode(tokens, skip_special=True, continuation=True)
             answers.append(extract_answer(text, kind=question.kind))
-            done = converged(answers, question.equal)
-            if done or len(answers) > self._config.max_rethinks:
+            stopped = "no_candidate"
+            if converged(answers, question.equal):
+                stopped = "converged"
+                break
+            if len(answers) > self._config.max_rethinks:
+                stopped = "rounds"
                 break
             self.work.scored += len(prompt) + len(tokens)
             logprob = self._peer.logprobs(prompt, tokens)
@@ -67,7 +72,8 @@ class PublishedLeco:
             if cut is None:
                 break
             frozen, keep = cut, steps[cut].label_end
-            forbid = tokens[keep] if keep < len(tokens) else None
+            forbid = (forbid if keep == place else []) + tokens[keep : keep + 1]
+            place = keep
             self.work.discarded += len(tokens) - keep
             tokens = tokens[:keep]
-        return final_answer(answers, question.equal, rule=self._config.final_rule)
+        return final_answer(answers, question.equal, rule=self._config.final_rule, stopped=stopped)

@@ -35,8 +35,8 @@ class TorchModel:
             )
         return (out.sequences if keep_logits else out)[:, tokens.shape[1] :].numpy()
 
-    def generate_one(self, tokens: list[int], most: int, *, forbid: int | None) -> list[int]:
-        """Greedy tokens after one row, until the stop token; `forbid` may not come first."""
+    def generate_one(self, tokens: list[int], most: int, *, forbid: list[int]) -> list[int]:
+        """Greedy tokens after one row, until the stop token; none of `forbid` comes first."""
         ids = self._torch.tensor([tokens])
         with self._torch.inference_mode():
             out = self._model.generate(
@@ -46,7 +46,7 @@ class TorchModel:
                 max_new_tokens=most,
                 eos_token_id=list(self.tokenizer.eos_ids),
                 pad_token_id=0,
-                begin_suppress_tokens=None if forbid is None else [forbid],
+                begin_suppress_tokens=forbid or None,
             )
         return out[0, len(tokens) :].tolist()
 

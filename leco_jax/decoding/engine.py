@@ -150,7 +150,7 @@ class Engine:
         keep: int,
         append: Sequence[int] = (),
         sampling: Sampling | None = None,
-        forbid: int | None = None,
+        forbid: Sequence[int] = (),
         watch: Watch | None = None,
     ) -> None:
         """Cuts an ended chain after `keep` tokens and lets it go on, in a new round.
@@ -160,7 +160,7 @@ class Engine:
             keep: number of tokens to keep, counted after the prompt.
             append: tokens to put after them.
             sampling: how to choose from here on; default: as before.
-            forbid: a token that may not be the first one sampled.
+            forbid: tokens that may not be the first one sampled.
             watch: for this round; the one of the round before is gone.
 
         Raises:
@@ -184,7 +184,7 @@ class Engine:
         chain.sampled = 0
         chain.appended = list(append)
         chain.tail = b""
-        chain.forbid = -1 if forbid is None else forbid
+        chain.forbid = tuple(forbid)
         chain.sampling = chain.sampling if sampling is None else sampling
         chain.closed_steps = []
         if chain not in self._rows:
@@ -199,7 +199,7 @@ class Engine:
 
     @property
     def program_bound(self) -> dict[str, int]:
-        """How many programs of each kind may be compiled, whatever the requests."""
+        """Most programs of each kind, as long as no chain forbids more than four tokens at once."""
         lengths = range(1, self.max_length + self._chunk + 1)
         prompts = lengths[: self.max_length]
         caches = len({self._cache.bucket(n) for n in lengths})

@@ -115,7 +115,7 @@ def decode(
     keys = jax.vmap(_request_key)(rows.key_ids)
 
     def step(carry, xs):
-        cache, token_B, length_B, remaining_B, forbid_B = carry
+        cache, token_B, length_B, remaining_B, waiting_BF = carry
         index, forced_B = xs
         hidden_B1D, states = transformer.forward(
             params,
@@ -129,9 +129,8 @@ def decode(
             raw_BV = transformer.logits(params, hidden_B1D[:, 0], config=config)
             raw_BV = constrain(raw_BV, "batch", "act_vocab")
             given_B = index < rows.num_forced
-            options = SamplingRows(
-                rows.temperature, rows.top_k, rows.top_p, jnp.where(given_B, -1, forbid_B), keys
-            )
+            forbid_BF = jnp.where(given_B[:, None], -1, waiting_BF)
+            options = SamplingRows(rows.temperature, rows.top_k, rows.top_p, forbid_BF, keys)
             processed_BV = process(raw_BV, options, valid_vocab=config.valid_vocab)
             sampled_B = choose(processed_BV, options, prefix_length + length_B + 1)
             next_B = jnp.where(given_B, forced_B, sampled_B)
@@ -152,7 +151,7 @@ def decode(
             jnp.where(live_B, next_B, token_B),
             jnp.where(live_B, length_B + 1, length_B),
             jnp.where(ended_B, 0, jnp.maximum(remaining_B - 1, 0)),
-            jnp.where(given_B, forbid_B, -1),
+            jnp.where(given_B[:, None], waiting_BF, -1),
         )
         return carry, decoded
 

@@ -95,7 +95,7 @@ class Chain:
     appended: list[int] = dataclasses.field(default_factory=list)
     sampled: int = 0
     sampling: Sampling = GREEDY
-    forbid: int = -1
+    forbid: tuple[int, ...] = ()
     watch: Watch | None = None
     closed_steps: list[float] = dataclasses.field(default_factory=list)
 

@@ -6,6 +6,9 @@ import numpy as np
 
 from leco_jax.decoding.programs import Decoded, Rows
 from leco_jax.decoding.request import Chain
+from leco_jax.shapes import power_of_two
+
+_FORBIDDEN = 4  # forbidden tokens of a row that need no program of their own
 
 
 def cached_tokens(chain: Chain) -> int:
@@ -16,6 +19,7 @@ def cached_tokens(chain: Chain) -> int:
 def to_rows(chains: Sequence[Chain | None], *, chunk: int) -> Rows:
     """Writes down where each slot's chain stands; slots without one, and held ones, are idle."""
     batch = len(chains)
+    forbidden = power_of_two(max((len(c.forbid) for c in chains if c), default=0), least=_FORBIDDEN)
     rows = Rows(
         token=np.zeros(batch, np.int32),
         length=np.zeros(batch, np.int32),
@@ -25,7 +29,7 @@ def to_rows(chains: Sequence[Chain | None], *, chunk: int) -> Rows:
         temperature=np.zeros(batch, np.float32),
         top_k=np.zeros(batch, np.int32),
         top_p=np.ones(batch, np.float32),
-        forbid=np.full(batch, -1, np.int32),
+        forbid=np.full((batch, forbidden), -1, np.int32),
         key_ids=np.zeros((batch, 4), np.uint32),
     )
     for b, chain in enumerate(chains):
@@ -43,7 +47,7 @@ def to_rows(chains: Sequence[Chain | None], *, chunk: int) -> Rows:
         rows.temperature[b] = chain.sampling.temperature
         rows.top_k[b] = chain.sampling.top_k
         rows.top_p[b] = chain.sampling.top_p
-        rows.forbid[b] = chain.forbid
+        rows.forbid[b, : len(chain.forbid)] = chain.forbid
         ids = (request.seed, request.problem, request.sample, chain.round)
         rows.key_ids[b] = [part & 0xFFFFFFFF for part in ids]
     return rows
@@ -69,7 +73,7 @@ def take_row(chain: Chain, decoded: Decoded, row: int, *, stop_ids: Set[int]) ->
             chain.finish = "nan"
             break
         _add(chain, decoded, i, row)
-        chain.forbid = -1
+        chain.forbid = ()
         chain.sampled += 1
         sampled += 1
         if chain.tokens[-1] in stop_ids:

@@ -16,7 +16,7 @@ class SamplingRows(NamedTuple):
         temperature: `[B]` float32; 0 is greedy.
         top_k: `[B]` int32; 0 keeps every token.
         top_p: `[B]` float32 in (0, 1]; 1 keeps every token.
-        forbid: `[B]` int32, a token that may not be chosen now; -1 forbids none.
+        forbid: `[B, F]` int32, tokens that may not be chosen now; -1 forbids none.
         key: `[B]` typed PRNG keys of (seed, problem, sample, round).
     """
 
@@ -39,7 +39,9 @@ def process(logits_BV: jax.Array, rows: SamplingRows, *, valid_vocab: int | None
     """
     vocab = logits_BV.shape[-1]
     token_V = jnp.arange(vocab)
-    banned_BV = token_V == rows.forbid[:, None]
+    banned_BV = jnp.zeros(logits_BV.shape, bool)
+    for f in range(rows.forbid.shape[-1]):
+        banned_BV |= token_V == rows.forbid[:, f, None]
     if valid_vocab is not None and valid_vocab < vocab:
         banned_BV |= token_V >= valid_vocab
     x_BV = jnp.where(banned_BV, _NEG_INF, logits_BV)

@@ -14,7 +14,7 @@ from leco_jax.models import transformer
 from leco_jax.models.attention import causal_attend
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.loading import LoadedModel
-from leco_jax.reasoning.scored_chain import score_chain
+from leco_jax.reasoning.chain_reader import score_chain
 from leco_jax.scoring.presets import StepPreset
 from leco_jax.shapes import power_of_two
 from leco_jax.storage.jsonl import parse_row

@@ -9,8 +9,7 @@ from leco_jax.decoding.tasks import Task
 from leco_jax.reasoning.chain_reader import ChainReader
 from leco_jax.reasoning.cot import chain_of_thought
 from leco_jax.reasoning.leco import LecoConfig, leco, preset_rules
-from leco_jax.reasoning.question import Question
-from leco_jax.reasoning.result import Result
+from leco_jax.reasoning.question import Question, Result
 from leco_jax.reasoning.self_consistency import SelfConsistencyConfig, self_consistency
 
 

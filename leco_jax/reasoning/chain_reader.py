@@ -1,18 +1,77 @@
 """Reads an ended chain: its text, its answer, its steps and their scores."""
 
 import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+
+from leco_jax import scoring
 from leco_jax.decoding.request import Chain
-from leco_jax.reasoning.result import Round
-from leco_jax.reasoning.scored_chain import score_chain
 from leco_jax.scoring.presets import StepPreset
+from leco_jax.shapes import power_of_two
 from leco_jax.text.answers import extract_answer, format_answer
+from leco_jax.text.steps import split_steps
 from leco_jax.text.tokenizer import Tokenizer
+
+TRUNCATED = ("unanswered", "read")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoredStep:
+    """One step of a chain.
+
+    Attributes:
+      text: its line with the label, without the line break.
+      tokens: `[start, end)` in the chain, label and closing token included.
+      label_end: the first token that is not wholly in its label.
+      average, divergence, transition, score: see `scoring.step_scores`.
+    """
+
+    text: str
+    tokens: tuple[int, int]
+    label_end: int
+    average: float
+    divergence: float
+    transition: float
+    score: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Round:
+    """One pass of a chain, the kept beginning included, or one sample of several.
+
+    Attributes:
+      text: the whole chain as it stood at the end of the round.
+      answer: the answer as text, None where none could be read.
+      steps: its steps and their scores.
+      sum_logprob, min_logprob: sum and least of the log-probabilities of all its tokens (nats),
+        None where that is not finite (no token, or one that the sampling had excluded).
+      kept: tokens taken over from the round before.
+      appended: tokens that the policy put after them.
+      sampled: tokens sampled in this round, the stop token included.
+      finish: why it ended: "eos", "stop", "length", "nan", or what a watch said: "weak_step",
+        "low_confidence".
+      cut: the step at which the next round cut it; None for the last round.
+    """
+
+    text: str
+    answer: str | None
+    steps: list[ScoredStep]
+    sum_logprob: float | None
+    min_logprob: float | None
+    kept: int
+    appended: int
+    sampled: int
+    finish: str
+    cut: int | None = None
 
 
 class Reading(NamedTuple):
-    """A pass and its answer as a value of the question's kind (None: none could be read)."""
+    """A round, and its answer as a value of the question's kind (None: none could be read)."""
 
     round: Round
     answer: Any
@@ -20,34 +79,44 @@ class Reading(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ChainReader:
-    """What it takes to read a chain.
+    """Reads the chains of one model.
 
     Attributes:
-        tokenizer: of the model that wrote it.
-        preset: which variant of the step scores.
+      tokenizer: of the model that wrote them.
+      preset: which variant of the step scores.
+      truncated: "unanswered": a chain that its token limit ended has no answer, whatever stands
+        in it; "read": what stands in it counts.
     """
 
     tokenizer: Tokenizer
     preset: StepPreset
+    truncated: str = "read"
+
+    def __post_init__(self):
+        if self.truncated not in TRUNCATED:
+            raise ValueError(f"truncated={self.truncated!r} is not one of {', '.join(TRUNCATED)}")
 
     def read(self, chain: Chain, *, kind: str, kept: int = 0, appended: int = 0) -> Reading:
         """Reads a chain that has ended.
 
         Args:
-            chain: the chain.
-            kind: kind of answer to look for.
-            kept: tokens that it took over from the pass before.
-            appended: tokens that were put after them.
+          chain: the chain; the engine captured `preset.stats`.
+          kind: the kind of answer to look for.
+          kept: tokens that it took over from the pass before.
+          appended: tokens that were put after them.
         """
         text = self.tokenizer.decode(chain.tokens, skip_special=True, continuation=True)
         text += chain.tail.decode("utf-8", errors="replace")
-        answer = extract_answer(text, kind=kind)
-        steps = score_chain(chain.tokens, chain.stats, self.tokenizer, self.preset)
+        unanswered = chain.finish == "length" and self.truncated == "unanswered"
+        answer = None if unanswered else extract_answer(text, kind=kind)
+        logprob = chain.stats["logprob"]
         return Reading(
             Round(
                 text=text,
                 answer=format_answer(answer, kind=kind),
-                steps=steps,
+                steps=score_chain(chain.tokens, chain.stats, self.tokenizer, self.preset),
+                sum_logprob=_finite(math.fsum(logprob)),
+                min_logprob=_finite(min(logprob, default=-math.inf)),
                 kept=kept,
                 appended=appended,
                 sampled=chain.sampled,
@@ -55,3 +124,58 @@ class ChainReader:
             ),
             answer,
         )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def score_chain(
+    tokens: Sequence[int],
+    stats: Mapping[str, Sequence[float] | np.ndarray],
+    tokenizer: Tokenizer,
+    preset: StepPreset,
+) -> list[ScoredStep]:
+    """Splits a chain into steps and scores them.
+
+    Args:
+      tokens: ids after the prompt.
+      stats: those of `preset.stats`, one number a token.
+      tokenizer: whose texts hold the line breaks and labels.
+      preset: which variant of the scores.
+    """
+    steps = split_steps(tokens, tokenizer, label=preset.label, score_eos=preset.score_eos)
+    if not len(steps):
+        return []
+    # At the next power of two of tokens and steps, so that few shapes are compiled.
+    size = len(steps.step_ids)
+    padding = (0, power_of_two(size, least=64) - size)
+    scores = jax.device_get(
+        _step_scores(
+            {name: np.pad(np.asarray(stats[name], np.float32), padding) for name in preset.stats},
+            np.pad(steps.step_ids, padding, constant_values=-1),
+            np.pad(steps.in_label, padding),
+            num_steps=power_of_two(len(steps), least=8),
+            preset=preset,
+        )
+    )
+    return [
+        ScoredStep(
+            text=steps.texts[i],
+            tokens=steps.spans[i],
+            label_end=steps.label_ends[i],
+            average=float(scores.average[i]),
+            divergence=float(scores.divergence[i]),
+            transition=float(scores.transition[i]),
+            score=float(scores.score[i]),
+        )
+        for i in range(len(steps))
+    ]
+
+
+@functools.partial(jax.jit, static_argnames=("num_steps", "preset"))
+def _step_scores(
+    stats, step_ids, in_label, *, num_steps: int, preset: StepPreset
+) -> scoring.StepScores:
+    logprob = preset.logprob(scoring.TokenStats(**stats))
+    return preset.step_scores(logprob, step_ids, in_label, num_steps=num_steps)

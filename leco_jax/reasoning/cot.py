@@ -5,8 +5,7 @@ from collections.abc import Generator
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain
 from leco_jax.reasoning.chain_reader import ChainReader
-from leco_jax.reasoning.question import Question
-from leco_jax.reasoning.result import Result
+from leco_jax.reasoning.question import Question, Result
 
 
 def chain_of_thought(

@@ -5,15 +5,15 @@ option of `LecoConfig`; the defaults are the paper's.
 """
 
 import dataclasses
-from collections.abc import Callable, Generator
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple
 
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain
 from leco_jax.decoding.watch import WEAK_STEP, WeakStep
-from leco_jax.reasoning.chain_reader import ChainReader
-from leco_jax.reasoning.question import Question
-from leco_jax.reasoning.result import Result, Round
+from leco_jax.reasoning.chain_reader import ChainReader, Round, ScoredStep
+from leco_jax.reasoning.question import Question, Result
 from leco_jax.reasoning.selection import (
     CUT_RULES,
     FINAL_RULES,
@@ -36,10 +36,10 @@ def preset_rules(preset: str) -> dict[str, str]:
     """The cut rule and the final rule that belong to a preset of the step scores.
 
     Raises:
-        ValueError: there is no such preset.
+      ValueError: there is no such preset.
     """
     if preset not in _RULES:
-        raise ValueError(f"preset={preset!r} is none of {', '.join(_RULES)}.")
+        raise ValueError(f"preset={preset!r} is not one of {', '.join(_RULES)}")
     return dict(_RULES[preset])
 
 
@@ -53,20 +53,21 @@ class LecoConfig:
     * `reprompt` appends text after the kept steps, in one of the published layouts;
     * `sample` draws at `rethink_temperature`, with random numbers of the new round and the
       question's own top-k and top-p;
-    * `avoid` keeps the step's label and forbids its first token once.
+    * `avoid` keeps the step's label and forbids the token that came next, together with those that
+      were forbidden at the same place before, for as long as the text before it stands.
 
     Attributes:
-        policy: one of `POLICIES`; it has no default.
-        reprompt_layout: see `leco_jax.text.prompts.reprompt`.
-        rethink_temperature: for `sample`.
-        max_rethinks: most passes after the first one.
-        cut_rule: `weakest` or, as the published program, `earlier_of_two_weakest`.
-        exclude: steps that hold one of these texts, in any case, are never cut.
-        freeze_kept: a later cut never lies before an earlier one.
-        final_rule: `last` or, as the published program, `weighted_vote`.
-        online_margin: cut as soon as a closed step's score lies this far below every other one's
-            and it is the one that `cut_rule` and `exclude` pick, in place of finishing a chain that
-            will be thrown away (ours); None waits for the end.
+      policy: one of `POLICIES`; it has no default.
+      reprompt_layout: see `leco_jax.text.prompts.reprompt`.
+      rethink_temperature: for `sample`.
+      max_rethinks: most passes after the first one.
+      cut_rule: `weakest` or, as the published program, `earlier_of_two_weakest`.
+      exclude: steps that hold one of these texts, in any case, are never cut.
+      freeze_kept: a later cut never lies before an earlier one.
+      final_rule: `last` or, as the published program, `weighted_vote`; see `final_answer`.
+      online_margin: cut as soon as a closed step's score lies this far below every other one's
+        and it is the one that `cut_rule` and `exclude` pick, instead of finishing a chain that
+        will be thrown away (ours); None waits for the end.
     """
 
     policy: str
@@ -87,11 +88,17 @@ class LecoConfig:
             ("final_rule", self.final_rule, FINAL_RULES),
         ):
             if value not in known:
-                raise ValueError(f"{name}={value!r} is none of {', '.join(known)}.")
-        if self.max_rethinks < 1:
-            raise ValueError(f"max_rethinks must be at least 1, not {self.max_rethinks}.")
-        if self.policy == "sample" and not self.rethink_temperature > 0:
-            raise ValueError("policy='sample' needs a rethink_temperature above 0.")
+                raise ValueError(f"{name}={value!r} is not one of {', '.join(known)}")
+        if not isinstance(self.max_rethinks, int) or self.max_rethinks < 1:
+            raise ValueError(f"max_rethinks={self.max_rethinks} must be a whole number, at least 1")
+        if not 0 < self.rethink_temperature < math.inf:
+            raise ValueError(f"rethink_temperature={self.rethink_temperature} must be above 0")
+        if self.online_margin is not None and not 0 <= self.online_margin < math.inf:
+            raise ValueError(f"online_margin={self.online_margin} must be at least 0, or None")
+        if isinstance(self.exclude, str) or not all(isinstance(x, str) and x for x in self.exclude):
+            raise ValueError(
+                f"exclude={self.exclude!r} must be a tuple of texts that are not empty"
+            )
 
 
 def leco(
@@ -105,16 +112,17 @@ def leco(
     """Answers one question with LeCo; a task for `decoding.tasks.run_tasks`.
 
     Args:
-        engine: captures at least `reader.preset.stats`; `online_margin` needs its step scorer.
-        reader: turns an ended chain into a round.
-        question: the prompt, how to sample the first pass, and the right answer if known.
-        config: LeCo's options.
-        stop_early: looks at all rounds so far and says whether to stop.
+      engine: captures at least `reader.preset.stats`; `online_margin` needs its step scorer.
+      reader: turns an ended chain into a round.
+      question: the prompt, how to sample the first pass, and the right answer if known.
+      config: LeCo's options.
+      stop_early: looks at all rounds so far and says whether to stop.
     """
     watch = _watch(config, reader, first=0, rounds=0)
     chain = engine.submit(dataclasses.replace(question.request, hold=True, watch=watch))
     rounds: list[Round] = []
     answers: list = []
+    forbidden: dict[int, list[int]] = {}
     frozen = kept = appended = 0
     try:
         while True:
@@ -141,15 +149,16 @@ def leco(
             rounds[-1] = dataclasses.replace(last, cut=cut)
             frozen = cut if config.freeze_kept else 0
             watch = _watch(config, reader, first=frozen, rounds=len(rounds))
-            kept, appended = _rethink(engine, reader, chain, last, cut, config, watch)
+            change = _change(config, reader, chain, steps, cut, forbidden)
+            engine.resume(chain, watch=watch, **change)
+            kept, appended = change["keep"], len(change.get("append", ()))
     finally:
         if chain.done:
             engine.release(chain)
-    answer = final_answer(answers, question.equal, rule=config.final_rule)
     return question.result(
         method="leco",
         answers=answers,
-        answer=answer,
+        answer=final_answer(answers, question.equal, rule=config.final_rule, stopped=stopped),
         stopped=stopped,
         rounds=rounds,
         independent=False,
@@ -176,30 +185,29 @@ def _watch(config: LecoConfig, reader: ChainReader, *, first: int, rounds: int) 
     return WeakStep(margin=config.online_margin, first=first, agrees=would_be_cut)
 
 
-def _rethink(
-    engine: Engine,
+def _change(
+    config: LecoConfig,
     reader: ChainReader,
     chain: Chain,
-    last: Round,
+    steps: Sequence[ScoredStep],
     cut: int,
-    config: LecoConfig,
-    watch: WeakStep | None,
-) -> tuple[int, int]:
-    """Resumes the chain before the step that was cut; returns tokens kept and appended."""
-    step = last.steps[cut]
-    keep = step.tokens[0]
+    forbidden: dict[int, list[int]],
+) -> dict[str, Any]:
+    """How the policy goes on from before step `cut`: arguments of `Engine.resume`.
+
+    `forbidden` holds what `avoid` has forbidden so far, by place in the chain; it is brought up to
+    date.
+    """
+    keep = steps[cut].tokens[0]
     if config.policy == "sample":
-        hot = dataclasses.replace(chain.sampling, temperature=config.rethink_temperature)
-        engine.resume(chain, keep=keep, sampling=hot, watch=watch)
-        return keep, 0
-    if config.policy == "avoid":
-        keep = step.label_end
-        # A chain that ended with the label has no first token to forbid.
-        forbid = chain.tokens[keep] if keep < len(chain.tokens) else None
-        engine.resume(chain, keep=keep, forbid=forbid, watch=watch)
-        return keep, 0
-    kept = [step.text for step in last.steps[:cut]]
-    text = reprompt(kept, layout=config.reprompt_layout)
-    append = reader.tokenizer.encode(text, continuation=True)
-    engine.resume(chain, keep=keep, append=append, watch=watch)
-    return keep, len(append)
+        sampling = dataclasses.replace(chain.sampling, temperature=config.rethink_temperature)
+        return {"keep": keep, "sampling": sampling}
+    if config.policy == "reprompt":
+        text = reprompt([step.text for step in steps[:cut]], layout=config.reprompt_layout)
+        return {"keep": keep, "append": reader.tokenizer.encode(text, continuation=True)}
+    keep = steps[cut].label_end
+    for place in [place for place in forbidden if place > keep]:
+        del forbidden[place]  # other text will stand before it
+    # A chain that ended with the label has no token after it.
+    forbidden.setdefault(keep, []).extend(chain.tokens[keep : keep + 1])
+    return {"keep": keep, "forbid": tuple(forbidden[keep])}

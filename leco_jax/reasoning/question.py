@@ -1,4 +1,4 @@
-"""A problem made ready for a model: its prompt in tokens, and what a right answer is."""
+"""What a method is given for one problem, and what it hands back."""
 
 import dataclasses
 import functools
@@ -6,25 +6,59 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from leco_jax.decoding.request import Request
-from leco_jax.reasoning.result import Result, Round
+from leco_jax.reasoning.chain_reader import Round
 from leco_jax.text.answers import answers_equal, format_answer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Question:
-    """One problem.
+class Result:
+    """A method's answer to a problem and how it came about; `asdict` of it is a results line.
 
     Attributes:
-        id: the problem's name in its data set.
-        request: prompt, length, sampling and random numbers of a first pass.
-        gold: the right answer as a value of its kind, or None where it is unknown.
-        kind: kind of the answer, a name of `leco_jax.text.answers`.
+      id: the problem's.
+      method: the method's name.
+      question: the problem's text.
+      answer: the final answer as text, or None.
+      gold: the right answer as text, or None where the data set has none.
+      correct: whether they are equal; None without gold.
+      first_correct: the same of the first whole pass's answer.
+      stopped: why the method stopped: "converged", "rounds" (no rethink was left),
+        "no_candidate", "hook", "single" (it has one pass), or "samples" (all are there).
+      rounds: every pass, or every sample.
+      independent: whether no round goes on from another one.
+      settings: the method's options, seed and policy included.
+    """
+
+    id: str
+    method: str
+    question: str
+    answer: str | None
+    gold: str | None
+    correct: bool | None
+    first_correct: bool | None
+    stopped: str
+    rounds: list[Round]
+    independent: bool
+    settings: dict
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Question:
+    """One problem, made ready for a model.
+
+    Attributes:
+      id: the problem's name in its data set.
+      request: prompt in tokens, length, sampling and random numbers of a first pass.
+      gold: the right answer as a value of its kind, or None where it is unknown.
+      kind: the kind of the answer, a name of `leco_jax.text.answers`.
+      text: the problem's text, for the results.
     """
 
     id: str
     request: Request
     gold: Any
     kind: str = "number"
+    text: str = ""
 
     @property
     def equal(self) -> Callable[[Any, Any], bool]:
@@ -42,10 +76,11 @@ class Question:
         independent: bool,
         settings: dict,
     ) -> Result:
-        """Writes a method's final answer down, beside the answers of all its whole passes."""
+        """Makes a method's result from its final answer and the answers of all its whole passes."""
         return Result(
             id=self.id,
             method=method,
+            question=self.text,
             answer=format_answer(answer, kind=self.kind),
             gold=format_answer(self.gold, kind=self.kind),
             correct=None if self.gold is None else self.equal(answer, self.gold),

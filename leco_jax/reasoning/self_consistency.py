@@ -15,9 +15,8 @@ from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain
 from leco_jax.decoding.watch import LOW_CONFIDENCE, ConfidenceFloor, lowest_confidence
 from leco_jax.reasoning.chain_reader import ChainReader
-from leco_jax.reasoning.question import Question
-from leco_jax.reasoning.result import Result
-from leco_jax.reasoning.vote import vote
+from leco_jax.reasoning.question import Question, Result
+from leco_jax.reasoning.selection import vote
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

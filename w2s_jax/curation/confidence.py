@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from leco_jax.reasoning.vote import tally
+from leco_jax.reasoning.selection import tally
 from leco_jax.text.answers import answers_equal, format_answer
 from w2s_jax.curation.answer_rows import Answer, by_question, check_same_model
 from w2s_jax.curation.gold import Share, gold_value, share_correct

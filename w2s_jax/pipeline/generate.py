@@ -16,8 +16,7 @@ from leco_jax.decoding.request import Chain, Request, Sampling
 from leco_jax.decoding.tasks import run_tasks
 from leco_jax.evaluation.figures import rounded
 from leco_jax.models.loading import LoadedModel
-from leco_jax.reasoning.chain_reader import ChainReader
-from leco_jax.reasoning.result import Round
+from leco_jax.reasoning.chain_reader import ChainReader, Round
 from leco_jax.scoring.presets import PRESETS
 from leco_jax.storage.results_file import ResultsFile
 from leco_jax.text.tokenizer import Tokenizer

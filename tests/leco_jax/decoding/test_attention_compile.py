@@ -91,7 +91,7 @@ def _compile_decode(mesh, config, *, prefix: bool):
     i32 = row(jnp.int32)
     rows = programs.Rows(
         token=i32, length=i32, remaining=i32, forced=row(jnp.int32, 2), num_forced=i32,
-        temperature=row(jnp.float32), top_k=i32, top_p=row(jnp.float32), forbid=i32,
+        temperature=row(jnp.float32), top_k=i32, top_p=row(jnp.float32), forbid=row(jnp.int32, 4),
         key_ids=row(jnp.uint32, 4),
     )  # fmt: skip
     cache = _cache(mesh, config, CACHE_AXES, ROWS, config.num_kv_heads, SLOTS)

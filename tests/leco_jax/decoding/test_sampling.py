@@ -6,12 +6,12 @@ import pytest
 from leco_jax.decoding.sampling import SamplingRows, choose, process
 
 
-def _rows(n, *, temperature=1.0, top_k=0, top_p=1.0, forbid=-1, seed=0):
+def _rows(n, *, temperature=1.0, top_k=0, top_p=1.0, forbid=(-1,), seed=0):
     return SamplingRows(
         temperature=jnp.full(n, temperature, jnp.float32),
         top_k=jnp.full(n, top_k, jnp.int32),
         top_p=jnp.full(n, top_p, jnp.float32),
-        forbid=jnp.full(n, forbid, jnp.int32),
+        forbid=jnp.full((n, len(forbid)), jnp.asarray(forbid, jnp.int32)),
         key=jax.vmap(jax.random.key)(jnp.arange(n) + seed),
     )
 
@@ -33,8 +33,9 @@ _LOGITS = jnp.log(jnp.array([[0.1, 0.4, 0.2, 0.3]]))
         ({"top_p": 0.39}, [1]),
         ({"top_p": 0.69}, [1, 3]),
         ({"top_p": 0.71}, [1, 2, 3]),
-        ({"forbid": 1}, [0, 2, 3]),
-        ({"forbid": 1, "top_k": 1}, [3]),
+        ({"forbid": (1,)}, [0, 2, 3]),
+        ({"forbid": (1, -1, 3, 1)}, [0, 2]),
+        ({"forbid": (1,), "top_k": 1}, [3]),
         ({"top_k": 2, "top_p": 0.5}, [1]),  # 0.4 / 0.7 of what top-k left
     ],
 )
@@ -86,7 +87,7 @@ def test_drawn_frequencies_are_the_probabilities():
 
 def test_a_masked_token_is_never_drawn():
     rows = _rows(500)
-    x = process(jnp.zeros((500, 300)), rows._replace(forbid=jnp.full(500, 299)))
+    x = process(jnp.zeros((500, 300)), rows._replace(forbid=jnp.full((500, 1), 299)))
     assert int(jnp.max(choose(x, rows, jnp.zeros(500, jnp.int32)))) < 299
 
 

@@ -1,6 +1,7 @@
 """LeCo on a model whose every choice is written down here."""
 
 import dataclasses
+import math
 from fractions import Fraction
 
 import pytest
@@ -61,10 +62,10 @@ def model():
 
 def _run(
     model, config=None, *, table=None, gold=4, stop_early=None, problems=1, preset="paper",
-    **request,
+    truncated="read", **request,
 ):  # fmt: skip
     config_and_params = model if table is None else scripted_model(len(PIECES) + 1, TABLE | table)
-    reader = ChainReader(TOKENIZER, PRESETS[preset])
+    reader = ChainReader(TOKENIZER, PRESETS[preset], truncated)
     engine = Engine(
         *config_and_params, slots=2, max_length=200, stop_ids=TOKENIZER.eos_ids, chunk=2,
         stats=reader.preset.stats, topk=reader.preset.topk,
@@ -76,6 +77,7 @@ def _run(
             id=str(i),
             request=Request(**{"prompt": (Q,), "max_new_tokens": 24, "problem": i} | request),
             gold=None if gold is None else Fraction(gold),
+            text="How many?",
         )
         if config is None:
             tasks.append((i, chain_of_thought(engine, reader, question)))
@@ -159,12 +161,63 @@ def test_a_chain_that_ends_with_a_label_goes_on_after_it(model):
     assert second.text == FIRST
 
 
-def test_rounds_are_bounded_and_the_last_answer_stands(model):
-    # Greedy after "avoid" comes back to the first way as soon as the second is forbidden.
-    table = {COUNT: {RIGHT: 0.1}, RIGHT: {NL3: 0.3}}
-    result, _ = _run(model, LecoConfig(policy="avoid", max_rethinks=2), table=table)
+# Three ways after the second label, all of them weak: the cut stays there.
+WEAK = {
+    LABEL: {GUESS: 0.4, COUNT: 0.3, WRONG: 0.2},
+    GUESS: {WRONG: 0.3}, WRONG: {NL5: 0.3}, COUNT: {RIGHT: 0.1}, RIGHT: {NL3: 0.3},
+}  # fmt: skip
+
+
+def test_avoid_remembers_what_it_forbade_while_the_cut_stands(model):
+    result, _ = _run(model, LecoConfig(policy="avoid", max_rethinks=2), table=WEAK)
+    assert [r.cut for r in result.rounds] == [1, 1, None]
+    assert [r.text.splitlines()[1] for r in result.rounds] == [
+        "Step 2 : guess wrong", "Step 2 : count right", "Step 2 : wrong",
+    ]  # fmt: skip
     assert [r.answer for r in result.rounds] == ["5", "4", "5"]
     assert (result.stopped, result.answer) == ("rounds", "5")
+
+
+def test_what_was_forbidden_after_text_that_is_gone_may_come_again(model):
+    table = WEAK | {
+        ONE: {TWO: 0.35, SO: 0.34}, SO: {PENS: 0.95},  # two ways to write the first step
+        LABEL: {GUESS: 0.4, COUNT: 0.3, STEP: 0.2}, STEP: {COLON: 0.99}, COLON: {THUS: 0.99},
+        NL3: {EOS: 0.9}, NL4: {EOS: 0.9}, NL5: {EOS: 0.9},  # no answers, which would agree
+    }  # fmt: skip
+    config = LecoConfig(policy="avoid", freeze_kept=False, max_rethinks=4)
+    rounds = _run(model, config, table=table)[0].rounds
+    assert [r.cut for r in rounds] == [1, 1, 0, 1, None]
+    words = [r.text.splitlines()[1].removeprefix("Step 2 :") for r in rounds]
+    assert words == [" guess wrong", " count right", "Step 2: thus", " guess wrong", " count right"]
+
+
+def test_the_last_answer_is_the_last_that_could_be_read(model):
+    table = WEAK | {NL3: {EOS: 0.9}}
+    result, _ = _run(model, LecoConfig(policy="avoid", max_rethinks=1), table=table, gold=5)
+    assert [r.answer for r in result.rounds] == ["5", None]
+    assert (result.stopped, result.answer, result.correct) == ("rounds", "5", True)
+
+
+def test_a_chain_that_was_cut_short_has_no_answer_if_so_asked(model):
+    limit = {"max_new_tokens": 9, "gold": 5}  # all but the end-of-text token
+    read, _ = _run(model, **limit)
+    assert (read.rounds[0].finish, read.answer) == ("length", "5")
+    cut, _ = _run(model, truncated="unanswered", **limit)
+    assert (cut.answer, cut.correct) == (None, False)
+    assert cut.rounds[0].steps == read.rounds[0].steps
+    whole, _ = _run(model, truncated="unanswered", gold=5)
+    assert whole.answer == "5"
+    with pytest.raises(ValueError, match="truncated='maybe' is not one of unanswered, read"):
+        ChainReader(TOKENIZER, PRESETS["paper"], truncated="maybe")
+
+
+def test_a_round_has_its_log_probability_and_a_result_its_question(model):
+    result, _ = _run(model)
+    (only,) = result.rounds
+    p = [0.99, 0.95, 0.95, 0.99, 0.99, 0.5, 0.6, 0.99, 0.9, 0.99]
+    assert only.sum_logprob == pytest.approx(sum(map(math.log, p)), abs=1e-3)
+    assert only.min_logprob == pytest.approx(math.log(0.5), abs=1e-4)
+    assert result.question == "How many?"
 
 
 def test_the_vote_of_the_published_program_can_be_had(model):
@@ -195,8 +248,8 @@ def test_a_hook_can_stop_it_and_gold_may_be_unknown(model):
 
 def test_an_answer_that_cannot_be_read_agrees_with_none(model):
     table = {NL5: {EOS: 0.9}, NL4: {EOS: 0.9}}
-    result, _ = _run(model, LecoConfig(policy="avoid"), table=table)
-    assert [r.answer for r in result.rounds] == [None] * 4
+    result, _ = _run(model, LecoConfig(policy="avoid", max_rethinks=2), table=table)
+    assert [r.answer for r in result.rounds] == [None] * 3
     assert (result.stopped, result.answer, result.correct) == ("rounds", None, False)
 
 
@@ -208,7 +261,7 @@ def test_many_problems_share_the_slots_and_do_not_disturb_each_other(model):
 
 
 def test_online_cuts_the_weak_step_as_soon_as_it_is_closed(model):
-    result, engine = _run(model, LecoConfig(policy="avoid", online_margin=0.3))
+    result, engine = _run(model, LecoConfig(policy="avoid", online_margin=0.3, max_rethinks=1))
     first, *_, last = result.rounds
     assert (first.finish, first.cut) == ("weak_step", 1)
     assert "boxed" not in first.text  # the wrong end was never written
@@ -240,12 +293,27 @@ def test_online_lets_a_chain_go_on_where_the_step_that_stands_out_is_not_to_be_c
     assert engine.counters.sampled == sum(r.sampled for r in online.rounds)
 
 
-def test_bad_options_are_refused_by_name():
-    with pytest.raises(ValueError, match="policy='luck'"):
-        LecoConfig(policy="luck")
-    with pytest.raises(ValueError, match="cut_rule='first'"):
-        LecoConfig(policy="avoid", cut_rule="first")
-    with pytest.raises(ValueError, match="rethink_temperature"):
-        LecoConfig(policy="sample", rethink_temperature=0.0)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"policy": "luck"}, "policy='luck'"),
+        ({"cut_rule": "first"}, "cut_rule='first'"),
+        ({"rethink_temperature": 0.0}, "rethink_temperature=0.0"),
+        ({"rethink_temperature": math.inf}, "rethink_temperature=inf"),
+        ({"max_rethinks": 0}, "max_rethinks=0"),
+        ({"max_rethinks": 2.5}, "max_rethinks=2.5"),
+        ({"online_margin": math.nan}, "online_margin=nan"),
+        ({"online_margin": -0.1}, "online_margin=-0.1"),
+        ({"exclude": ("",)}, r"exclude=\('',\)"),
+        ({"exclude": "the answer is"}, "exclude='the answer is'"),
+        ({"exclude": (3,)}, r"exclude=\(3,\)"),
+    ],
+)
+def test_bad_options_are_refused_by_name(options, message):
+    with pytest.raises(ValueError, match=message):
+        LecoConfig(**{"policy": "sample"} | options)
+
+
+def test_a_policy_must_be_named():
     with pytest.raises(TypeError, match="policy"):
         LecoConfig()

@@ -2,8 +2,15 @@ from fractions import Fraction
 
 import pytest
 
-from leco_jax.reasoning.scored_chain import ScoredStep
-from leco_jax.reasoning.selection import converged, cut_step, final_answer
+from leco_jax.reasoning.chain_reader import ScoredStep
+from leco_jax.reasoning.selection import (
+    Candidate,
+    converged,
+    cut_step,
+    final_answer,
+    tally,
+    vote,
+)
 from leco_jax.text.answers import answers_equal
 
 
@@ -46,21 +53,69 @@ def _a(*values):
 
 
 @pytest.mark.parametrize(
-    ("answers", "agree", "last", "vote"),
+    ("answers", "agree", "last", "weighted"),
     [
-        ((1,), False, 1, 1),
-        ((1, 2), False, 2, 2),
         ((1, 1), True, 1, 1),
         ((1, 2, 2), True, 2, 2),  # 2 against 1.5
         ((1, 2, 3, 3), True, 3, 3),
-        ((1, 2, 1, 2), False, 2, 2),  # no agreement: the vote is not held
         ((1, 2, 1, 1), True, 1, 1),
-        ((None, None), False, None, None),
         ((None, 2, 2), True, 2, 2),
+        # After the last rethink the published programs vote too, and the first answer counts 1.5.
+        ((0, 1, 0, 1), False, 1, 0),
+        ((0, 1, 0, 2), False, 2, 0),
+        ((0, 1, 2, 3), False, 3, 0),
+        ((0, 1, 2, 1), False, 1, 1),
+        ((5, None, 5, None), False, 5, 5),
+        ((None, 1, None, 2), False, 2, 1),
+        ((None, None), False, None, None),
     ],
 )
-def test_stop_and_final_rules(answers, agree, last, vote):
+def test_stop_and_final_rules(answers, agree, last, weighted):
     answers = _a(*answers)
     assert converged(answers, answers_equal) is agree
-    assert final_answer(answers, answers_equal, rule="last") == (None if last is None else last)
-    assert final_answer(answers, answers_equal, rule="weighted_vote") == vote
+    stopped = "converged" if agree else "rounds"
+    for rule, expected in (("last", last), ("weighted_vote", weighted)):
+        assert final_answer(answers, answers_equal, rule=rule, stopped=stopped) == expected
+
+
+@pytest.mark.parametrize("stopped", ["no_candidate", "hook"])
+def test_there_is_no_vote_before_the_end(stopped):
+    for answers, last in ((_a(1, 2, 3), 3), (_a(1, 2, None), 2), (_a(None), None), ([], None)):
+        assert final_answer(answers, answers_equal, rule="weighted_vote", stopped=stopped) == last
+
+
+@pytest.mark.parametrize(
+    ("answers", "winner"),
+    [
+        ((3, 5, 5), 5),
+        ((3, 5, 5, 3), 3),  # a tie goes to the first seen
+        ((None, 5, 3, 3, 5), 5),
+        ((None, None, None, 2), 2),  # what could not be read outvotes nobody
+        ((1, 2, 3), 1),
+        ((None, None), None),
+        ((), None),
+    ],
+)
+def test_the_majority_of_the_answers_that_could_be_read(answers, winner):
+    assert vote(_a(*answers), answers_equal) == (None if winner is None else Fraction(winner))
+
+
+def test_weights_add_up_over_equal_answers():
+    answers = _a(3, 5, None, 5, 7)
+    assert tally(answers, answers_equal, weights=[1.5, 1, 9, 0.25, 1]) == [
+        Candidate(Fraction(3), 1.5), Candidate(Fraction(5), 1.25), Candidate(Fraction(7), 1),
+    ]  # fmt: skip
+    assert vote(answers, answers_equal, weights=[1.5, 1, 9, 0.25, 1]) == 3
+    assert vote(answers, answers_equal, weights=[1.5, 1, 9, 0.75, 1]) == 5
+
+
+def test_equality_is_the_callers():
+    def close(a, b):
+        return a is not None and b is not None and abs(a - b) < 0.1
+
+    assert tally([1.0, 2.0, 1.05], close) == [Candidate(1.0, 2.0), Candidate(2.0, 1.0)]
+
+
+def test_every_vote_needs_a_weight():
+    with pytest.raises(ValueError, match="zip"):
+        vote([1, 2], answers_equal, weights=[1.0])

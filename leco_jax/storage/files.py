@@ -61,6 +61,14 @@ def new_directory(path: str | Path) -> Iterator[Path]:
                 raise
 
 
+def replace_directory(path: Path, made: Path) -> None:
+    """Moves a finished directory to `path`, in the place of one that may be there."""
+    with scratch_directory(path) as old:
+        if path.exists():
+            path.rename(old / "old")
+        made.rename(path)
+
+
 @contextlib.contextmanager
 def scratch_directory(path: str | Path) -> Iterator[Path]:
     """Yields an empty directory on the file system of `path`, removed when the block ends."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from leco_jax.storage.files import write_bytes, write_json, write_text
 from leco_jax.text.huggingface_tokenizer import HuggingFaceTokenizer
 from leco_jax.text.sentencepiece_tokenizer import SentencePieceTokenizer
 from leco_jax.text.tokenizer import Tokenizer
@@ -26,10 +26,10 @@ def save_tokenizer(tokenizer: Tokenizer, directory: str | Path) -> None:
     directory = Path(directory)
     config: dict[str, Any] = {"add_bos_token": tokenizer.wants_bos, "add_eos_token": False}
     if isinstance(tokenizer, HuggingFaceTokenizer):
-        (directory / "tokenizer.json").write_text(tokenizer._core.to_str(), encoding="utf-8")
+        write_text(directory / "tokenizer.json", tokenizer._core.to_str())
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     elif isinstance(tokenizer, SentencePieceTokenizer):
-        (directory / "tokenizer.model").write_bytes(tokenizer._model)
+        write_bytes(directory / "tokenizer.model", tokenizer._model)
         config |= {
             "tokenizer_class": "LlamaTokenizer",
             "legacy": False,
@@ -48,8 +48,7 @@ def save_tokenizer(tokenizer: Tokenizer, directory: str | Path) -> None:
             config[name] = tokenizer.token_bytes(token_id).decode("utf-8")
     if tokenizer.chat_template is not None:
         config["chat_template"] = tokenizer.chat_template
-    text = json.dumps(config, indent=2, ensure_ascii=False)
-    (directory / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+    write_json(directory / "tokenizer_config.json", config)
 
 
 def generation_config(tokenizer: Tokenizer) -> dict[str, Any]:

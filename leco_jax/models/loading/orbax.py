@@ -5,7 +5,6 @@ Each process writes and reads its own shards, whatever the mesh was when they we
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from leco_jax.models.loading.assemble import CheckpointError
 from leco_jax.models.loading.export import config_json
 from leco_jax.models.sharding import RULES, Rules
 from leco_jax.models.weights import Params, abstract_params, stack_layers
+from leco_jax.storage.files import write_json
 from leco_jax.text.saving import generation_config, save_tokenizer
 from leco_jax.text.tokenizer import Tokenizer
 
@@ -49,7 +49,7 @@ def save_orbax(
         ("generation_config.json", generation_config(tokenizer)),
         ("config.json", config_json(config, tokenizer=tokenizer)),
     ):
-        (directory / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        write_json(directory / name, value)
 
 
 def load_orbax(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import sentencepiece
+
+from leco_jax.storage.files import write_bytes, write_json
 
 _NAMES = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
 
@@ -58,8 +59,7 @@ def train_vocabulary(texts: Iterable[str], *, size: int) -> bytes:
 def write_tokenizer(model: bytes, directory: str | Path) -> None:
     """Writes tokenizer.model and tokenizer_config.json; prompts get BOS in front."""
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "tokenizer.model").write_bytes(model)
+    write_bytes(directory / "tokenizer.model", model)
     config = {
         "tokenizer_class": "LlamaTokenizer",
         "legacy": False,
@@ -67,4 +67,4 @@ def write_tokenizer(model: bytes, directory: str | Path) -> None:
         "add_prefix_space": False,
         **_NAMES,
     }
-    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_json(directory / "tokenizer_config.json", config)

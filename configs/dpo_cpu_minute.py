@@ -20,7 +20,7 @@ from w2s_jax.training.job_config import training_config
 def get_config() -> ml_collections.ConfigDict:
     """All weights of the tiny model; the reference's log-probabilities are stored."""
     config = training_config()
-    config.model.name = ""
+    config.model.name = None
     config.model.preset = "tiny"
     config.model.tokenizer = str(bundled_path("arithmetic-1m"))
     config.model.checkpoint = "runs/sft_minute"

@@ -22,7 +22,7 @@ def get_config(run: str = "first") -> ml_collections.ConfigDict:
     if run not in ("first", "second"):
         raise ValueError(f"run {run!r} is neither 'first' nor 'second'")
     config = training_config()
-    config.model.name = ""
+    config.model.name = None
     config.model.preset = "arithmetic_1m"
     # Made by: python -m launchers.vocabulary --dataset=arithmetic_chains --size=640 --output=...
     config.model.tokenizer = str(bundled_path("arithmetic-1m"))

@@ -26,7 +26,7 @@ def get_config(which: str = "strong") -> ml_collections.ConfigDict:
         config.optimizer.learning_rate = 4e-3
         config.run.num_steps = 1300
         return config
-    config.model.name, config.model.preset, config.model.tokenizer = "arithmetic-1m", "", ""
+    config.model.name, config.model.preset, config.model.tokenizer = "arithmetic-1m", None, None
     config.data.source = "arithmetic_documents"
     config.data.length = 1024
     config.data.batch = 4

@@ -15,7 +15,7 @@ from w2s_jax.training.job_config import training_config
 def get_config() -> ml_collections.ConfigDict:
     """Fresh weights, packed rows."""
     config = training_config()
-    config.model.name = ""
+    config.model.name = None
     config.model.preset = "tiny"
     config.model.tokenizer = str(bundled_path("arithmetic-1m"))
     config.data.source = "arithmetic_chains"

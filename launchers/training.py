@@ -10,9 +10,11 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from launchers import interrupt
+from leco_jax.configuration import build
 from leco_jax.models.loading import CheckpointError, ModelNotAvailableError
 from w2s_jax.training.checkpoints import EXIT_RESUME
 from w2s_jax.training.job import run_job
+from w2s_jax.training.job_config import TrainingConfig
 from w2s_jax.training.loop import NonFiniteError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "What to train.", lock_config=True)
@@ -50,7 +52,7 @@ def main(argv: list[str], *, objectives: Sequence[str]) -> int:
     alone = jax.process_count() == 1
     with interrupt.requested() if alone else contextlib.nullcontext(lambda: False) as stop:
         try:
-            result = run_job(config, str(_WORKDIR.value), stop=stop)
+            result = run_job(build(TrainingConfig, config), str(_WORKDIR.value), stop=stop)
         except NonFiniteError as error:
             absl_logging.error("%s", error)
             return EXIT_NOT_FINITE

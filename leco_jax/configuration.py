@@ -7,7 +7,7 @@ launcher makes the dataclass again (`build`), which finds wrong names, types and
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class TrainingConfig:
         seed: int = 0
-        optimizer: OptimizerConfig = OptimizerConfig()
+        optimizer: OptimizerConfig = part(OptimizerConfig)
 
     config = config_dict(TrainingConfig)      # in configs/*.py
     config.optimizer.learning_rate = 1e-4
@@ -19,6 +19,7 @@ dataclass; `Mapping[str, another dataclass]`, with its names in the default. Imp
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
 import types
@@ -34,6 +35,12 @@ T = TypeVar("T")
 def internal(default: Any) -> Any:
     """A dataclass field that the program sets; it is no part of the config that users see."""
     return dataclasses.field(default=default, metadata={"internal": True})
+
+
+def part(config_type: type[T], **defaults: Any) -> T:
+    """A dataclass field that is another config, with some defaults of its own."""
+    factory: Any = functools.partial(config_type, **defaults)
+    return dataclasses.field(default_factory=factory)
 
 
 def config_dict(config: Any) -> ml_collections.ConfigDict:

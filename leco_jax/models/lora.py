@@ -38,7 +38,7 @@ class LoraConfig:
     """Which projections are adapted, and how.
 
     Attributes:
-      rank: rank of each adapter (R).
+      rank: rank of each adapter (R); 0: no adapters, all weights are trained.
       alpha: the adapter's output is multiplied by alpha / rank.
       dropout: share of the adapter's inputs set to zero in training.
       targets: names of the adapted projections, from `PROJECTIONS`.
@@ -56,8 +56,8 @@ class LoraConfig:
         object.__setattr__(self, "targets", tuple(self.targets))
         if self.layers is not None:
             object.__setattr__(self, "layers", tuple(sorted({int(i) for i in self.layers})))
-        if self.rank < 1:
-            raise ValueError(f"LoRA rank={self.rank} must be at least 1")
+        if self.rank < 0:
+            raise ValueError(f"LoRA rank={self.rank} must not be negative")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"LoRA dropout={self.dropout} must lie in [0, 1)")
         unknown = sorted(set(self.targets) - set(PROJECTIONS))
@@ -130,6 +130,8 @@ def _parts(weight: Weight) -> tuple[str, str]:
 
 def adapter_table(config: ModelConfig, lora: LoraConfig) -> dict[str, Weight]:
     """Every adapter matrix by its path ("q_proj/a"), derived from the base weight's line."""
+    if not lora.rank:
+        raise ValueError("LoRA rank=0 means no adapters: there are none to make")
     sizes = {**config.sizes, "L": len(lora.layer_indices(config)), "R": lora.rank}
     table = {}
     for target in lora.targets:

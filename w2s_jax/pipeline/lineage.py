@@ -10,12 +10,14 @@ from typing import Any
 
 from jax.sharding import Mesh
 
+from leco_jax.configuration import as_json, build
 from leco_jax.models.loading import LoadedModel, load_model
 from leco_jax.models.weights import unstack_layers
 from leco_jax.storage.hashes import content_hash
 from w2s_jax.pipeline.graph import Cost, Interrupted, Stage, Work
 from w2s_jax.training.initial_weights import trained_weights
 from w2s_jax.training.job import run_job, what_decides
+from w2s_jax.training.job_config import TrainingConfig
 
 # What `load_model` reads: config, weights (safetensors, GGUF or Orbax) and tokenizer.
 _MODEL_FILES = (
@@ -99,14 +101,14 @@ def training_stage(
     filled.model.name = start.base
     filled.data.prompt = prompt
     filled.data.completion = "{solution}"
-    filled.data.remove = ""
+    filled.data.remove = None
 
     def run(work: Work) -> dict:
         job = copy.deepcopy(filled)
         job.data.source = str(work.inputs[data] / file)
         if start.trained:
             job.model.checkpoint = str(run_directory(work.inputs[start.trained[-1]]))
-        result = run_job(job, run_directory(work.directory), stop=work.stop)
+        result = run_job(build(TrainingConfig, job), run_directory(work.directory), stop=work.stop)
         if result.interrupted:
             raise Interrupted
         names = ("loss", "rewards/accuracies", "rewards/margins")
@@ -144,7 +146,7 @@ def model_hash(model: str) -> str:
 
 
 def _deciding(config: Any) -> Mapping[str, Any]:
-    values = json.loads(config.to_json())
+    values = as_json(build(TrainingConfig, config))
     decides = what_decides(values)
     # The start's own settings and the stages before stand for where weights and rows lie.
     for part, name in (("data", "source"), ("model", "name"), ("model", "checkpoint")):

@@ -96,7 +96,7 @@ def lora_config(described: Any) -> LoraConfig:
         alpha=described["alpha"],
         dropout=described["dropout"],
         targets=tuple(described["targets"]),
-        layers=tuple(described["layers"]) or None,
+        layers=tuple(described["layers"] or ()) or None,
     )
 
 

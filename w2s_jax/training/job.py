@@ -1,9 +1,10 @@
-"""A training job: from a config (`job_config.training_config`) to one call of `train`."""
+"""A training job: from a `TrainingConfig` to one call of `train`."""
 
 import contextlib
 import dataclasses
-import json
+import itertools
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from leco_jax.configuration import as_json
 from leco_jax.datasets.registry import load_problems
 from leco_jax.models.lora import adapt, init_adapters
 from leco_jax.models.sharding import make_mesh
@@ -20,23 +22,25 @@ from leco_jax.text.tokenizer import Tokenizer
 from w2s_jax.training import data as batches
 from w2s_jax.training.batch_scores import Weights, full_weights
 from w2s_jax.training.checkpoints import has_checkpoint
-from w2s_jax.training.initial_weights import Start, description, load_start, lora_config
+from w2s_jax.training.initial_weights import Start, load_start
+from w2s_jax.training.initial_weights import description as describe_start
+from w2s_jax.training.job_config import DataConfig, TrainingConfig
 from w2s_jax.training.loop import DataSource, RunConfig, TrainResult, train
 from w2s_jax.training.metrics import tensorboard_module
-from w2s_jax.training.objectives import Objective
 from w2s_jax.training.optimizer import OptimizerConfig
 from w2s_jax.training.reference import frozen_copy, store_reference
 from w2s_jax.training.stopping import Stop, Stopped, raise_if_asked
-from w2s_jax.training.train_step import StepConfig
 
 _log = logging.getLogger(__name__)
 
 
-def run_job(config: Any, workdir: str | Path, *, stop: Stop = lambda: False) -> TrainResult:
+def run_job(
+    config: TrainingConfig, workdir: str | Path, *, stop: Stop = lambda: False
+) -> TrainResult:
     """Trains as a config says, going on where an interrupted run of the same config stopped.
 
     Args:
-      config: see `job_config.training_config`.
+      config: what to train, on what and how.
       workdir: where everything goes.
       stop: asked now and then, also while the run is prepared (see `stopping`).
 
@@ -54,31 +58,22 @@ def run_job(config: Any, workdir: str | Path, *, stop: Stop = lambda: False) -> 
             return TrainResult(state=None, metrics={}, steps=0, interrupted=True, compilations=0)
 
 
-def _run(config: Any, workdir: Path, stop: Stop) -> TrainResult:
-    described = json.loads(config.to_json())
-    objective = Objective(**config.objective)
-    described["objective"] |= {name: objective.option(name) for name in ("beta", "gamma")}
-    optimizer = OptimizerConfig(
-        **{
-            **config.optimizer,
-            "no_decay": tuple(config.optimizer.no_decay),
-            "clip_norm": config.optimizer.clip_norm or None,
-            "moment_dtype": config.optimizer.moment_dtype or None,
-        }
-    )
+def _run(config: TrainingConfig, workdir: Path, stop: Stop) -> TrainResult:
+    objective = config.objective
     if config.run.tensorboard:
         tensorboard_module()  # Before anything is loaded.
-    mesh = make_mesh(**config.mesh)
-    reference = _reference(config, objective)
+    mesh = make_mesh(**dataclasses.asdict(config.mesh))
+    reference = _reference(config)
 
     start = load_start(config, mesh)
     raise_if_asked(stop)
     data, held_out = load_data(config, start.tokenizer, mesh, pairs=objective.pairs)
     raise_if_asked(stop)
-    run = _run_config(config, data)
-    optimizer = _warmed_up(optimizer, config, run)
+    optimizer = _warmed_up(config, config.run.steps(data))
+    description = as_json(config)
+    description["objective"] |= {name: objective.option(name) for name in ("beta", "gamma")}
     if jax.process_index() == 0:
-        _claim(workdir, described, start, data)
+        _claim(workdir, description, start, data)
     if reference == "stored":
         stored = [
             store_reference(
@@ -90,17 +85,17 @@ def _run(config: Any, workdir: Path, stop: Stop) -> TrainResult:
                 mesh=mesh,
                 stop=stop,
             )
-            for source, steps in _sources(data, held_out, run)
+            for source, steps in _sources(data, held_out, config.run)
         ]
         data, held_out = stored[0], stored[1] if held_out else None
-    described["start"] = description(start, config.model.checkpoint, workdir)
+    description["start"] = describe_start(start, config.model.checkpoint or "", workdir)
     trainable, frozen, weights = _policy(config, start, mesh, reference)
     model = start.config
     del start  # What is not trained or frozen need not stay in memory.
 
     return train(
         workdir=workdir,
-        run=run,
+        run=config.run,
         model=model,
         objective=objective,
         optimizer=optimizer,
@@ -110,83 +105,74 @@ def _run(config: Any, workdir: Path, stop: Stop) -> TrainResult:
         init=trainable.pop,
         frozen=frozen,
         weights=weights,
-        step_config=StepConfig(
-            accumulate=config.step.accumulate,
-            remat=config.step.remat,
-            stats=tuple(config.step.stats),
-            reference=reference,
-            seed=config.seed,
-        ),
-        description=described,
+        step_config=dataclasses.replace(config.step, reference=reference, seed=config.seed),
+        description=description,
         stop=stop,
     )
 
 
 def load_data(
-    config: Any, tokenizer: Tokenizer, mesh: Mesh, *, pairs: bool
+    config: TrainingConfig, tokenizer: Tokenizer, mesh: Mesh, *, pairs: bool
 ) -> tuple[DataSource, DataSource | None]:
     """Makes the batches of training and, if the config asks for it, of evaluation."""
-    wanted, held_out = config.data, config.held_out
-    found = _texts(config, wanted.source, wanted.split, wanted.limit, pairs)
+    data, held_out = config.data, config.held_out
+    rows = _texts(data, pairs)
     kept = None
-    if held_out.rows and held_out.source:
-        raise ValueError("give either held_out.rows or held_out.source, not both")
     if held_out.rows:
-        if held_out.rows >= len(found):
-            raise ValueError(f"held_out.rows={held_out.rows} leaves none of {len(found)} rows")
-        order = np.random.default_rng(config.seed).permutation(len(found))
-        kept = [found[i] for i in order[: held_out.rows]]
-        found = [found[i] for i in sorted(order[held_out.rows :])]
+        if held_out.rows >= len(rows):
+            raise ValueError(f"held_out.rows={held_out.rows} leaves none of {len(rows)} rows")
+        order = np.random.default_rng(config.seed).permutation(len(rows))
+        kept = [rows[i] for i in order[: held_out.rows]]
+        rows = [rows[i] for i in sorted(order[held_out.rows :])]
     elif held_out.source:
-        kept = _texts(config, held_out.source, held_out.split, held_out.limit, pairs)
+        own = {name: getattr(held_out, name) for name in ("source", "split", "limit")}
+        kept = _texts(dataclasses.replace(data, **own), pairs)
     return (
-        _source(config, found, tokenizer, mesh, pairs),
+        _source(config, rows, tokenizer, mesh, pairs),
         _source(config, kept, tokenizer, mesh, pairs, once=True) if kept else None,
     )
 
 
-def _texts(config: Any, source: str, split: str, limit: int, pairs: bool) -> list[Any]:
-    wanted = config.data
-    if not source:
-        raise ValueError("data.source is empty: a .jsonl file or the name of a data set")
-    if source.endswith(".jsonl"):
-        if not Path(source).is_file():
-            raise FileNotFoundError(f"data.source: there is no file {source}")
-        rows = list(batches.jsonl_rows(source))
+def _texts(data: DataConfig, pairs: bool) -> list[Any]:
+    """The examples or pairs of a source, made by its templates."""
+    if not data.source:
+        raise ValueError("data.source is not set: a .jsonl file or the name of a data set")
+    rows: Iterable[batches.Row]
+    if data.source.endswith(".jsonl"):
+        if not Path(data.source).is_file():
+            raise FileNotFoundError(f"data.source: there is no file {data.source}")
+        rows = batches.jsonl_rows(data.source)
     else:
-        rows = list(
-            batches.problem_rows(load_problems(source, split=split, data_dir=wanted.dir or None))
-        )
-    template = batches.Template(
-        prompt=wanted.prompt,
-        completion=wanted.completion,
-        chosen=wanted.chosen,
-        rejected=wanted.rejected,
-        remove=wanted.remove or None,
-    )
-    return (batches.pairs if pairs else batches.examples)(rows[: limit or None], template)
+        rows = batches.problem_rows(load_problems(data.source, split=data.split, data_dir=data.dir))
+    make = batches.pairs if pairs else batches.examples
+    return make(itertools.islice(rows, data.limit), data)
 
 
 def _source(
-    config: Any, texts: list[Any], tokenizer: Tokenizer, mesh: Mesh, pairs: bool, once: bool = False
+    config: TrainingConfig,
+    texts: list[Any],
+    tokenizer: Tokenizer,
+    mesh: Mesh,
+    pairs: bool,
+    once: bool = False,
 ) -> DataSource:
-    wanted = config.data
-    common = {
-        "rows": wanted.batch,
-        "length": wanted.length,
+    data = config.data
+    common: dict[str, Any] = {
+        "rows": data.batch,
+        "length": data.length,
         "seed": config.seed,
         "once": once,
-        "process_slice": batches.process_slice(mesh, wanted.batch),
+        "process_slice": batches.process_slice(mesh, data.batch),
     }
     if not pairs:
-        encoded = batches.encode_examples(texts, tokenizer, length=wanted.length, chat=wanted.chat)
-        _report_cuts("examples", encoded, wanted.length)
-        return batches.ExampleSource(encoded, packed=wanted.packed, **common)
-    if wanted.packed:
+        encoded = batches.encode_examples(texts, tokenizer, length=data.length, chat=data.chat)
+        _report_cuts("examples", encoded, data.length)
+        return batches.ExampleSource(encoded, packed=data.packed, **common)
+    if data.packed:
         raise ValueError("data.packed is for SFT: a pair's two rows are compared as wholes")
-    encoded_pairs = batches.encode_pairs(texts, tokenizer, length=wanted.length, chat=wanted.chat)
-    _report_cuts("chosen rows", encoded_pairs.chosen, wanted.length)
-    _report_cuts("rejected rows", encoded_pairs.rejected, wanted.length)
+    encoded_pairs = batches.encode_pairs(texts, tokenizer, length=data.length, chat=data.chat)
+    _report_cuts("chosen rows", encoded_pairs.chosen, data.length)
+    _report_cuts("rejected rows", encoded_pairs.rejected, data.length)
     return batches.PairSource(encoded_pairs, **common)
 
 
@@ -199,57 +185,43 @@ def _report_cuts(name: str, encoded: batches.Encoded, length: int) -> None:
         )  # fmt: skip
 
 
-def _run_config(config: Any, data: DataSource) -> RunConfig:
-    fields = dict(config.run)
-    epochs = fields.pop("epochs")
-    return RunConfig(
-        **{
-            **fields,
-            "num_steps": fields["num_steps"] or epochs * data.num_steps_per_epoch,
-            "keep_every": fields["keep_every"] or None,
-            "profile_start": None if fields["profile_start"] < 0 else fields["profile_start"],
-            "peak_tflops": fields["peak_tflops"] or None,
-        }
-    )
-
-
-def _warmed_up(optimizer: OptimizerConfig, config: Any, run: RunConfig) -> OptimizerConfig:
+def _warmed_up(config: TrainingConfig, num_steps: int) -> OptimizerConfig:
     """Cuts a warm-up to half of a run that its data, not the config, made as short as that."""
-    if config.run.num_steps or optimizer.warmup_steps < run.num_steps:
+    optimizer = config.optimizer
+    if config.run.num_steps or optimizer.warmup_steps < num_steps:
         return optimizer
-    shorter = run.num_steps // 2
     _log.warning(
-        "%d epochs are %d steps: warm-up takes %d of them, not %d",
-        config.run.epochs, run.num_steps, shorter, optimizer.warmup_steps,
+        "%d epochs are %d train steps: warm-up takes %d of them, not %d",
+        config.run.epochs, num_steps, num_steps // 2, optimizer.warmup_steps,
     )  # fmt: skip
-    return dataclasses.replace(optimizer, warmup_steps=shorter)
+    return dataclasses.replace(optimizer, warmup_steps=num_steps // 2)
 
 
 def _sources(data: DataSource, held_out: DataSource | None, run: RunConfig):
-    yield data, run.num_steps
+    yield data, run.steps(data)
     if held_out is not None:
         yield held_out, min(run.eval_batches, held_out.num_steps_per_epoch)
 
 
-def _reference(config: Any, objective: Objective) -> str:
-    lora, wanted = config.lora.rank > 0, config.reference
-    if wanted == "auto":
-        if not objective.needs_reference:
+def _reference(config: TrainingConfig) -> str:
+    lora, reference = config.lora.rank > 0, config.reference
+    if reference == "auto":
+        if not config.objective.needs_reference:
             return "none"
         return "lora_off" if lora else "stored"
-    if wanted == "lora_off" and not lora:
+    if reference == "lora_off" and not lora:
         raise ValueError("reference='lora_off' needs lora.rank > 0")
-    if wanted == "frozen" and lora:
+    if reference == "frozen" and lora:
         raise ValueError("with LoRA the frozen copy is the base itself: use reference='lora_off'")
-    return wanted
+    return reference
 
 
 def _policy(
-    config: Any, start: Start, mesh: Mesh, reference: str
+    config: TrainingConfig, start: Start, mesh: Mesh, reference: str
 ) -> tuple[list[Any], dict[str, Any], Weights]:
     """Gives what is trained (in a list, to be taken out), what stays, and how they make weights."""
     if config.lora.rank:
-        lora = lora_config(config.lora)
+        lora = config.lora
         adapters = init_adapters(start.config, lora, jax.random.key(config.seed), mesh)
 
         def weights(adapters: Any, frozen: Any, key: jax.Array | None) -> dict:
@@ -262,11 +234,11 @@ def _policy(
     return [start.params], frozen, full_weights
 
 
-def _claim(workdir: Path, described: dict, start: Start, data: DataSource) -> None:
+def _claim(workdir: Path, description: dict, start: Start, data: DataSource) -> None:
     """Gives the workdir to this run, or refuses; what holds no checkpoint yet is given anew."""
     if not has_checkpoint(workdir / "checkpoints"):
         (workdir / "config.json").unlink(missing_ok=True)
-    decides = what_decides(described)
+    decides = what_decides(description)
     # What files hold, not where they lie: a directory may move.
     paths = {"model": ("name", "tokenizer", "checkpoint"), "data": ("source", "dir")}
     for part, names in paths.items():

@@ -1,99 +1,128 @@
-"""Every field of a training config with its default; files in configs/ change some of them."""
+"""A training run's config: what each field means stands with the dataclass that it belongs to."""
+
+import dataclasses
 
 import ml_collections
 
+from leco_jax.configuration import check, config_dict, part
+from leco_jax.models.lora import LoraConfig
+from w2s_jax.training.data import Template
+from w2s_jax.training.loop import RunConfig
+from w2s_jax.training.objectives import Objective
+from w2s_jax.training.optimizer import OptimizerConfig
+from w2s_jax.training.train_step import StepConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StartConfig:
+    """The weights that training starts from.
+
+    Attributes:
+      name: a known model, a directory or a .gguf file; None or "": `preset` instead.
+      preset: fresh weights of this shape (see `leco_jax.models.architectures`).
+      tokenizer: with a preset: a tokenizer file or directory.
+      checkpoint: workdir of an earlier run, whose trained weights this one goes on from.
+      dtype: of matrix products.
+      param_dtype: in which weights are kept and updated.
+    """
+
+    name: str | None = "smollm2-135m-instruct"
+    preset: str | None = None
+    tokenizer: str | None = None
+    checkpoint: str | None = None
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig(Template):
+    """The rows of training; the templates are `Template`'s.
+
+    Attributes:
+      source: a .jsonl file, or the name of a data set ("gsm8k", with question and solution).
+      split: of a data set.
+      dir: where a data set's files are; None: in the cache.
+      limit: rows to read; None: all.
+      chat: put the prompt into the tokenizer's chat template.
+      length: positions of a row.
+      batch: rows (pairs) of a train step.
+      packed: several examples in a row (SFT).
+    """
+
+    source: str | None = None
+    split: str = "train"
+    dir: str | None = None
+    limit: int | None = None
+    chat: bool = False
+    length: int = 512
+    batch: int = 8
+    packed: bool = False
+
+    def __post_init__(self):
+        check(self)
+        for name in ("length", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit={self.limit} must be at least 1, or None for all rows")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeldOutConfig:
+    """The rows of evaluation: some of training's, or a source of their own.
+
+    Attributes:
+      rows: rows kept from training.
+      source: read as `DataConfig.source`, with its templates.
+      split: of a data set.
+      limit: rows to read from `source`; None: all.
+    """
+
+    rows: int = 0
+    source: str | None = None
+    split: str = "test"
+    limit: int | None = None
+
+    def __post_init__(self):
+        if self.rows and self.source:
+            raise ValueError("give either rows or source, not both")
+        if self.rows < 0:
+            raise ValueError(f"rows={self.rows} must not be negative")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """Devices along each mesh axis; -1: all that are left (see `leco_jax.models.sharding`)."""
+
+    data: int = 1
+    fsdp: int = -1
+    tensor: int = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """All that `launchers/sft.py` and `launchers/dpo.py` know.
+
+    Attributes:
+      seed: of the data's order, of fresh weights and adapters, and of dropout.
+      reference: where a preference loss finds its reference: "frozen", "lora_off", "stored" (see
+        `StepConfig`) or "none"; "auto": "none" if the objective has no use for one, else "lora_off"
+        with LoRA and "stored" without.
+    """
+
+    seed: int = 0
+    model: StartConfig = part(StartConfig)
+    lora: LoraConfig = part(LoraConfig, rank=0)
+    data: DataConfig = part(DataConfig)
+    held_out: HeldOutConfig = part(HeldOutConfig)
+    objective: Objective = part(Objective)
+    reference: str = "auto"
+    optimizer: OptimizerConfig = part(OptimizerConfig)
+    step: StepConfig = part(StepConfig)
+    run: RunConfig = part(RunConfig)
+    mesh: MeshConfig = part(MeshConfig)
+
 
 def training_config() -> ml_collections.ConfigDict:
-    """Gives the fields that `launchers/sft.py` and `launchers/dpo.py` know."""
-    config = ml_collections.ConfigDict()
-    config.seed = 0  # of the data's order, of fresh weights and adapters, and of dropout
-
-    model = config.model = ml_collections.ConfigDict()
-    model.name = "smollm2-135m-instruct"  # or a directory, or a .gguf file; "": a preset instead
-    model.preset = ""  # fresh weights of this shape (see leco_jax.models.architectures)
-    model.tokenizer = ""  # with a preset: a tokenizer file or directory
-    model.checkpoint = ""  # go on from the weights that this earlier run trained: its workdir
-    model.dtype = "float32"  # of matrix products
-    model.param_dtype = "float32"  # in which weights are kept and updated
-
-    lora = config.lora = ml_collections.ConfigDict()
-    lora.rank = 0  # 0: all weights are trained
-    lora.alpha = 16.0
-    lora.dropout = 0.0
-    lora.targets = (
-        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
-    )  # fmt: skip
-    lora.layers = ()  # (): all
-
-    data = config.data = ml_collections.ConfigDict()
-    data.source = ""  # a .jsonl file, or the name of a data set ("gsm8k")
-    data.split = "train"  # of a data set
-    data.dir = ""  # where a data set's files lie, if not in the cache
-    data.limit = 0  # rows to read; 0: all
-    data.prompt = "{prompt}"  # texts from a row's fields; a data set has question and solution
-    data.completion = "{completion}"
-    data.chosen = "{chosen}"
-    data.rejected = "{rejected}"
-    data.remove = ""  # a regular expression taken out of every field
-    data.chat = False  # put the prompt into the tokenizer's chat template
-    data.length = 512  # positions of a row
-    data.batch = 8  # rows (pairs) of a step
-    data.packed = False  # several examples in a row (SFT)
-
-    held_out = config.held_out = ml_collections.ConfigDict()
-    held_out.rows = 0  # rows kept from training, for evaluation; or
-    held_out.source = ""  # data of its own, read like data.source
-    held_out.split = "test"
-    held_out.limit = 0
-
-    objective = config.objective = ml_collections.ConfigDict()
-    objective.name = "sft"  # see w2s_jax.training.objectives.Objective for all of these
-    objective.reduction = "token"
-    objective.beta = ml_collections.config_dict.placeholder(float)  # None: the objective's own
-    objective.flip = 0.1
-    objective.gamma = ml_collections.config_dict.placeholder(float)
-    objective.nll = "completion"
-    objective.sft_weight = 0.0
-
-    # "frozen", "lora_off", "stored" or "none"; "auto": none if the objective has no use for one,
-    # else lora_off with LoRA and stored without.
-    config.reference = "auto"
-
-    optimizer = config.optimizer = ml_collections.ConfigDict()
-    optimizer.name = "adamw"  # see w2s_jax.training.optimizer.OptimizerConfig
-    optimizer.learning_rate = 1e-5
-    optimizer.schedule = "cosine"
-    optimizer.warmup_steps = 0
-    optimizer.final_ratio = 0.0
-    optimizer.b1 = 0.9
-    optimizer.b2 = 0.999
-    optimizer.eps = 1e-8
-    optimizer.weight_decay = 0.0
-    optimizer.no_decay = ("norm", "bias")
-    optimizer.clip_norm = 1.0  # 0: no clipping
-    optimizer.moment_dtype = ""  # "": the weights' own
-
-    step = config.step = ml_collections.ConfigDict()
-    step.accumulate = 1  # see w2s_jax.training.train_step.StepConfig
-    step.remat = "full"
-    step.stats = ("entropy", "max_logprob")
-
-    run = config.run = ml_collections.ConfigDict()
-    run.num_steps = 0  # see w2s_jax.training.loop.RunConfig; 0: as many as `epochs` need
-    run.epochs = 1
-    run.log_every = 10
-    run.eval_every = 0
-    run.eval_batches = 8
-    run.checkpoint_every = 100
-    run.keep_last = 2
-    run.keep_every = 0  # 0: none
-    run.tensorboard = False
-    run.profile_start = -1  # -1: no profile
-    run.profile_steps = 3
-    run.peak_tflops = 0.0  # 0: the maker's figure
-
-    mesh = config.mesh = ml_collections.ConfigDict()
-    mesh.data = 1
-    mesh.fsdp = -1  # -1: all devices that are left
-    mesh.tensor = 1
-    return config
+    """Gives every field of a `TrainingConfig` with its default, for files in configs/."""
+    return config_dict(TrainingConfig)

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from leco_jax.configuration import check
 from leco_jax.models.config import ModelConfig
 from w2s_jax.training.batch_scores import Weights, full_weights
 from w2s_jax.training.checkpoints import Checkpoints, abstract
@@ -57,8 +58,9 @@ class RunConfig:
     """A run's length and what it writes.
 
     Attributes:
-      num_steps: steps in all, those before a resume included.
-      log_every: steps between progress lines (`metrics.jsonl` has every step).
+      num_steps: train steps in all, those before a resume included; None: what `epochs` take.
+      epochs: passes over the data, if `num_steps` does not say how long.
+      log_every: train steps between progress lines (`metrics.jsonl` has every step).
       eval_every: steps between evaluations; 0: only before the first and after the last.
       eval_batches: batches of the held-out data in an evaluation.
       checkpoint_every: steps between checkpoints; the last step always has one.
@@ -71,7 +73,8 @@ class RunConfig:
         accelerators, and no MFU elsewhere.
     """
 
-    num_steps: int
+    num_steps: int | None = None
+    epochs: int = 1
     log_every: int = 10
     eval_every: int = 0
     eval_batches: int = 8
@@ -84,9 +87,18 @@ class RunConfig:
     peak_tflops: float | None = None
 
     def __post_init__(self):
-        for name in ("num_steps", "log_every", "eval_batches", "checkpoint_every", "keep_last"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        check(self)
+        for name in (
+            "num_steps", "epochs", "log_every", "eval_batches", "checkpoint_every", "keep_last",
+            "keep_every", "profile_steps",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+
+    def steps(self, data: DataSource) -> int:
+        """The number of train steps on these data."""
+        return self.num_steps or self.epochs * data.num_steps_per_epoch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,8 +172,9 @@ def train(
     step_config = dataclasses.replace(
         step_config, most_scored=max(source.most_scored for source in sources)
     )
-    tx = make_optimizer(optimizer, run.num_steps)
-    schedule = make_schedule(optimizer, run.num_steps)
+    num_steps = run.steps(data)
+    tx = make_optimizer(optimizer, num_steps)
+    schedule = make_schedule(optimizer, num_steps)
     state, shardings = init_state(init(), tx, mesh)
     train_step = make_train_step(
         model=model,
@@ -197,7 +210,7 @@ def train(
                 empty.trainable, {"step": empty.step, "opt_state": empty.opt_state}
             )
             state = TrainState(rest["step"], trainable, rest["opt_state"])
-            _log.info("resumed at step %d of %d", first, run.num_steps)
+            _log.info("resumed at step %d of %d", first, num_steps)
 
         # --- watching --------------------------------------------------------------------------
         writer = stack.enter_context(
@@ -211,7 +224,7 @@ def train(
             adapters=0 if weights is full_weights else adapters,
         )
         progress = Progress(
-            num_steps=run.num_steps,
+            num_steps=num_steps,
             chips=mesh.size,
             flops_per_token=flops_per_token,
             peak_flops=peak_flops(
@@ -237,15 +250,15 @@ def train(
                 eval_step, state.trainable, frozen, batches, mesh=mesh, pairs=objective.pairs
             )
             if lead:
-                _log.info("step %d/%d, held-out %s", done, run.num_steps, _short(found))
+                _log.info("step %d/%d, held-out %s", done, num_steps, _short(found))
             return {f"{name}/{key}": value for key, value in found.items()}
 
         def looks_at(done: int) -> bool:
-            return done == run.num_steps or (run.eval_every > 0 and done % run.eval_every == 0)
+            return done == num_steps or (run.eval_every > 0 and done % run.eval_every == 0)
 
         def publish(step, scalars) -> None:
             writer.write(step, scalars | (before if step == 0 else {}))
-            if lead and (step % run.log_every == 0 or step + 1 == run.num_steps):
+            if lead and (step % run.log_every == 0 or step + 1 == num_steps):
                 _log.info("%s", progress.line(step, scalars))
 
         # --- the loop --------------------------------------------------------------------------
@@ -263,14 +276,14 @@ def train(
                 writer.amend(first - 1, found)
                 last |= found
             progress.restart()
-            for step in range(first, run.num_steps):
+            for step in range(first, num_steps):
                 profile.before(step - first)
                 placed = place_batch(batch, mesh, pairs=objective.pairs)
                 with jax.profiler.StepTraceAnnotation("train", step_num=step):
                     state, metrics = train_step(state, frozen, placed)
                 now = (step, batch, metrics)
                 done = step + 1
-                if done < run.num_steps:
+                if done < num_steps:
                     batch = data.batch(done)
                 if pending is not None:
                     publish(pending[0], collect(*pending))
@@ -278,7 +291,7 @@ def train(
                 profile.after(step - first, metrics)
 
                 interrupted = asked_at_step(stop, step)
-                final = done == run.num_steps
+                final = done == num_steps
                 save = final or interrupted or done % run.checkpoint_every == 0
                 look = looks_at(done) and not interrupted
                 if not save and not look:

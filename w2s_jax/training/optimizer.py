@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-Schedule = Literal["constant", "linear", "cosine"]
+from leco_jax.configuration import check
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,13 +26,13 @@ class OptimizerConfig:
       eps: added to the root of the second moment (AdamW).
       weight_decay: decoupled, multiplied by the learning rate.
       no_decay: weights whose path contains one of these are not decayed.
-      clip_norm: gradients are scaled down to this global norm; None: never.
+      clip_norm: gradients are scaled down to this global norm; 0: never.
       moment_dtype: dtype of AdamW's first moment; None: the weights' own.
     """
 
     name: Literal["adamw", "adafactor"] = "adamw"
     learning_rate: float = 1e-5
-    schedule: Schedule = "cosine"
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup_steps: int = 0
     final_ratio: float = 0.0
     b1: float = 0.9
@@ -40,20 +40,14 @@ class OptimizerConfig:
     eps: float = 1e-8
     weight_decay: float = 0.0
     no_decay: tuple[str, ...] = ("norm", "bias")
-    clip_norm: float | None = 1.0
+    clip_norm: float = 1.0
     moment_dtype: str | None = None
 
     def __post_init__(self):
-        if self.name not in ("adamw", "adafactor"):
-            raise ValueError(f"optimizer {self.name!r} is neither 'adamw' nor 'adafactor'")
-        if self.schedule not in ("constant", "linear", "cosine"):
-            raise ValueError(f"schedule {self.schedule!r} is none of constant, linear, cosine")
-        if self.learning_rate < 0 or self.warmup_steps < 0:
-            raise ValueError("learning_rate and warmup_steps must not be negative")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ValueError(
-                f"clip_norm={self.clip_norm} must be positive, or None for no clipping"
-            )
+        check(self)
+        for name in ("learning_rate", "warmup_steps", "clip_norm"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
 
 
 def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:

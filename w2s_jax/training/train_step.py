@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import optax
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
 
+from leco_jax.configuration import check, internal
 from leco_jax.models.config import ModelConfig
 from w2s_jax.training.batch_scores import (
     BATCH_AXES,
@@ -55,17 +56,18 @@ class StepConfig:
     """
 
     accumulate: int = 1
-    remat: str = "full"
+    remat: Literal["none", "full", "dots", "dots_no_batch"] = "full"
     stats: tuple[str, ...] = ("entropy", "max_logprob")
-    reference: str = "none"
-    most_scored: int | None = None
-    seed: int = 0
+    reference: str = internal("none")
+    most_scored: int | None = internal(None)
+    seed: int = internal(0)
 
     def __post_init__(self):
+        check(self)
         if self.accumulate < 1:
             raise ValueError(f"accumulate={self.accumulate} must be at least 1")
         if self.reference not in REFERENCES:
-            raise ValueError(f"reference {self.reference!r} is none of {', '.join(REFERENCES)}")
+            raise ValueError(f"reference {self.reference!r} is not one of {', '.join(REFERENCES)}")
 
 
 def place_batch(batch: dict[str, np.ndarray], mesh: Mesh, *, pairs: bool) -> dict[str, Array]:

@@ -205,7 +205,7 @@ def test_bfloat16_weights_stay_bfloat16_after_a_merge():
 @pytest.mark.parametrize(
     ("kwargs", "match"),
     [
-        ({"rank": 0}, "rank=0"),
+        ({"rank": -1}, "rank=-1"),
         ({"dropout": 1.0}, r"dropout=1.0 must lie in \[0, 1\)"),
         ({"targets": ("q_proj", "qproj")}, r"\['qproj'\] are none of q_proj"),
         ({"targets": ()}, "none of q_proj"),
@@ -225,5 +225,7 @@ def test_adapters_of_another_configuration_are_refused(params):
         lo.merge(params, adapters, lo.LoraConfig(rank=2, targets=("q_proj",)))
     with pytest.raises(ValueError, match=r"\[7\] lie outside 0..2"):
         lo.init_adapters(CONFIG, lo.LoraConfig(layers=(7,)), jax.random.key(0))
+    with pytest.raises(ValueError, match="rank=0 means no adapters"):
+        lo.init_adapters(CONFIG, lo.LoraConfig(rank=0), jax.random.key(0))
     with pytest.raises(ValueError, match="stacked"):
         lo.adapt(unstack_layers(params), adapters, lo.LoraConfig(rank=2))

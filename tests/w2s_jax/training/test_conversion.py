@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from leco_jax.configuration import build
 from leco_jax.models import lora as lo
 from leco_jax.models.architectures import preset
 from leco_jax.models.bundled import bundled_path
@@ -17,7 +18,7 @@ from leco_jax.text.tokenizer import load_tokenizer
 from w2s_jax.training.checkpoints import load_weights
 from w2s_jax.training.conversion import read_model, write_model
 from w2s_jax.training.job import run_job
-from w2s_jax.training.job_config import training_config
+from w2s_jax.training.job_config import TrainingConfig, training_config
 
 CONFIG = preset("tiny", vocab_size=640, num_layers=3)
 
@@ -100,7 +101,7 @@ def test_a_training_run_with_adapters_gives_the_merged_model(tmp_path, model, me
     config.lora.layers = (0, 2)
     config.optimizer.learning_rate = 0.1
     config.run.num_steps = 2
-    run_job(config, tmp_path / "run")
+    run_job(build(TrainingConfig, config), tmp_path / "run")
 
     found = read_model(str(tmp_path / "run"), mesh)
     lora = lo.LoraConfig(rank=2, layers=(0, 2))

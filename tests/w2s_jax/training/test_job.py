@@ -10,16 +10,21 @@ import jax
 import numpy as np
 import pytest
 
+from leco_jax.configuration import build
 from leco_jax.models.bundled import bundled_path
 from leco_jax.models.sharding import make_mesh
 from leco_jax.text.tokenizer import load_tokenizer
+from w2s_jax.training import job
 from w2s_jax.training.initial_weights import load_run, load_start, trained_weights
-from w2s_jax.training.job import load_data, run_job
-from w2s_jax.training.job_config import training_config
+from w2s_jax.training.job_config import TrainingConfig, training_config
 from w2s_jax.training.loop import NonFiniteError
 from w2s_jax.training.metrics import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[3]
+
+
+def run_job(config, workdir, **options):
+    return job.run_job(build(TrainingConfig, config), workdir, **options)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,7 @@ def files(tmp_path_factory):
 @pytest.fixture
 def config(files):
     config = training_config()
-    config.model.name = ""
+    config.model.name = None
     config.model.preset = "tiny"
     config.model.tokenizer = str(bundled_path("arithmetic-1m"))
     config.data.source = str(files)
@@ -59,13 +64,13 @@ def line(config, tmp_path):
     config.run.num_steps = 2
     for name, before, rank in (("a", "", 0), ("b", "a", 2), ("c", "b", 2)):
         config.lora.rank = rank
-        config.model.checkpoint = str(tmp_path / "runs" / before) if before else ""
+        config.model.checkpoint = str(tmp_path / "runs" / before) if before else None
         run_job(config, tmp_path / "runs" / name)
     return tmp_path / "runs"
 
 
 def test_a_run_that_its_data_makes_short_warms_up_for_half_of_it(config, tmp_path):
-    config.run.num_steps, config.run.epochs = 0, 2  # 24 rows, 8 a step: 6 steps
+    config.run.num_steps, config.run.epochs = None, 2  # 24 rows, 8 a step: 6 steps
     config.optimizer.warmup_steps = 10
     run_job(config, tmp_path)
     rates = [row["learning_rate"] for row in read_metrics(tmp_path / "metrics.jsonl")]
@@ -78,10 +83,10 @@ def test_a_run_that_its_data_makes_short_warms_up_for_half_of_it(config, tmp_pat
 
 def test_rows_that_lose_tokens_are_counted(config, files, caplog):
     tokenizer, mesh = load_tokenizer(config.model.tokenizer), make_mesh(fsdp=8)
-    load_data(config, tokenizer, mesh, pairs=True)
+    job.load_data(build(TrainingConfig, config), tokenizer, mesh, pairs=True)
     assert not caplog.records
     config.data.length = 8
-    load_data(config, tokenizer, mesh, pairs=True)
+    job.load_data(build(TrainingConfig, config), tokenizer, mesh, pairs=True)
     chosen, rejected = (record.getMessage() for record in caplog.records)
     assert "of 24 chosen rows 24 prompts lose their oldest tokens and " in chosen
     assert "of 24 rejected rows 24 prompts lose their oldest tokens and 24 completions" in rejected
@@ -159,7 +164,7 @@ def test_a_later_run_starts_from_all_trained_weights(config, tmp_path):
 
 def test_a_third_run_stands_on_both_before_it(config, line):
     mesh = make_mesh(fsdp=8)
-    config.model.checkpoint = ""
+    config.model.checkpoint = None
     weights = load_start(config, mesh)
     for name in "abc":
         # One run after the other, by hand.
@@ -189,7 +194,7 @@ def test_runs_that_moved_together_find_each_other_and_others_are_refused(config,
     with pytest.raises(ValueError, match="a did not begin with the weights that this config names"):
         load_start(other, mesh)
     # b's adapters belong to what a was after two steps.
-    config.lora.rank, config.model.checkpoint, config.run.num_steps = 0, "", 3
+    config.lora.rank, config.model.checkpoint, config.run.num_steps = None, "", 3
     shutil.rmtree(moved / "a")
     run_job(config, moved / "a")
     config.model.checkpoint = str(moved / "c")
@@ -201,7 +206,7 @@ def test_runs_that_moved_together_find_each_other_and_others_are_refused(config,
 
 
 def test_epochs_and_packed_rows(config, tmp_path):
-    config.run.num_steps = 0
+    config.run.num_steps = None
     config.run.epochs = 2
     config.data.packed = True
     config.data.length = 64
@@ -246,7 +251,7 @@ def test_a_run_goes_on_where_its_files_have_moved_but_not_on_others(config, file
     with pytest.raises(ValueError, match=r"\(differing: config.data.fingerprint\)"):
         run_job(config, moved / "run")
     shutil.copy(files, moved)
-    config.model.checkpoint = ""
+    config.model.checkpoint = None
     with pytest.raises(ValueError, match=r"\(differing: config.model.weights\)"):
         run_job(config, moved / "run")
 
@@ -264,8 +269,10 @@ def test_tensorboard_without_its_writer_is_refused_before_loading(config, tmp_pa
     [
         ({"model.name": "smollm2-135m-instruct"}, "either model.name, or model.preset"),
         ({"model.tokenizer": ""}, "model.preset needs model.tokenizer"),
-        ({"data.source": ""}, "data.source is empty"),
+        ({"data.source": None}, "data.source is not set"),
+        ({"data.batch": 0}, "config.data: batch=0 must be at least 1"),
         ({"data.batch": 6}, "6 rows cannot be spread over data x fsdp = 4"),
+        ({"optimizer.learning_rate": float("nan")}, "learning_rate=nan is not a finite number"),
         ({"held_out.rows": 24}, "held_out.rows=24 leaves none of 24 rows"),
         ({"held_out.rows": 4, "held_out.source": "x.jsonl"}, "not both"),
         ({"objective.name": "dpo", "data.packed": True}, "data.packed is for SFT"),

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from leco_jax.configuration import build
 from leco_jax.scoring import TokenStats
 from w2s_jax.training import losses
 from w2s_jax.training.job_config import training_config
@@ -109,7 +110,7 @@ def test_without_a_beta_the_loss_has_its_own(name):
     np.testing.assert_array_equal(metrics["rewards/margins"], watched["rewards/margins"])
     assert run(Objective(name=name, beta=own / 2, gamma=1.0), tree)[0] != loss
     # A config in which the name alone was changed says nothing else.
-    assert Objective(**{**training_config().objective, "name": name}).option("beta") == own
+    assert build(Objective, {**training_config().objective, "name": name}).option("beta") == own
 
 
 def test_sft_weight_adds_the_likelihood_of_the_chosen():
@@ -146,9 +147,9 @@ def test_a_missing_reference_is_refused():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "ppo"}, "objective 'ppo' is none of sft, dpo"),
-        ({"reduction": "row"}, "reduction 'row'"),
-        ({"nll": "prompt"}, "nll 'prompt'"),
+        ({"name": "ppo"}, "objective 'ppo' is not one of sft, dpo"),
+        ({"reduction": "row"}, "reduction='row' is not one of token, sequence"),
+        ({"nll": "prompt"}, "nll='prompt'"),
         ({"beta": 0.0}, "beta=0.0 must be positive"),
         ({"flip": 0.5}, "flip=0.5"),
     ],

@@ -100,10 +100,10 @@ def test_adafactor_learns_and_moments_take_the_asked_dtype():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "sgd"}, "optimizer 'sgd'"),
-        ({"schedule": "step"}, "schedule 'step'"),
+        ({"name": "sgd"}, "name='sgd' is not one of adamw, adafactor"),
+        ({"schedule": "step"}, "schedule='step'"),
         ({"learning_rate": -1.0}, "must not be negative"),
-        ({"clip_norm": 0.0}, "clip_norm=0.0"),
+        ({"clip_norm": -1.0}, "clip_norm=-1.0 must not be negative"),
     ],
 )
 def test_bad_options_are_refused_by_name(changes, message):

@@ -7,6 +7,7 @@ from w2s_jax.training.data.encode import encode_pairs as encode_pairs
 from w2s_jax.training.data.rows import DataError as DataError
 from w2s_jax.training.data.rows import Example as Example
 from w2s_jax.training.data.rows import Pair as Pair
+from w2s_jax.training.data.rows import Row as Row
 from w2s_jax.training.data.rows import Template as Template
 from w2s_jax.training.data.rows import examples as examples
 from w2s_jax.training.data.rows import fill_template as fill_template

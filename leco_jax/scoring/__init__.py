@@ -12,20 +12,31 @@ from leco_jax.scoring.api import (
     token_stats_from_hidden,
 )
 from leco_jax.scoring.presets import PRESETS, StepPreset
-from leco_jax.scoring.step_scores import heading_mask, step_scores
+from leco_jax.scoring.step_scores import (
+    StepState,
+    heading_mask,
+    scores,
+    step_scores,
+    step_state,
+    update,
+)
 from leco_jax.scoring.types import StepScores, TokenStats, to_host
 
 __all__ = [
     "PRESETS",
     "StepPreset",
     "StepScores",
+    "StepState",
     "TokenStats",
     "heading_mask",
     "pmapped",
     "score_steps",
     "score_steps_from_hidden",
+    "scores",
     "step_scores",
+    "step_state",
     "to_host",
     "token_stats",
     "token_stats_from_hidden",
+    "update",
 ]

@@ -5,7 +5,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from leco_jax.scoring.step_scores import heading_mask, step_scores
+from leco_jax.scoring.step_scores import StepState, scores, step_state, update
 from leco_jax.scoring.types import MAX_TOPK, StepScores, TokenStats
 
 
@@ -63,14 +63,18 @@ class StepPreset:
         Returns:
           StepScores `[..., num_steps]`.
         """
-        count = {"num_steps": num_steps, "heading_tokens": self.heading_tokens}
-        if in_label is not None:
-            counted = jnp.where(in_label, -1, step_ids)
-            if self.label == "exclude":
-                step_ids = counted
-            elif heading is None:
-                heading = heading_mask(counted, **count)
-        return step_scores(logprob, step_ids, tau=self.tau, heading=heading, **count)
+        state = self.step_state(jnp.shape(logprob)[:-1], num_steps=num_steps)
+        return scores(update(state, logprob, step_ids, in_label=in_label, heading=heading))
+
+    def step_state(self, batch_shape: tuple[int, ...] = (), *, num_steps: int) -> StepState:
+        """The state of `scoring.update` before the first token; see `scoring.step_state`."""
+        return step_state(
+            batch_shape,
+            num_steps=num_steps,
+            tau=self.tau,
+            heading_tokens=self.heading_tokens,
+            label=self.label,
+        )
 
 
 PRESETS = {

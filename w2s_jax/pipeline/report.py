@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from leco_jax.evaluation.html_page import line_chart, page, preformatted, section, table
+from leco_jax.evaluation.html_page import Chart, Section, Table, Texts, line_chart, page
 from leco_jax.storage.files import read_json, write_text
 from w2s_jax.curation import Share
 from w2s_jax.measures import median_gap_recovered
@@ -104,24 +104,25 @@ def write_report(path: Path, stores: Mapping[int, ArtifactStore], config: Mappin
     """
     rows, notes = model_rows(stores)
     heads = [head for head, _ in model_columns(rows)]
-    sections = [section("Models", table(heads, [[row[h] for h in heads] for row in rows]))]
+    sections: list[Section] = [
+        ("Models", [Table(heads, [[row[h] for h in heads] for row in rows])]),
+    ]
     tables = _tables(stores)
     if len(tables) > 1:
-        sections.append(section("Correct by seed", _by_seed(stores, tables)))
-    sections.append(section("Correct over the rounds of stage I", _rounds(average_scores(tables))))
+        sections.append(("Correct by seed", [_by_seed(stores, tables)]))
+    sections.append(("Correct over the rounds of stage I", [_rounds(average_scores(tables))]))
     for seed, found in zip(stores, tables, strict=True):
         of = f", seed {seed}" if len(tables) > 1 else ""
         gathered = found["gathered"]
-        sections.append(section(f"Selection by agreement{of}", _selection(gathered)))
-        sections.append(section(f"Pairs{of}", _pairs(gathered["pairs"])))
-        sections.append(
-            section(f"Ways to be confident, on the same samples{of}", _votes(gathered["votes"]))
-        )
-        duplicates = gathered["splits"]["duplicates"]
-        sections.append(section(f"Repeated questions{of}", _counts(duplicates)))
+        sections += [
+            (f"Selection by agreement{of}", [_selection(gathered)]),
+            (f"Pairs{of}", [_pairs(gathered["pairs"])]),
+            (f"Ways to be confident, on the same samples{of}", [_votes(gathered["votes"])]),
+            (f"Repeated questions{of}", [_counts(gathered["splits"]["duplicates"])]),
+        ]
     first = next(iter(stores.values()))
-    sections.append(section("Pairs side by side", _examples(first)))
-    sections.append(section("Config", preformatted(json.dumps(config, indent=2))))
+    sections.append(("Pairs side by side", _examples(first)))
+    sections.append(("Config", [Texts([json.dumps(config, indent=2)])]))
     write_text(path, page("Weak-to-strong reasoning", " ".join(notes), sections, wide=True))
     return path
 
@@ -130,7 +131,7 @@ def _tables(stores: Mapping[int, ArtifactStore]) -> list[dict]:
     return [read_json(s.path("table") / "table.json") for s in stores.values()]
 
 
-def _by_seed(stores: Mapping[int, ArtifactStore], tables: list[dict]) -> str:
+def _by_seed(stores: Mapping[int, ArtifactStore], tables: list[dict]) -> Table:
     lines = []
     for i, row in enumerate(tables[0]["rows"]):
         mine = [t["rows"][i] for t in tables]
@@ -142,10 +143,10 @@ def _by_seed(stores: Mapping[int, ArtifactStore], tables: list[dict]) -> str:
                 "-" if gap is None else f"{gap:.2f}",
             ]
         )
-    return table(["model", *(f"seed {seed}" for seed in stores), "median PGR"], lines)
+    return Table(["model", *(f"seed {seed}" for seed in stores), "median PGR"], lines)
 
 
-def _rounds(scores: Mapping[str, Scores]) -> str:
+def _rounds(scores: Mapping[str, Scores]) -> Chart:
     """Curves of the students; the fixed models as level lines."""
 
     def accuracy(model: str) -> float:
@@ -163,7 +164,7 @@ def _rounds(scores: Mapping[str, Scores]) -> str:
     return line_chart("Correct over rounds", curves, x_name="round")
 
 
-def _selection(gathered: Mapping) -> str:
+def _selection(gathered: Mapping) -> Table:
     heads = ("", "questions", "weak unreadable", "strong unreadable", "disagree", "kept",
              "of them demonstrations", "added", "precision of kept", "weak correct",
              "strong correct")  # fmt: skip
@@ -179,19 +180,19 @@ def _selection(gathered: Mapping) -> str:
                 *(_share(found[f]) for f in ("precision", "weak_accuracy", "icl_accuracy")),
             ]
         )
-    return table(heads, rows)
+    return Table(heads, rows)
 
 
-def _pairs(funnel: Mapping) -> str:
+def _pairs(funnel: Mapping) -> Table:
     shown = {name: value for name, value in funnel.items() if not isinstance(value, dict)}
     rows = [[_words(name), "-" if v is None else f"{v:.4g}"] for name, v in shown.items()]
     rows += [
         [_words(name), _share(value)] for name, value in funnel.items() if isinstance(value, dict)
     ]
-    return table(("", "pairs and questions"), rows)
+    return Table(("", "pairs and questions"), rows)
 
 
-def _votes(votes: Mapping) -> str:
+def _votes(votes: Mapping) -> Table:
     rows = [
         [
             f"{row['vote']} {row['confidence']}".strip(),
@@ -206,25 +207,26 @@ def _votes(votes: Mapping) -> str:
     ]
     heads = ("vote", "top answers correct", "confident", "of them correct", "pairs",
              "chosen correct", "rejected correct")  # fmt: skip
-    return table(heads, rows)
+    return Table(heads, rows)
 
 
-def _counts(counts: Mapping) -> str:
-    return table(("", "problems"), [[_words(name), str(n)] for name, n in counts.items()])
+def _counts(counts: Mapping) -> Table:
+    return Table(("", "problems"), [[_words(name), str(n)] for name, n in counts.items()])
 
 
-def _examples(store: ArtifactStore) -> str:
+def _examples(store: ArtifactStore) -> list[Texts]:
     blocks = []
     for row in rows_of(store.path("pairs") / "pairs.jsonl")[:_EXAMPLES]:
-        sides = "".join(
-            "<div>"
-            + preformatted(f"{side} ({row[f'{side}_model']}: {row[f'{side}_answer']})\n{row[side]}")
-            + "</div>"
-            for side in ("chosen", "rejected")
+        blocks.append(Texts([f"{row['question']}\nconfidence {row['confidence']:.2f}"]))
+        blocks.append(
+            Texts(
+                [
+                    f"{side} ({row[f'{side}_model']}: {row[f'{side}_answer']})\n{row[side]}"
+                    for side in ("chosen", "rejected")
+                ]
+            )
         )
-        question = f"{row['question']}\nconfidence {row['confidence']:.2f}"
-        blocks.append(preformatted(question) + f'<div class="pair">{sides}</div>')
-    return "\n".join(blocks)
+    return blocks
 
 
 def _share(found: Mapping) -> str:

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from leco_jax.evaluation.html_page import line_chart, number, page, preformatted, section
+from leco_jax.evaluation.html_page import Section, Texts, line_chart, number, page
 from leco_jax.storage.files import write_text
 from w2s_jax.training.metrics import read_metrics
 
@@ -39,7 +39,7 @@ def write_report(workdir: str | pathlib.Path, config: Mapping[str, Any]) -> path
     rows = read_metrics(workdir / "metrics.jsonl")
     if not rows:
         raise ValueError(f"{workdir / 'metrics.jsonl'} holds no steps: nothing to report")
-    charts = []
+    sections: list[Section] = []
     for title, names in CHARTS:
         curves = {
             name: [(row["step"], row[name]) for row in rows if row.get(name) is not None]
@@ -47,7 +47,7 @@ def write_report(workdir: str | pathlib.Path, config: Mapping[str, Any]) -> path
         }
         curves = {name: points for name, points in curves.items() if points}
         if curves:
-            charts.append(section(title, line_chart(title, curves)))
+            sections.append((title, [line_chart(title, curves)]))
     first, last = rows[0], rows[-1]
     summary = f"{len(rows)} steps; loss {number(first['loss'])} at step {first['step']}, "
     summary += f"{number(last['loss'])} at step {last['step']}."
@@ -55,6 +55,6 @@ def write_report(workdir: str | pathlib.Path, config: Mapping[str, Any]) -> path
         summary += f" Held-out loss {number(first['eval_before/loss'])} before the first step, "
         summary += f"{number(last['eval/loss'])} after the last."
     path = workdir / "report.html"
-    charts.append(section("Config", preformatted(json.dumps(config, indent=2, default=str))))
-    write_text(path, page(f"Training run {workdir.name}", summary, charts))
+    sections.append(("Config", [Texts([json.dumps(config, indent=2, default=str)])]))
+    write_text(path, page(f"Training run {workdir.name}", summary, sections))
     return path

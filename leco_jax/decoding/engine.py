@@ -26,11 +26,18 @@ from leco_jax.decoding import programs
 from leco_jax.decoding.counters import Counters
 from leco_jax.decoding.memory import explained
 from leco_jax.decoding.prompt_chunks import PromptChunks
-from leco_jax.decoding.request import Chain, Request, Sampling
+from leco_jax.decoding.request import (
+    CANCELLED,
+    Chain,
+    Request,
+    Sampling,
+    Watch,
+    token_ids,
+    whole_number,
+)
 from leco_jax.decoding.row_cache import RowCache
 from leco_jax.decoding.rows import cached_tokens, cut_at_stop_text, take_row, to_rows
 from leco_jax.decoding.step_scorer import StepScorer
-from leco_jax.decoding.watch import Watch
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.weights import unstack_layers
 from leco_jax.shapes import power_of_two
@@ -83,18 +90,20 @@ class Engine:
             ValueError: an option out of range, or more positions than the model was made for.
             OutOfMemoryError: the cache would not fit at its largest.
         """
+        self.config = config
+        prefix = self._checked_ids("prefix", prefix)
+        stop_ids = token_ids("stop_ids", stop_ids)
         room = config.max_positions - len(prefix)
         max_length = min(_MAX_LENGTH, room) if max_length is None else max_length
-        if max_length > room or room < 2:
+        if room < 2 or whole_number("max_length", max_length, low=2) > room:
             raise ValueError(
                 f"max_length={max_length} and a prefix of {len(prefix)} tokens need more than the "
-                f"model's max_positions={config.max_positions}."
+                f"model's max_positions={config.max_positions}"
             )
-        if slots < 1 or chunk < 1 or max_length < 2:
-            raise ValueError(f"Too small: slots={slots}, chunk={chunk}, max_length={max_length}.")
+        whole_number("slots", slots, low=1)
+        whole_number("chunk", chunk, low=1)
         if capture not in ("raw", "processed"):
-            raise ValueError(f'capture must be "raw" or "processed", not {capture!r}.')
-        self.config = config
+            raise ValueError(f'capture={capture!r} must be "raw" or "processed"')
         self.counters = Counters()
         self.max_length = max_length
         self._mesh = mesh
@@ -107,6 +116,7 @@ class Engine:
         self._token_bytes = token_bytes
         self._step_scorer = step_scorer
         self._queue: collections.deque[Chain] = collections.deque()
+        self._cancelled: list[Chain] = []  # since the last step
         self._rows: list[Chain | None] = [None] * slots
         self._poisoned: set[int] = set()  # rows whose slots may hold NaN
         self._cache = RowCache(config, rows=slots, longest=max_length + chunk, mesh=mesh)
@@ -123,17 +133,19 @@ class Engine:
         """Queues a request; requests with the same prompt share its prefill.
 
         Raises:
-            ValueError: the request cannot fit, or asks for stop texts without `token_bytes`.
+            ValueError: the prompt holds an id outside the vocabulary, the request cannot fit, or
+                it has stop texts and the engine no `token_bytes`.
         """
+        self._checked_ids("prompt", request.prompt)
         need = len(request.prompt) + request.max_new_tokens
         if need > self.max_length:
             raise ValueError(
-                f"A prompt of {len(request.prompt)} tokens and {request.max_new_tokens} new ones "
+                f"a prompt of {len(request.prompt)} tokens and {request.max_new_tokens} new ones "
                 f"need {need} slots, but the engine has max_length={self.max_length}: raise it, "
-                "or ask for fewer tokens."
+                "or ask for fewer tokens"
             )
         if request.stop and self._token_bytes is None:
-            raise ValueError("Stop texts need an engine that was given token_bytes.")
+            raise ValueError("stop texts need an engine with token_bytes")
         chain = Chain(
             request,
             stats={name: [] for name in self._stats},
@@ -164,19 +176,25 @@ class Engine:
             watch: for this round; the one of the round before is gone.
 
         Raises:
-            ValueError: the chain is still running, `keep` is out of range, or nothing would fit.
+            ValueError: the chain is still running, an option is of the wrong type or out of range,
+                or the chain cannot fit.
         """
         if not chain.done:
-            raise ValueError("Only a chain that has ended can be resumed.")
-        if not 0 <= keep <= len(chain.tokens):
-            raise ValueError(f"keep={keep} lies outside the chain's 0..{len(chain.tokens)} tokens.")
+            raise ValueError("only a chain that has ended can be resumed")
+        whole_number("keep", keep, low=0, high=len(chain.tokens))
+        append = self._checked_ids("append", append)
+        forbid = self._checked_ids("forbid", forbid)
+        if sampling is not None and not isinstance(sampling, Sampling):
+            raise ValueError(f"sampling={sampling!r} must be a Sampling")
+        watch = self._checked(watch)
         need = len(chain.request.prompt) + keep + len(append) + chain.request.max_new_tokens
         if need > self.max_length:
             raise ValueError(
-                f"Going on needs {need} slots, but the engine has max_length={self.max_length}."
+                f"the resumed chain needs {need} slots, but the engine has "
+                f"max_length={self.max_length}"
             )
         self.counters.discarded += len(chain.tokens) - keep
-        chain.watch = self._checked(watch)
+        chain.watch = watch
         if chain in self._rows and self._rows.index(chain) in self._poisoned:
             self._cache.clear(self._rows.index(chain), len(chain.request.prompt) + keep - 1)
         chain.cut(keep, finish=None)
@@ -184,18 +202,37 @@ class Engine:
         chain.sampled = 0
         chain.appended = list(append)
         chain.tail = b""
-        chain.forbid = tuple(forbid)
+        chain.forbid = forbid
         chain.sampling = chain.sampling if sampling is None else sampling
         chain.closed_steps = []
         if chain not in self._rows:
             self._enqueue(chain)
 
     def release(self, chain: Chain) -> None:
-        """Gives a held chain's slot back."""
+        """Frees the slot of a held chain."""
         if not chain.done:
-            raise ValueError("Only a chain that has ended can be released.")
-        if chain in self._rows:
+            raise ValueError("only a chain that has ended can be released; cancel a running one")
+        self.cancel(chain)
+
+    def cancel(self, chain: Chain) -> None:
+        """Ends a chain, waiting, running or held, and frees its slot at once.
+
+        It keeps its tokens; its `finish` is `"cancelled"` unless it had ended before. The next
+        `step` returns it among the chains that ended. No other chain's tokens change.
+
+        Raises:
+            ValueError: the chain is another engine's.
+        """
+        if chain in self._queue:
+            self._queue.remove(chain)
+            self._prompts.forget(chain.request.prompt + tuple(chain.tokens))
+        elif chain in self._rows:
             self._free(self._rows.index(chain))
+        elif not chain.done:
+            raise ValueError("the chain is not one of this engine's")
+        if not chain.done:
+            chain.finish = CANCELLED
+            self._cancelled.append(chain)
 
     @property
     def program_bound(self) -> dict[str, int]:
@@ -215,7 +252,7 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether a chain waits or runs."""
-        return bool(self._queue) or any(c is not None and not c.done for c in self._rows)
+        return bool(self._queue or self._cancelled) or any(c and not c.done for c in self._rows)
 
     @property
     def waiting(self) -> int:
@@ -228,11 +265,12 @@ class Engine:
         return len(self._rows)
 
     def step(self) -> list[Chain]:
-        """Decodes one chunk and returns the chains that ended in it."""
+        """Decodes one chunk; returns the chains that ended in it or were cancelled before it."""
+        cancelled = [chain for chain in self._cancelled if chain.done]  # not resumed meanwhile
+        self._cancelled = []
         self._admit()
-        live = [c for c in self._rows if c is not None and not c.done]
-        if not live:
-            return []
+        if not any(c and not c.done for c in self._rows):
+            return cancelled
         longest = max(cached_tokens(c) for c in self._rows if c is not None)
         self._cache.fit(longest + self._chunk + 1)
         with self._on_mesh():
@@ -248,7 +286,11 @@ class Engine:
             )
         decoded = jax.device_get(decoded)
         self.counters.row_steps += self._chunk * self.slots
-        return self._harvest(decoded)
+        return cancelled + self._harvest(decoded)
+
+    def _checked_ids(self, name: str, ids: Sequence[int]) -> tuple[int, ...]:
+        vocab_size = self.config.valid_vocab or self.config.vocab_size
+        return token_ids(name, ids, vocab_size=vocab_size)
 
     def _checked(self, watch: Watch | None) -> Watch | None:
         if watch is not None:
@@ -259,7 +301,7 @@ class Engine:
                     f"engine does not capture: Engine(stats={(*self._stats, *sorted(missing))})."
                 )
             if watch.needs_steps and self._step_scorer is None:
-                raise ValueError(f"{type(watch).__name__} needs an engine with a step_scorer.")
+                raise ValueError(f"{type(watch).__name__} needs an engine with a step_scorer")
         return watch
 
     # Slots
@@ -331,17 +373,20 @@ class Engine:
                 cut_at_stop_text(chain, fresh[chain], self._token_bytes)
                 self.counters.discarded += before - len(chain.tokens)
         self._ask_watches([chain for _, chain in running if not chain.done], fresh)
-        for row, chain in running:
-            if chain.done and not chain.request.hold:
+        ended = [(row, c) for row, c in running if c.done and c.finish != CANCELLED]
+        for row, chain in ended:
+            if not chain.request.hold:
                 self._free(row)
-        return [chain for _, chain in running if chain.done]
+        return [chain for _, chain in ended]
 
     def _ask_watches(self, chains: list[Chain], fresh: dict[Chain, int]) -> None:
         with_steps = [c for c in chains if c.watch is not None and c.watch.needs_steps]
         if with_steps and self._step_scorer is not None:
             self._step_scorer(with_steps, rows=self.slots, length=self._cache.slots)
         for chain in chains:
-            verdict = None if chain.watch is None else chain.watch.look(chain, fresh[chain])
+            if chain.watch is None or chain.done:  # another chain's watch may have cancelled it
+                continue
+            verdict = chain.watch.look(chain, fresh[chain])
             if verdict is not None:
                 finish, keep = verdict
                 self.counters.discarded += len(chain.tokens) - keep

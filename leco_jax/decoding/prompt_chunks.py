@@ -26,11 +26,15 @@ class PromptChunks:
         """Notes that one more queued chain will need the prompt."""
         self._waiting[prompt] += 1
 
-    def take(self, prompt: Prompt) -> Cache | None:
-        """Hands a queued chain its chunk; None: it has to be computed, and `put` here."""
+    def forget(self, prompt: Prompt) -> None:
+        """Notes that one queued chain needs the prompt no longer."""
         self._waiting[prompt] -= 1
         if not self._waiting[prompt]:
             del self._waiting[prompt]
+
+    def take(self, prompt: Prompt) -> Cache | None:
+        """Hands a queued chain its chunk; None: it has to be computed, and `put` here."""
+        self.forget(prompt)
         chunk = self._chunks.pop(prompt, None)
         if chunk is not None:
             self._keep(prompt, chunk)

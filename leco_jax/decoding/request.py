@@ -1,9 +1,74 @@
 """What the engine is asked for, and the chain of tokens that it hands back."""
 
 import dataclasses
-import math
+import numbers
+from collections.abc import Sequence
+from typing import Any, Protocol
 
-from leco_jax.decoding.watch import Watch
+import numpy as np
+
+CANCELLED = "cancelled"
+
+_INT32_MAX = 2**31 - 1
+_UINT32_MAX = 2**32 - 1
+_TEMPERATURES = (1e-6, 1e6)  # logits divided by less would overflow float32
+
+
+def whole_number(name: str, value: Any, *, low: int, high: int = _INT32_MAX) -> int:
+    """Returns a whole number as an int.
+
+    Raises:
+      ValueError: it is of another type, or outside `low..high`.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise ValueError(f"{name}={value!r} must be a whole number")
+    number = int(value)
+    if not low <= number <= high:
+        raise ValueError(f"{name}={number} lies outside {low}..{high}")
+    return number
+
+
+def token_ids(name: str, ids: Sequence[int], *, vocab_size: int = 2**31) -> tuple[int, ...]:
+    """Returns token ids as a tuple of ints.
+
+    Raises:
+      ValueError: not a list of whole numbers in `0..vocab_size - 1`; the message names the first.
+    """
+    array = np.asarray(ids)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ValueError(f"{name} must be a list of token ids (whole numbers), not {ids!r:.80}")
+    outside = np.flatnonzero((array < 0) | (array >= vocab_size))
+    if outside.size:
+        at = outside[0]
+        raise ValueError(
+            f"{name} holds the token id {array[at]} at place {at}, outside the vocabulary "
+            f"0..{vocab_size - 1}"
+        )
+    return tuple(array.tolist())
+
+
+class Watch(Protocol):
+    """Looks at a running chain after every chunk and may end it.
+
+    An implementation is frozen and keeps no state: what it sees is the chain, with the statistics
+    that were captured.
+    """
+
+    @property
+    def stats(self) -> tuple[str, ...]:
+        """Statistics that the engine has to capture."""
+
+    @property
+    def needs_steps(self) -> bool:
+        """Whether `Chain.closed_steps` is to be filled."""
+
+    def look(self, chain: "Chain", fresh: int) -> tuple[str, int] | None:
+        """Decides whether to end the chain: why (its `finish`) and how many tokens to keep.
+
+        Args:
+          chain: still running.
+          fresh: its tokens from here on have not been looked at.
+        """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,12 +86,18 @@ class Sampling:
     top_p: float = 1.0
 
     def __post_init__(self):
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise ValueError(f"temperature must be 0 or more, not {self.temperature}.")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must be 0 (all tokens) or more, not {self.top_k}.")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1], not {self.top_p}.")
+        for name in ("temperature", "top_p"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, numbers.Real):
+                raise ValueError(f"{name}={value!r} must be a number")
+        low, high = _TEMPERATURES
+        if self.temperature != 0 and not low <= self.temperature <= high:
+            raise ValueError(
+                f"temperature={self.temperature} must be 0 (greedy) or lie in [{low:g}, {high:g}]"
+            )
+        whole_number("top_k", self.top_k, low=0)
+        if not np.finfo(np.float32).tiny <= self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p} must lie in (0, 1]")
 
 
 GREEDY = Sampling()
@@ -59,12 +130,20 @@ class Request:
     hold: bool = False
 
     def __post_init__(self):
+        object.__setattr__(self, "prompt", token_ids("prompt", self.prompt))
         if not self.prompt:
-            raise ValueError("A request needs a prompt of at least one token; this one is empty.")
-        if self.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}.")
-        if any(not text for text in self.stop):
-            raise ValueError("A stop text is empty: it would end every chain at once.")
+            raise ValueError("prompt is empty; a request needs at least one token")
+        whole_number("max_new_tokens", self.max_new_tokens, low=1)
+        for name in ("seed", "problem", "sample"):
+            whole_number(name, getattr(self, name), low=0, high=_UINT32_MAX)
+        if not isinstance(self.sampling, Sampling):
+            raise ValueError(f"sampling={self.sampling!r} must be a Sampling")
+        stop = self.stop
+        if isinstance(stop, str) or not all(isinstance(text, str) and text for text in stop):
+            raise ValueError(f"stop={stop!r} must be a tuple of texts, none of them empty")
+        object.__setattr__(self, "stop", tuple(stop))
+        for text in self.stop:
+            text.encode()  # a lone surrogate is no text: UnicodeEncodeError, a ValueError
 
 
 @dataclasses.dataclass(eq=False)
@@ -76,7 +155,7 @@ class Chain:
         tokens: ids after the prompt: sampled and appended ones, the stop token included.
         stats: for each captured statistic one float a token.
         finish: why it ended: `"eos"`, `"stop"` (a stop text), `"length"`, `"nan"` (the model's
-            logits were not finite), or what its watch said; None while it runs.
+            logits were not finite), `"cancelled"`, or what its watch said; None while it runs.
         tail: bytes of a token that a stop text cut in two, up to the cut; the token itself is
             not in `tokens`.
         round: how often the chain was resumed.

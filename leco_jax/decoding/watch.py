@@ -1,41 +1,14 @@
-"""Looks at a chain while it is written, and ends it early when its confidence says so.
-
-A watch is part of a request. It sees the chain after every chunk of tokens, with the statistics
-that were captured and, if it asks for them, the scores of the steps that are closed by then.
-"""
+"""Watches that end a chain early when its confidence falls."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from leco_jax.decoding.request import Chain
-
+from leco_jax.decoding.request import Chain
 
 LOW_CONFIDENCE = "low_confidence"
 WEAK_STEP = "weak_step"
-
-
-class Watch(Protocol):
-    """What the engine asks of a watch; an implementation is frozen and keeps no state."""
-
-    @property
-    def stats(self) -> tuple[str, ...]:
-        """Statistics that the engine has to capture."""
-
-    @property
-    def needs_steps(self) -> bool:
-        """Whether `Chain.closed_steps` is to be filled."""
-
-    def look(self, chain: "Chain", fresh: int) -> tuple[str, int] | None:
-        """Says whether to end the chain: why (its `finish`) and how many tokens to keep.
-
-        Args:
-            chain: still running.
-            fresh: its tokens from here on have not been looked at.
-        """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,19 +29,19 @@ class ConfidenceFloor:
     stats = ("topk_logprob",)
     needs_steps = False
 
-    def look(self, chain: "Chain", fresh: int) -> tuple[str, int] | None:
+    def look(self, chain: Chain, fresh: int) -> tuple[str, int] | None:
         """See `Watch`."""
         start = max(0, fresh - self.window + 1)
         means = _windows(chain.stats["topk_logprob"][start:], self.window)
         low = np.flatnonzero(means < self.threshold)
         return (LOW_CONFIDENCE, start + self.window + int(low[0])) if low.size else None
 
-    def would_end(self, chain: "Chain") -> bool:
+    def would_end(self, chain: Chain) -> bool:
         """Whether it would have ended a chain that was written without it."""
         return self.look(chain, 0) is not None
 
 
-def lowest_confidence(chain: "Chain", *, window: int) -> float:
+def lowest_confidence(chain: Chain, *, window: int) -> float:
     """The least confidence of a chain over a window, or over all of it where it is shorter."""
     values = chain.stats["topk_logprob"]
     return float(_windows(values, min(window, len(values))).min())
@@ -94,11 +67,11 @@ class WeakStep:
 
     margin: float
     first: int = 0
-    agrees: "Callable[[Chain, int], bool] | None" = None
+    agrees: Callable[[Chain, int], bool] | None = None
     stats = ("logprob",)
     needs_steps = True
 
-    def look(self, chain: "Chain", fresh: int) -> tuple[str, int] | None:
+    def look(self, chain: Chain, fresh: int) -> tuple[str, int] | None:
         """See `Watch`."""
         scores = chain.closed_steps
         if len(scores) < 2:

@@ -16,8 +16,8 @@ STATS = ("logprob", "entropy", "self_certainty")
 PROMPTS = [(5, 9, 2), (7,), tuple(range(1, 40)), (3, 3, 3, 8, 1)]
 
 
-def make_engine(params, **options):
-    return Engine(CONFIG, params, **({"slots": 4, "max_length": 100, "stats": STATS} | options))
+def make_engine(params, config=CONFIG, **options):
+    return Engine(config, params, **({"slots": 4, "max_length": 100, "stats": STATS} | options))
 
 
 def run(engine, chains):

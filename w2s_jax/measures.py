@@ -73,11 +73,11 @@ def pass_at_k(num_correct: ArrayLike, num_samples: int, *, k: int) -> np.ndarray
     """
     counts = np.asarray(num_correct)
     if not 1 <= k <= num_samples:
-        raise ValueError(f"k={k} must be in 1..{num_samples}, the number of samples.")
+        raise ValueError(f"k={k} must be in 1..{num_samples}, the number of samples")
     if counts.dtype.kind not in "iu":
-        raise ValueError(f"num_correct counts samples: whole numbers, not {counts.dtype}.")
+        raise ValueError(f"num_correct counts samples: whole numbers, not {counts.dtype}")
     if counts.size and not (counts.min() >= 0 and counts.max() <= num_samples):
-        raise ValueError(f"num_correct must be in 0..{num_samples}, the number of samples.")
+        raise ValueError(f"num_correct must be in 0..{num_samples}, the number of samples")
     # Whole numbers: factorials of a few hundred samples are out of a float's range.
     drawn = math.comb(num_samples, k)
     table = [1 - math.comb(num_samples - c, k) / drawn for c in range(num_samples + 1)]
@@ -96,7 +96,7 @@ def any_of_k(correct: ArrayLike, *, k: int) -> np.ndarray:
     """
     values = np.asarray(correct, bool)
     if values.ndim != 2 or not 1 <= k <= values.shape[1]:
-        raise ValueError(f"k={k} must be in 1..n of correctness [Q, n], here {values.shape}.")
+        raise ValueError(f"k={k} must be in 1..n of correctness [Q, n], here {values.shape}")
     return values[:, :k].max(axis=1).astype(np.float64)
 
 
@@ -178,9 +178,9 @@ def gap_recovered_interval(
 def _values(correct: ArrayLike) -> np.ndarray:
     values = np.asarray(correct, np.float64)
     if values.ndim != 1 or not len(values):
-        raise ValueError(f"Correctness of at least one question is wanted, not {values.shape}.")
+        raise ValueError(f"Correctness of at least one question is wanted, not {values.shape}")
     if not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError("Correctness must be in 0..1.")
+        raise ValueError("Correctness must be in 0..1")
     return values
 
 
@@ -189,10 +189,10 @@ def _resampled_means(columns: list[Any], resamples: int, seed: int) -> np.ndarra
     arrays = [_values(column) for column in columns]
     if len({len(array) for array in arrays}) > 1:
         raise ValueError(
-            f"The same questions are wanted of all models, not {[len(a) for a in arrays]}."
+            f"The same questions are wanted of all models, not {[len(a) for a in arrays]}"
         )
     if resamples < 1:
-        raise ValueError(f"resamples={resamples} must be at least 1.")
+        raise ValueError(f"resamples={resamples} must be at least 1")
     # Questions with the same outcomes are alike, so how often each kind is drawn is all there is
     # to know: a few counts in place of Q drawn indices.
     kinds, counts = np.unique(np.stack(arrays, axis=1), axis=0, return_counts=True)
@@ -203,6 +203,6 @@ def _resampled_means(columns: list[Any], resamples: int, seed: int) -> np.ndarra
 
 def _interval(value: float, found: np.ndarray, level: float) -> Interval:
     if not 0 < level < 1:
-        raise ValueError(f"level={level} must be between 0 and 1.")
+        raise ValueError(f"level={level} must be between 0 and 1")
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))

@@ -1,17 +1,18 @@
-"""Model answers as rows of a JSONL file, each with the model that wrote it."""
+"""Model answers as rows of a JSONL file, and how many of them are right; gold decides nothing."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
+import random
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from leco_jax.storage.jsonl import check_texts, read_rows
-from leco_jax.text.answers import answer_kind, extract_answer
-from w2s_jax.curation.questions import question_key
+from leco_jax.text.answers import answer_kind, answers_equal, extract_answer, format_answer
 
 _TEXTS = ("id", "question", "response", "model")
 _SHOWN = 3  # ids that a message lists
@@ -42,6 +43,27 @@ class Answer:
     value: Any = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """How many of the answers whose gold is known are right.
+
+    Attributes:
+      correct: right ones.
+      known: those whose gold answer is known.
+    """
+
+    correct: int
+    known: int
+
+    @property
+    def value(self) -> float | None:
+        """The share in 0..1, None where no gold is known."""
+        return self.correct / self.known if self.known else None
+
+    def __str__(self) -> str:
+        return f"{self.correct / self.known:.2%} of {self.known}" if self.known else "gold unknown"
+
+
 def answer_from_row(row: Mapping[str, Any], *, kind: str = "number") -> Answer:
     """Makes an answer of a row's fields.
 
@@ -57,23 +79,23 @@ def answer_from_row(row: Mapping[str, Any], *, kind: str = "number") -> Answer:
     check_texts(row, _TEXTS)
     for name in ("id", "question", "model"):
         if not row[name].strip():
-            raise ValueError(f"{name!r} is empty.")
+            raise ValueError(f"{name!r} is empty")
     for name in ("gold", "answer"):
         if not isinstance(row.get(name), str | None):
-            raise ValueError(f"{name!r} must be a text, not {row[name]!r}.")
+            raise ValueError(f"{name!r} must be a text, not {row[name]!r}")
     sample, confidence, gold = row.get("sample", 0), row.get("confidence"), row.get("gold")
     if isinstance(sample, bool) or not isinstance(sample, int) or sample < 0:
-        raise ValueError(f"'sample' must be a whole number from 0 on, not {sample!r}.")
+        raise ValueError(f"'sample' must be a whole number from 0 on, not {sample!r}")
     if confidence is not None and (
         isinstance(confidence, bool)
         or not isinstance(confidence, int | float)
-        or not abs(confidence) <= sys.float_info.max  # NaN is not, nor is an endless integer
+        or not abs(confidence) <= sys.float_info.max  # not NaN, nor an integer beyond the floats
     ):
-        raise ValueError(f"'confidence' must be a finite number, not {confidence!r}.")
-    if gold is not None and extract_answer(gold, kind=kind) is None:
+        raise ValueError(f"'confidence' must be a finite number, not {confidence!r}")
+    if gold is not None and _read_gold(gold, kind) is None:
         raise ValueError(
             f"the gold answer {gold!r} is none of kind {kind!r}: choose another kind, or leave it "
-            "out where it cannot be compared."
+            "out where it cannot be compared"
         )
     given = row.get("answer")
     return Answer(
@@ -106,16 +128,26 @@ def read_answers(path: str | Path, *, kind: str = "number") -> list[Answer]:
         if key in places:
             raise ValueError(
                 f"{place}: id {answer.id!r}, sample {answer.sample}, stands there already "
-                f"({places[key]}); give several answers to a question different 'sample' numbers."
+                f"({places[key]}); give several answers to a question different 'sample' numbers"
             )
         places[key] = place
         text, first = questions.setdefault(answer.id, (answer.question, place))
         if text != answer.question and question_key(text) != question_key(answer.question):
-            raise ValueError(f"{place}: id {answer.id!r} has another question at {first}.")
+            raise ValueError(f"{place}: id {answer.id!r} has another question at {first}")
         found.append(answer)
     if not found:
-        raise ValueError(f"{path} has no answers.")
+        raise ValueError(f"{path} has no answers")
     return found
+
+
+def question_key(text: str) -> str:
+    """A text that questions share when they differ in letter case and white space only."""
+    return " ".join(text.split()).casefold()
+
+
+def question_random(seed: int, question_id: str) -> random.Random:
+    """Random numbers for one question, whichever others there are, the same on every machine."""
+    return random.Random(f"{seed} {question_id}")
 
 
 def by_question(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
@@ -141,7 +173,7 @@ def one_each(answers: Iterable[Answer], *, name: str = "answers") -> dict[str, A
     if several:
         raise ValueError(
             f"One answer to a question is wanted among the {name}; {len(several)} of "
-            f"{len(groups)} have more: {_list(several)}. Keep one sample of each."
+            f"{len(groups)} have more: {_list(several)}. Keep one sample of each"
         )
     return {id_: group[0] for id_, group in groups.items()}
 
@@ -161,12 +193,12 @@ def check_same_model(answers: Iterable[Answer], *, name: str = "answers") -> str
     """
     counts = collections.Counter(answer.model for answer in answers)
     if not counts:
-        raise ValueError(f"There are no {name}.")
+        raise ValueError(f"There are no {name}")
     if len(counts) > 1:
         listed = ", ".join(f"{model!r} ({count})" for model, count in counts.most_common())
         raise ValueError(
             f"The {name} come from {len(counts)} models: {listed}. Results would be ascribed to "
-            "the wrong one; give each model's answers a file of their own."
+            "the wrong one; give each model's answers a file of their own"
         )
     return next(iter(counts))
 
@@ -187,7 +219,7 @@ def match_ids(a: Iterable[Answer], b: Iterable[Answer]) -> None:
             f"{len(first) - len(only_first)} of them in both. Only in the first "
             f"({len(only_first)}): {_list(only_first)}. Only in the second ({len(only_second)}): "
             f"{_list(only_second)}. Give the same questions the same 'id' in both files, and take "
-            "out those that one model was not asked."
+            "out those that one model was not asked"
         )
     check_questions(first, second)
 
@@ -207,8 +239,41 @@ def check_questions(
         raise ValueError(
             f"{len(different)} ids stand for different questions in the two sets: "
             f"{_list(different)}. {id_!r} is {first[id_][0].question[:80]!r} in the first and "
-            f"{second[id_][0].question[:80]!r} in the second: number both files alike."
+            f"{second[id_][0].question[:80]!r} in the second: number both files alike"
         )
+
+
+def gold_value(answers: Iterable[Answer], *, kind: str = "number") -> Any:
+    """The gold answer that answers to one question carry, None where none does.
+
+    Raises:
+      ValueError: they carry different ones.
+    """
+    gold: Any = None
+    for answer in answers:
+        if answer.gold is None:
+            continue
+        value = _read_gold(answer.gold, kind)
+        if gold is None:
+            gold = value
+        elif not answers_equal(gold, value, kind=kind):
+            raise ValueError(
+                f"id {answer.id!r} has two gold answers, {format_answer(gold, kind=kind)} and "
+                f"{answer.gold}: one of the files is wrong"
+            )
+    return gold
+
+
+def share_correct(pairs: Iterable[tuple[Any, Any]], *, kind: str = "number") -> Share:
+    """Counts right answers among (value, gold value); those without gold are left out."""
+    graded = [answers_equal(value, gold, kind=kind) for value, gold in pairs if gold is not None]
+    return Share(sum(graded), len(graded))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _read_gold(gold: str, kind: str) -> Any:
+    # The samples of a question all carry the same text.
+    return extract_answer(gold, kind=kind)
 
 
 def _list(ids: Sequence[str]) -> str:

@@ -9,11 +9,17 @@ from typing import Any
 
 from leco_jax.reasoning.selection import tally
 from leco_jax.text.answers import answers_equal, format_answer
-from w2s_jax.curation.answer_rows import Answer, by_question, check_same_model
-from w2s_jax.curation.gold import Share, gold_value, share_correct
+from w2s_jax.curation.answer_rows import (
+    Answer,
+    Share,
+    by_question,
+    check_same_model,
+    gold_value,
+    share_correct,
+)
 
 VOTE_METHODS = ("count", "weighted", "cisc")
-_NO_ANSWER = object()  # that none could be read is a candidate like any other
+_NO_ANSWER = object()  # "unreadable" is a candidate like any answer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,9 +62,9 @@ def vote(
         is missing.
     """
     if not samples:
-        raise ValueError("There are no samples to vote.")
+        raise ValueError("There are no samples to vote")
     if any(sample.id != samples[0].id for sample in samples):
-        raise ValueError(f"The samples belong to several questions: {samples[0].id!r} and others.")
+        raise ValueError(f"The samples belong to several questions: {samples[0].id!r} and others")
 
     def equal(a: Any, b: Any) -> bool:
         return a is b is _NO_ANSWER or (
@@ -81,24 +87,24 @@ def vote(
 def vote_weights(samples: Sequence[Answer], *, method: str, temperature: float) -> list[float]:
     """What each sample's vote counts; see `vote`."""
     if method not in VOTE_METHODS:
-        raise ValueError(f"No vote {method!r}; there are {list(VOTE_METHODS)}.")
+        raise ValueError(f"No vote {method!r}; there are {list(VOTE_METHODS)}")
     if method == "count":
         return [1.0] * len(samples)
-    found = []
+    confidences = []
     for sample in samples:
         if sample.confidence is None:
             raise ValueError(
                 f"id {sample.id!r}, sample {sample.sample}, has no 'confidence', which the vote "
-                f"{method!r} needs; give every sample one, or vote by 'count'."
+                f"{method!r} needs; give every sample one, or vote by 'count'"
             )
-        found.append(sample.confidence)
-    least, greatest = min(found), max(found)
+        confidences.append(sample.confidence)
+    least, greatest = min(confidences), max(confidences)
     if method == "weighted":
         span = greatest - least
-        return [(c - least) / span for c in found] if span else [1.0] * len(found)
+        return [(c - least) / span if span else 1.0 for c in confidences]
     if not temperature > 0:
-        raise ValueError(f"temperature={temperature} must be above 0.")
-    return [math.exp((c - greatest) / temperature) for c in found]
+        raise ValueError(f"temperature={temperature} must be above 0")
+    return [math.exp((c - greatest) / temperature) for c in confidences]
 
 
 def vote_rows(
@@ -129,20 +135,20 @@ def vote_rows(
     model = check_same_model((s for group in groups.values() for s in group), name="samples")
     rows = []
     for id_, group in groups.items():
-        found = vote(group, method=method, kind=kind, temperature=temperature)
+        top = vote(group, method=method, kind=kind, temperature=temperature)
         gold = gold_value(group, kind=kind)
-        if threshold is not None and (found.answer is None or found.confidence < threshold):
+        if threshold is not None and (top.answer is None or top.confidence < threshold):
             continue
         rows.append(
             {
                 "id": id_,
                 "question": group[0].question,
-                "answer": format_answer(found.answer, kind=kind),
-                "confidence": found.confidence,
-                "supporters": len(found.supporters),
+                "answer": format_answer(top.answer, kind=kind),
+                "confidence": top.confidence,
+                "supporters": len(top.supporters),
                 "samples": len(group),
                 "model": model,
-                "correct": None if gold is None else answers_equal(found.answer, gold, kind=kind),
+                "correct": None if gold is None else answers_equal(top.answer, gold, kind=kind),
             }
         )
     return rows

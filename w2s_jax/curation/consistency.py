@@ -7,16 +7,23 @@ from collections.abc import Iterable
 from typing import Any
 
 from leco_jax.text.answers import answers_equal
-from w2s_jax.curation.answer_rows import Answer, check_same_model, match_ids, one_each
-from w2s_jax.curation.chance import question_random
-from w2s_jax.curation.gold import Share, gold_value, share_correct
+from w2s_jax.curation.answer_rows import (
+    Answer,
+    Share,
+    check_same_model,
+    gold_value,
+    match_ids,
+    one_each,
+    question_random,
+    share_correct,
+)
 
 TRAINING_SETS = ("weak", "icl", "hybrid")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConsistencyFunnel:
-    """What became of the questions, and how good the kept ones are.
+    """How many questions were kept or why not, and how many kept answers are right.
 
     Attributes:
       questions: all of them; each is counted once in the next four.
@@ -60,7 +67,7 @@ class Selection:
 
     Attributes:
       questions: selected ones, in the order of the weak answers.
-      funnel: how they were come by.
+      funnel: the counts.
       weak_model: wrote all weak responses.
       icl_model: wrote all strong ones.
     """
@@ -101,7 +108,7 @@ def select_consistent(
         questions are not the same.
     """
     if pad_to < 0:
-        raise ValueError(f"pad_to={pad_to} is negative; 0 adds no questions.")
+        raise ValueError(f"pad_to={pad_to} is negative; 0 adds no questions")
     weak_by_id = one_each(weak, name="weak answers")
     icl_by_id = one_each(icl, name="strong answers")
     models = {
@@ -167,7 +174,7 @@ def training_rows(selection: Selection, which: str) -> list[dict[str, Any]]:
       "icl") and "consistent" (False for questions added at random).
     """
     if which not in TRAINING_SETS:
-        raise ValueError(f"No training set {which!r}; there are {list(TRAINING_SETS)}.")
+        raise ValueError(f"No training set {which!r}; there are {list(TRAINING_SETS)}")
     sources = ("weak", "icl") if which == "hybrid" else (which,)
     return [
         {

@@ -11,14 +11,16 @@ from typing import Any
 from leco_jax.text.answers import answers_equal, format_answer
 from w2s_jax.curation.answer_rows import (
     Answer,
+    Share,
     by_question,
     check_questions,
     check_same_model,
+    gold_value,
     one_each,
+    question_random,
+    share_correct,
 )
-from w2s_jax.curation.chance import question_random
 from w2s_jax.curation.confidence import VOTE_METHODS, vote
-from w2s_jax.curation.gold import Share, gold_value, share_correct
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,16 +46,16 @@ class PairRule:
     def __post_init__(self):
         for name in ("threshold", "weak_rejected_threshold"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be in 0..1.")
+                raise ValueError(f"{name}={getattr(self, name)} must be in 0..1")
         if self.weak_rejected_threshold < self.threshold:
             raise ValueError(
                 f"weak_rejected_threshold={self.weak_rejected_threshold} is below "
-                f"threshold={self.threshold}, which every question has to reach: give as much."
+                f"threshold={self.threshold}, which every question has to reach: give as much"
             )
         if self.pairs_per_question not in (1, 2, 3):
-            raise ValueError(f"pairs_per_question={self.pairs_per_question} must be 1, 2 or 3.")
+            raise ValueError(f"pairs_per_question={self.pairs_per_question} must be 1, 2 or 3")
         if self.vote not in VOTE_METHODS:
-            raise ValueError(f"No vote {self.vote!r}; there are {list(VOTE_METHODS)}.")
+            raise ValueError(f"No vote {self.vote!r}; there are {list(VOTE_METHODS)}")
 
 
 # The paper shows one threshold (arXiv 2407.13647, figure 3); its program has two.
@@ -65,7 +67,7 @@ PAIR_RULES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PairFunnel:
-    """What became of the questions, and what the pairs are like.
+    """How many questions gave pairs or why not, and figures of the pairs.
 
     Attributes:
       questions: those with samples; each is counted once in the next six.
@@ -102,7 +104,7 @@ class PairFunnel:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PairSet:
-    """Pairs and how they were come by.
+    """Pairs and their counts.
 
     Attributes:
       rows: "id", "question", "chosen" and "rejected" (texts), "chosen_model", "rejected_model",
@@ -155,7 +157,7 @@ def build_pairs(
         raise ValueError(
             f"None of the {len(groups)} questions with samples has a weak answer: their ids begin "
             f"with {next(iter(groups))!r}, those of the {len(weak_by_id)} weak answers with "
-            f"{next(iter(weak_by_id))!r}. Give the same questions the same 'id' in both files."
+            f"{next(iter(weak_by_id))!r}. Give the same questions the same 'id' in both files"
         )
     check_questions({id_: [answer] for id_, answer in weak_by_id.items()}, groups)
 
@@ -188,13 +190,8 @@ def build_pairs(
 
 
 _FATES = (
-    "no_weak_row",
-    "top_empty",
-    "below_threshold",
-    "below_second_threshold",
-    "no_negatives",
-    "kept",
-)
+    "no_weak_row", "top_empty", "below_threshold", "below_second_threshold", "no_negatives", "kept",
+)  # fmt: skip
 
 
 def _pair(
@@ -203,19 +200,19 @@ def _pair(
     """One question's fate, its (chosen, rejected), and the confidence in its top answer."""
     if weak is None or not weak.response.strip():
         return "no_weak_row", [], 0.0
-    found = vote(samples, method=rule.vote, kind=kind, temperature=rule.temperature)
-    if found.answer is None:
-        return "top_empty", [], found.confidence
-    if found.confidence < rule.threshold:
-        return "below_threshold", [], found.confidence
-    agrees = answers_equal(weak.value, found.answer, kind=kind)
-    if not agrees and found.confidence < rule.weak_rejected_threshold:
-        return "below_second_threshold", [], found.confidence
+    top = vote(samples, method=rule.vote, kind=kind, temperature=rule.temperature)
+    if top.answer is None:
+        return "top_empty", [], top.confidence
+    if top.confidence < rule.threshold:
+        return "below_threshold", [], top.confidence
+    agrees = answers_equal(weak.value, top.answer, kind=kind)
+    if not agrees and top.confidence < rule.weak_rejected_threshold:
+        return "below_second_threshold", [], top.confidence
     partners = _draw(
         [
             sample
-            for sample in (found.others if agrees else found.supporters)
-            # Said once more of each pair: equality need not be transitive for every kind.
+            for sample in (top.others if agrees else top.supporters)
+            # Checked again for each pair: equality need not be transitive for every kind.
             if not answers_equal(sample.value, weak.value, kind=kind)
             and sample.response.strip() not in ("", weak.response.strip())
         ],
@@ -223,7 +220,7 @@ def _pair(
         question_random(rule.seed, weak.id),
     )
     pairs = [(weak, partner) if agrees else (partner, weak) for partner in partners]
-    return ("kept" if pairs else "no_negatives"), pairs, found.confidence
+    return ("kept" if pairs else "no_negatives"), pairs, top.confidence
 
 
 def _draw(samples: Sequence[Answer], count: int, chance: random.Random) -> list[Answer]:

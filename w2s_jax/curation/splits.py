@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable, Sequence
 
 from leco_jax.datasets.problem import Problem
-from w2s_jax.curation.questions import question_key
+from w2s_jax.curation.answer_rows import question_key
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class DuplicateReport:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QuestionSplit:
-    """The two halves, each in the order of the data set.
+    """Two sets of problems, each in the order of the data set.
 
     Attributes:
       first: D_gold,1, whose solutions the weak model learns from.
@@ -50,6 +50,11 @@ class QuestionSplit:
     first: list[Problem]
     second: list[Problem]
     duplicates: DuplicateReport
+
+    @property
+    def unsolved(self) -> int:
+        """Problems of D_gold,2 without a solution; with any, no ceiling can be trained."""
+        return sum(problem.solution is None for problem in self.second)
 
 
 def split_questions(
@@ -79,10 +84,10 @@ def split_questions(
     """
     pool = list(problems)
     if min(sizes) < 1:
-        raise ValueError(f"sizes={sizes} must both be at least 1.")
+        raise ValueError(f"sizes={sizes} must both be at least 1")
     twice = [id_ for id_, n in collections.Counter(p.id for p in pool).items() if n > 1]
     if twice:
-        raise ValueError(f"{len(twice)} ids belong to several problems: {twice[0]!r} among them.")
+        raise ValueError(f"{len(twice)} ids belong to several problems: {twice[0]!r} among them")
 
     test_keys = {question_key(p.question) for p in test}
     seen: set[str] = set()
@@ -105,7 +110,7 @@ def split_questions(
             else "; ask for fewer"
         )
         raise ValueError(
-            f"sizes={sizes} want {sum(sizes)} questions; there are {len(left)} of {len(pool)}{why}."
+            f"sizes={sizes} want {sum(sizes)} questions; there are {len(left)} of {len(pool)}{why}"
         )
     solved = {i for i, p in enumerate(left) if p.solution is not None or not first_solved}
     if sizes[0] > len(solved):

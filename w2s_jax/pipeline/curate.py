@@ -13,6 +13,7 @@ from w2s_jax.curation import (
     VOTE_METHODS,
     Answer,
     PairRule,
+    QuestionSplit,
     answer_from_row,
     build_pairs,
     compare_votes,
@@ -20,7 +21,7 @@ from w2s_jax.curation import (
     training_rows,
 )
 from w2s_jax.pipeline.graph import Stage, StageError, Work
-from w2s_jax.pipeline.problems import Parts, Pool, problem_row
+from w2s_jax.pipeline.problems import Pool, problem_row
 
 # Figures that a sample's row has from the model's own distribution, larger is surer.
 CONFIDENCES = ("step_score", "weakest_step", "self_certainty", "mean_logprob")
@@ -42,17 +43,17 @@ def answers_of(artifact: Path, *, kind: str, confidence: str = "mean_logprob") -
     return [answer_from_row(row | own, kind=kind) for row, own in zip(rows, sure, strict=True)]
 
 
-def splits_stage(pool: Pool, parts: Parts, data: Any, *, seed: int) -> Stage:
+def splits_stage(pool: Pool, split: QuestionSplit, data: Any, *, seed: int) -> Stage:
     """Writes a seed's parts: gold.jsonl, test.jsonl, questions.jsonl (whose gold few may see)."""
-    problems = {"gold": parts.gold, "questions": parts.questions, "test": parts.test}
+    problems = {"gold": split.first, "questions": split.second, "test": pool.test}
 
     def run(work: Work) -> dict:
         for name, part in problems.items():
             rows = [problem_row(problem, remove=data.remove) for problem in part]
             write_rows(work.directory / f"{name}.jsonl", rows)
         return {name: len(part) for name, part in problems.items()} | {
-            "questions_without_solution": parts.unsolved,
-            "duplicates": dataclasses.asdict(parts.duplicates),
+            "questions_without_solution": split.unsolved,
+            "duplicates": dataclasses.asdict(split.duplicates),
         }
 
     # Files may change under one name: what was read decides, not where it lay.

@@ -7,7 +7,7 @@ from typing import Any
 from leco_jax.datasets.problem import Problem
 from leco_jax.datasets.registry import load_problems
 from leco_jax.datasets.source_hash import problems_hash
-from w2s_jax.curation import DuplicateReport, split_questions
+from w2s_jax.curation import QuestionSplit, split_questions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,28 +25,6 @@ class Pool:
     test: list[Problem]
     kind: str
     fingerprint: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Parts:
-    """The problems of one seed.
-
-    Attributes:
-      gold: D_gold,1; all have a solution.
-      questions: D_gold,2.
-      test: to measure on.
-      duplicates: questions found twice.
-    """
-
-    gold: list[Problem]
-    questions: list[Problem]
-    test: list[Problem]
-    duplicates: DuplicateReport
-
-    @property
-    def unsolved(self) -> int:
-        """Problems of D_gold,2 without a solution; with any, no ceiling can be trained."""
-        return sum(problem.solution is None for problem in self.questions)
 
 
 def load_pool(data: Any) -> Pool:
@@ -82,22 +60,19 @@ def load_pool(data: Any) -> Pool:
     return Pool(training=training, test=test, kind=kinds[0], fingerprint=fingerprint)
 
 
-def split_pool(pool: Pool, data: Any, *, seed: int) -> Parts:
-    """Draws a seed's parts; D_gold,1 has solutions to learn from, D_gold,2 need not.
+def split_pool(pool: Pool, data: Any, *, seed: int) -> QuestionSplit:
+    """Draws a seed's halves; D_gold,1 has solutions to learn from, D_gold,2 need not.
 
     Raises:
       ValueError: fewer problems, or fewer with a solution, than the config asks for.
     """
-    split = split_questions(
+    return split_questions(
         pool.training,
         sizes=(data.gold_questions, data.questions),
         seed=seed,
         test=pool.test,
         drop_duplicates=data.drop_duplicates,
         first_solved=True,
-    )
-    return Parts(
-        gold=split.first, questions=split.second, test=pool.test, duplicates=split.duplicates
     )
 
 

@@ -43,7 +43,7 @@ class PipelineStages:
           ValueError: the problems cannot be split so; see `split_pool`.
         """
         self._config, self._seed, self._pool = config, seed, pool
-        self._parts = split_pool(pool, config.data, seed=seed)
+        self._split = split_pool(pool, config.data, seed=seed)
         self._weak = Lineage(name="weak_base", base=config.weak.model, dtype=config.weak.dtype)
         self._strong = Lineage(
             name="strong_base", base=config.strong.model, dtype=config.strong.dtype
@@ -57,7 +57,7 @@ class PipelineStages:
         config = self._config
         self._stages = []
         questions, kind = config.data.questions, self._pool.kind
-        self._add(curate.splits_stage(self._pool, self._parts, config.data, seed=self._seed))
+        self._add(curate.splits_stage(self._pool, self._split, config.data, seed=self._seed))
         weak = self._train("weak", config.weak.sft, self._weak, "splits", "gold.jsonl",
                            rows=config.data.gold_questions)  # fmt: skip
         self._answer("weak_answers", weak)
@@ -90,7 +90,7 @@ class PipelineStages:
             "full_weak", config.strong.sft, self._strong, "all_weak", "weak.jsonl", rows=questions
         )
         last = [full_weak]
-        if not self._parts.unsolved:
+        if not self._split.unsolved:
             last.append(
                 self._train("ceiling", config.strong.sft, self._strong, "splits",
                             "questions.jsonl", rows=questions)
@@ -233,5 +233,5 @@ class PipelineStages:
         )
 
     def _count_prompts(self, base: str, file: str) -> PromptTokens:
-        problems = {"questions.jsonl": self._parts.questions, "test.jsonl": self._parts.test}
+        problems = {"questions.jsonl": self._split.second, "test.jsonl": self._pool.test}
         return prompt_tokens(problems[file], self._config.data.prompt, self._described[base][1])

@@ -8,7 +8,7 @@ import numpy as np
 from leco_jax.storage.files import write_json
 from leco_jax.text.answers import answers_equal
 from w2s_jax.curation import Answer
-from w2s_jax.curation.gold import gold_value
+from w2s_jax.curation.answer_rows import gold_value
 from w2s_jax.measures import (
     Interval,
     accuracy,

@@ -14,7 +14,7 @@ EXIT_RESUME = 75
 
 
 class CheckpointMismatch(ValueError):
-    """A checkpoint that belongs to another run."""
+    """A checkpoint that belongs to another run, or cannot be read."""
 
 
 class Checkpoints:
@@ -105,7 +105,7 @@ class Checkpoints:
           step: which; None: the newest.
 
         Raises:
-          CheckpointMismatch: it was saved by a run on other data.
+          CheckpointMismatch: it was saved by a run on other data, or cannot be read.
         """
         described = self.describe(step)
         saved = described.get("data", {}).get("fingerprint", "")
@@ -115,10 +115,9 @@ class Checkpoints:
                 f"trained on data {saved or 'unknown'}, this run has {self._data or 'unknown'}: "
                 "its position in the data would mean nothing. Use the same data, or a new workdir"
             )
-        found = self._orbax.load_checkpointables(
-            step, {"weights": abstract_weights, "rest": abstract_rest}
-        )
-        return found["weights"], found["rest"]
+        trees = {"weights": abstract_weights, "rest": abstract_rest}
+        loaded = _load(self._orbax, self.directory, step, trees)
+        return loaded["weights"], loaded["rest"]
 
     def describe(self, step: int | None = None) -> dict[str, Any]:
         """Gives the config and data position inside a checkpoint."""
@@ -145,9 +144,10 @@ def load_weights(directory: str | pathlib.Path, abstract_weights: Any) -> Any:
 
     Raises:
       FileNotFoundError: there is no finished checkpoint.
+      CheckpointMismatch: it cannot be read.
     """
     with _open(directory) as orbax:
-        return orbax.load_checkpointables(None, {"weights": abstract_weights})["weights"]
+        return _load(orbax, directory, None, {"weights": abstract_weights})["weights"]
 
 
 def read_description(directory: str | pathlib.Path) -> dict[str, Any]:
@@ -158,6 +158,19 @@ def read_description(directory: str | pathlib.Path) -> dict[str, Any]:
     """
     with _open(directory) as orbax:
         return orbax.metadata(None).custom_metadata or {}
+
+
+def _load(orbax: Any, directory: Any, step: int | None, trees: dict[str, Any]) -> dict[str, Any]:
+    """Loads trees of a checkpoint; Orbax's many lines about a damaged one become one."""
+    try:
+        return orbax.load_checkpointables(step, trees)
+    except (KeyError, ValueError, OSError) as error:
+        path = pathlib.Path(directory) / str(orbax.latest.step if step is None else step)
+        raise CheckpointMismatch(
+            f"checkpoint {path} cannot be read: a file of it is missing or damaged, or it is of "
+            "another model. Remove this directory to go on from the checkpoint before it, or from "
+            "the start"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The loop: exact resume, interruption, the NaN guard, and what it writes."""
 
 import dataclasses
+import gc
 import json
 import os
 
@@ -11,7 +12,12 @@ import pytest
 
 from leco_jax.models.sharding import make_mesh
 from leco_jax.models.weights import init_params
-from w2s_jax.training.checkpoints import CheckpointMismatch, Checkpoints
+from w2s_jax.training.checkpoints import (
+    CheckpointMismatch,
+    Checkpoints,
+    abstract,
+    load_weights,
+)
 from w2s_jax.training.loop import NonFiniteError, RunConfig, train
 from w2s_jax.training.metrics import read_metrics
 from w2s_jax.training.objectives import Objective
@@ -230,3 +236,20 @@ def test_config_that_json_cannot_hold_is_refused_before_saving(tmp_path):
     ):
         saved.save(1, {"w": jnp.zeros(2)}, {})
     assert json.dumps(sorted(os.listdir(tmp_path))) == "[]"
+
+
+# Orbax drops a coroutine that it made when a tree before it cannot be loaded.
+@pytest.mark.filterwarnings("ignore:coroutine .*_background_load.* was never awaited")
+def test_a_damaged_checkpoint_is_named_and_what_to_remove(tmp_path):
+    weights, rest = {"a": jnp.arange(1000.0)}, {"step": jnp.zeros((), jnp.int32)}
+    with Checkpoints(tmp_path) as saved:
+        saved.save(1, weights, rest)
+    for shard in (tmp_path / "1").rglob("d/*"):
+        os.truncate(shard, shard.stat().st_size // 2)
+    for read in (
+        lambda: Checkpoints(tmp_path).restore(abstract(weights), abstract(rest)),
+        lambda: load_weights(tmp_path, abstract(weights)),
+    ):
+        with pytest.raises(CheckpointMismatch, match=rf"{tmp_path}/1 cannot be read: .* Remove"):
+            read()
+    gc.collect()

@@ -13,7 +13,7 @@ Seen:      with 1,000 pairs of arithmetic_chains questions, the chain against th
 
 import ml_collections
 
-from leco_jax.models.bundled import bundled_path
+from leco_jax.examples import bundled_path
 from w2s_jax.training.job_config import training_config
 
 

@@ -13,7 +13,7 @@ Result:    greedy accuracy 75.1 % (70 % after the first run), any of ten samples
 
 import ml_collections
 
-from leco_jax.models.bundled import bundled_path
+from leco_jax.examples import bundled_path
 from w2s_jax.training.job_config import training_config
 
 

@@ -8,7 +8,7 @@ Seen:      held-out loss 1.55 after 50 steps, 1.23 after 100, 1.20 after 150
 
 import ml_collections
 
-from leco_jax.models.bundled import bundled_path
+from leco_jax.examples import bundled_path
 from w2s_jax.training.job_config import training_config
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from gguf import GGUFReader
 from jax.sharding import Mesh
 
-from leco_jax.models.bundled import BUNDLED, bundled_path
+from leco_jax.examples import BUNDLED, bundled_path
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.loading.fetch import MODELS, fetch
 from leco_jax.models.loading.gguf import gguf_config, load_gguf, open_gguf

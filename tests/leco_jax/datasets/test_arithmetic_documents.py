@@ -10,7 +10,7 @@ from leco_jax.datasets.arithmetic_documents import (
     documents,
     load_arithmetic_documents,
 )
-from leco_jax.models.bundled import bundled_path
+from leco_jax.examples import bundled_path
 from leco_jax.text.tokenizer import load_tokenizer
 
 

@@ -6,7 +6,7 @@ import pytest
 from leco_jax.datasets.problem import Problem
 from leco_jax.evaluation.experiment_config import experiment_config
 from leco_jax.evaluation.questions import common_prefix, make_questions, without_prefix
-from leco_jax.models.bundled import bundled_path
+from leco_jax.examples import bundled_path
 from leco_jax.text.prompts import SYSTEM_PROMPT, few_shot_prefix
 from leco_jax.text.tokenizer import load_tokenizer
 

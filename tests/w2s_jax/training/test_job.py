@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from leco_jax.configuration import build
-from leco_jax.models.bundled import bundled_path
+from leco_jax.examples import bundled_path
 from leco_jax.models.sharding import make_mesh
 from leco_jax.text.tokenizer import load_tokenizer
 from w2s_jax.training import job

@@ -1,0 +1,3 @@
+"""`get_config()` files of the launchers."""
+
+import leco_jax.experiments_extra  # noqa: F401

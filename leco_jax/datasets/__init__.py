@@ -1,5 +1,6 @@
 """Problems with gold answers; imports no JAX."""
 
+import leco_jax.experiments_extra  # noqa: F401
 from leco_jax.datasets.problem import Problem as Problem
 from leco_jax.datasets.registry import DATASETS as DATASETS
 from leco_jax.datasets.registry import Dataset as Dataset

@@ -1,0 +1,3 @@
+"""Runs of methods over a data set: results, accuracy, cost."""
+
+import leco_jax.experiments_extra  # noqa: F401

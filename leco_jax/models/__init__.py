@@ -1,0 +1,3 @@
+"""The LLaMA family: one weight table for initialisation, sharding, LoRA, loading, saving."""
+
+import leco_jax.experiments_extra  # noqa: F401

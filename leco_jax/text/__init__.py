@@ -1,5 +1,6 @@
 """Tokenizers, chat templates, steps, answers and prompts; imports no JAX."""
 
+import leco_jax.experiments_extra  # noqa: F401
 from leco_jax.text.answers import AnswerKind as AnswerKind
 from leco_jax.text.answers import answers_equal as answers_equal
 from leco_jax.text.answers import extract_answer as extract_answer

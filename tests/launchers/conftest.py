@@ -3,8 +3,8 @@
 import jax
 import pytest
 
-from leco_jax.models.architectures import preset
 from leco_jax.examples import bundled_path
+from leco_jax.models.architectures import preset
 from leco_jax.models.loading.export import export_huggingface
 from leco_jax.models.weights import init_params
 from leco_jax.text.tokenizer import load_tokenizer

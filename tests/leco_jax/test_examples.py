@@ -9,8 +9,8 @@ import pytest
 from leco_jax.datasets.chain_generator import problems
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Request
-from leco_jax.models.architectures import preset
 from leco_jax.examples import BUNDLED, bundled_path
+from leco_jax.models.architectures import preset
 from leco_jax.models.loading import load_model
 from leco_jax.text.number_answers import extract_number
 from leco_jax.text.prompts import few_shot_prompt

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from leco_jax.models.architectures import preset
 from leco_jax.examples import bundled_path
+from leco_jax.models.architectures import preset
 from leco_jax.models.config import RopeConfig
 from leco_jax.models.llama import Llama
 from leco_jax.models.loading import load_model

@@ -8,7 +8,7 @@ import pytest
 
 from leco_jax.datasets.problem_file import load_problem_file
 from leco_jax.evaluation.chain_scoring import read_chains
-from leco_jax.models.bundled import bundled_path
+from leco_jax.examples import bundled_path
 from leco_jax.storage.jsonl import parse_row
 from leco_jax.storage.results_file import ResultsFile
 from leco_jax.text.tokenizer import load_tokenizer

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from leco_jax.configuration import build
+from leco_jax.examples import bundled_path
 from leco_jax.models import lora as lo
 from leco_jax.models.architectures import preset
-from leco_jax.examples import bundled_path
 from leco_jax.models.loading import LoadedModel, load_model
 from leco_jax.models.sharding import make_mesh
 from leco_jax.models.weights import init_params, weight_table

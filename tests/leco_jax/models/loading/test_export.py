@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from leco_jax.models.architectures import preset
 from leco_jax.examples import bundled_path
+from leco_jax.models.architectures import preset
 from leco_jax.models.config import RopeConfig
 from leco_jax.models.loading import CheckpointError, load_model
 from leco_jax.models.loading.export import config_json, export_huggingface

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from leco_jax.models.bundled import bundled_path
+from leco_jax.examples import bundled_path
 from w2s_jax.pipeline.graph import Cost, Interrupted, Work
 from w2s_jax.pipeline.lineage import Lineage, model_hash, training_stage
 from w2s_jax.training.checkpoints import has_checkpoint

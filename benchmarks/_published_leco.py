@@ -35,7 +35,7 @@ class PublishedLeco:
         if config.policy != "avoid" or config.online_margin is not None or not config.freeze_kept:
             raise ValueError("only avoid with freeze_kept and no online_margin is written here")
         self._peer = peer
-        self._config = config
+        self._config = config.with_rules()
         self.work = Work()
 
     def answer(self, question: Question):

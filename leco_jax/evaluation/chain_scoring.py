@@ -126,6 +126,9 @@ def score_chains(
     Yields:
         In the order of the chains, a window of them at a time: what names the chain,
         `token_logprobs` (nats, of the response's tokens), `sum_logprob` and `steps`.
+
+    Raises:
+        ValueError: a row's figures are not finite; the message names its line.
     """
     if batch_tokens < 1:
         raise ValueError(f"batch_tokens must be at least 1, not {batch_tokens}.")
@@ -144,6 +147,11 @@ def score_chains(
 def _row(
     chain: GivenChain, stats: dict[str, np.ndarray], tokenizer: Tokenizer, preset: StepPreset
 ) -> dict[str, Any]:
+    if not all(np.isfinite(values).all() for values in stats.values()):
+        raise ValueError(
+            f"line {chain.named['line']}: the model's log-probabilities of this response are not "
+            "all finite: its weights or this dtype are broken"
+        )
     return chain.named | {
         "token_logprobs": stats["logprob"].tolist(),
         "sum_logprob": float(np.sum(stats["logprob"], dtype=np.float64)),

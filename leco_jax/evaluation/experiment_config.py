@@ -1,58 +1,135 @@
-"""Every field of an experiment's config with its default; files in configs/ change some of them."""
+"""An experiment's config, every field with its default, and the methods that it can name."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
 
 import ml_collections
 
+from leco_jax.configuration import check, config_dict, part
+from leco_jax.decoding.engine import Engine
+from leco_jax.decoding.request import Sampling
+from leco_jax.decoding.tasks import Task
+from leco_jax.reasoning.chain_reader import ChainReader
+from leco_jax.reasoning.cot import chain_of_thought
+from leco_jax.reasoning.leco import LecoConfig, leco
+from leco_jax.reasoning.question import MethodConfig, Question, Result
+from leco_jax.reasoning.self_consistency import SelfConsistencyConfig, self_consistency
+
+# Each makes a method's task for one question. A method's options are the config's part of its name.
+METHODS: dict[str, Callable[[Engine, ChainReader, Question, Any], Task[Result]]] = {
+    "cot": lambda engine, reader, question, _: chain_of_thought(engine, reader, question),
+    "leco": leco,
+    "self_consistency": self_consistency,
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """The model: `name` is one known by name, a directory or a .gguf file."""
+
+    name: str = "smollm2-135m-instruct"
+    dtype: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """The problems.
+
+    Attributes:
+      name: a data set or a .jsonl file; "word_problems" comes with the package, "gsm8k" needs
+        `dir` or the internet.
+      split: one of its splits.
+      dir: where its source files lie.
+      limit: at most so many problems, from the front; None: all.
+    """
+
+    name: str = "word_problems"
+    split: str = "test"
+    dir: str | None = None
+    limit: int | None = None
+
+    def __post_init__(self):
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit={self.limit} must be at least 1, or None for all problems")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generation(Sampling):
+    """How chains of thought, and LeCo's first passes, are sampled.
+
+    Attributes:
+      max_new_tokens: most tokens of a pass.
+      truncated: what a chain that reached them counts as, see `ChainReader`.
+    """
+
+    max_new_tokens: int = 256
+    truncated: Literal["unanswered", "read"] = "unanswered"
+
+    @property
+    def sampling(self) -> Sampling:
+        """The part that the engine takes."""
+        return Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """The engine.
+
+    Attributes:
+      slots: chains decoded together.
+      chunk: tokens between two looks at them.
+      capture: whose distribution the statistics are of: "raw", the model's, or "processed", the
+        one that is sampled from.
+    """
+
+    slots: int = 16
+    chunk: int = 8
+    capture: Literal["raw", "processed"] = "raw"
+
+    def __post_init__(self):
+        for name in ("slots", "chunk"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """All that `run_experiment` reads.
+
+    Attributes:
+      seed: of all random numbers.
+      methods: names in `METHODS`, in the order of the table.
+      prompt: "chat", "few_shot" (eight worked examples before the question) or "question" (nothing
+        else).
+      leco: its `preset` also says which step scores all methods' results have.
+    """
+
+    seed: int = 0
+    methods: tuple[str, ...] = ("cot", "leco")
+    prompt: Literal["chat", "few_shot", "question"] = "chat"
+    model: ModelSource = part(ModelSource)
+    data: DataSource = part(DataSource)
+    generation: Generation = part(Generation)
+    leco: LecoConfig = part(LecoConfig, policy="avoid")
+    self_consistency: SelfConsistencyConfig = part(SelfConsistencyConfig)
+    engine: EngineOptions = part(EngineOptions)
+
+    def __post_init__(self):
+        check(self)
+        if not self.methods:
+            raise ValueError(f"methods is empty: name some of {', '.join(METHODS)}")
+        for method in self.methods:
+            if method not in METHODS:
+                raise ValueError(f"methods: {method!r} is not one of {', '.join(METHODS)}")
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"methods={self.methods!r} names one of them twice")
+
+    def options(self, method: str) -> MethodConfig:
+        """A method's options."""
+        return getattr(self, method, MethodConfig())
+
 
 def experiment_config() -> ml_collections.ConfigDict:
-    """Gives the fields that `launchers/leco.py` knows."""
-    config = ml_collections.ConfigDict()
-    config.seed = 0
-    config.methods = ("cot", "leco")  # names of leco_jax.evaluation.methods
-    config.prompt = "chat"  # "few_shot": eight worked examples; "question": nothing else
-
-    model = config.model = ml_collections.ConfigDict()
-    model.name = "smollm2-135m-instruct"  # or a directory, or a .gguf file
-    model.dtype = "float32"
-
-    data = config.data = ml_collections.ConfigDict()
-    data.name = "word_problems"  # in the package; "gsm8k" needs data.dir or the internet
-    data.split = "test"
-    data.dir = ""
-    data.limit = 0  # 0: all
-
-    generation = config.generation = ml_collections.ConfigDict()
-    generation.max_new_tokens = 256  # a pass
-    generation.temperature = 0.0  # of chain of thought, and of LeCo's first pass
-    generation.top_k = 0
-    generation.top_p = 1.0
-
-    leco = config.leco = ml_collections.ConfigDict()
-    leco.preset = "paper"  # step scores and the two rules below; or "official_code"
-    leco.policy = "avoid"  # or "reprompt", "sample"
-    leco.reprompt_layout = "label"  # or "instruction"; for reprompt
-    leco.rethink_temperature = 0.7  # for sample
-    leco.max_rethinks = 3
-    # "weakest" or "earlier_of_two_weakest"; None: as the preset has it.
-    leco.cut_rule = ml_collections.config_dict.placeholder(str)
-    leco.exclude = ("think step by step", "the answer is")
-    leco.freeze_kept = True
-    # "last" or "weighted_vote"; None: as the preset has it.
-    leco.final_rule = ml_collections.config_dict.placeholder(str)
-    # Cut as soon as a closed step is weaker than all others by this much; None: at the end.
-    leco.online_margin = ml_collections.config_dict.placeholder(float)
-
-    self_consistency = config.self_consistency = ml_collections.ConfigDict()
-    self_consistency.samples = 10
-    self_consistency.temperature = 0.7
-    # DeepConf: so many samples set the confidence below which the others are ended; 0: off.
-    self_consistency.warm_up = 0
-    self_consistency.percentile = 10.0  # of the warm-up's lowest confidences
-    # Tokens; a confidence is that of the 20 likeliest tokens (preset official_code: 5).
-    self_consistency.window = 2048
-
-    engine = config.engine = ml_collections.ConfigDict()
-    engine.slots = 16  # chains decoded together
-    engine.chunk = 8  # tokens between two looks at them
-    # Whose distribution the figures are of: the model's, or "processed", the one sampled from.
-    engine.capture = "raw"
-    return config
+    """The defaults, for files in configs/ to change."""
+    return config_dict(ExperimentConfig)

@@ -3,10 +3,10 @@
 import dataclasses
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from leco_jax.datasets.problem import Problem
-from leco_jax.decoding.request import Request, Sampling
+from leco_jax.decoding.request import Request
+from leco_jax.evaluation.experiment_config import ExperimentConfig
 from leco_jax.reasoning.question import Question
 from leco_jax.text import prompts
 from leco_jax.text.chat import encode_chat, render_chat
@@ -66,35 +66,31 @@ PROMPTS = {
 
 
 def make_questions(
-    problems: Sequence[Problem], tokenizer: Tokenizer, config: Any
+    problems: Sequence[Problem], tokenizer: Tokenizer, config: ExperimentConfig
 ) -> list[Question]:
     """Writes the prompts of a data set.
 
     Args:
         problems: the problems.
         tokenizer: the model's.
-        config: an experiment's; `prompt`, `generation` and `seed` are read.
+        config: `prompt`, `generation` and `seed` are read.
     """
     kind = PROMPTS[config.prompt]
     encode = kind.encoder(tokenizer)
-    sampling = Sampling(
-        temperature=config.generation.temperature,
-        top_k=config.generation.top_k,
-        top_p=config.generation.top_p,
-    )
     return [
         Question(
             id=problem.id,
             request=Request(
                 prompt=tuple(encode(problem.question)),
                 max_new_tokens=config.generation.max_new_tokens,
-                sampling=sampling,
+                sampling=config.generation.sampling,
                 seed=config.seed,
                 problem=zlib.crc32(problem.id.encode()),
                 stop=kind.stop,
             ),
             gold=problem.answer,
             kind=problem.kind,
+            text=problem.question,
         )
         for problem in problems
     ]

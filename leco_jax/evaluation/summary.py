@@ -15,14 +15,17 @@ SUMMARY_COLUMNS = (
     ("gained", "d"),
     ("lost", "d"),
     ("unanswered", "d"),
+    ("truncated", "d"),
     ("sampled", ".1f"),
     ("kept", ".1f"),
     ("rethinks", ".2f"),
     ("converged", ".1%"),
 )
 SUMMARY_CAPTION = (
-    "low, high: 95 % interval of correct. sampled, kept: tokens a problem.\n"
-    "gained, lost: problems that only this line has right, or only the first line."
+    "errors: problems that failed; they count as wrong. low, high: 95 % interval of correct.\n"
+    "gained, lost: problems that only this line has right, or only the first line.\n"
+    "truncated: passes that max_new_tokens ended; generation.truncated says how they are read.\n"
+    "sampled, kept: tokens a problem."
 )
 _Z = 1.959964  # of a normal distribution's middle 95 %
 
@@ -34,30 +37,35 @@ def summarise(rows: Iterable[dict]) -> list[dict]:
     pass`), with that pass's own answer and cost, so that what the further ones changed can be seen.
 
     Args:
-        rows: results lines (`reasoning.result.Result` as dicts) and error lines.
+      rows: results lines: `reasoning.question.Result` as dicts with `error` None, and failures.
 
     Returns:
-        A dict a line: `method`, `problems`, `errors`, `correct` (None without gold), `low` and
-        `high` (its 95 % interval by Wilson), `gained` and `lost` (problems that only this line, or
-        only the first one, has right; the pairs say more about a difference than two intervals
-        do), `unanswered`, `sampled` (tokens a problem), `kept` (tokens taken over a problem),
-        `rethinks` (a problem) and `converged` (share of problems), both None where no pass goes on
-        from another.
+      A dict a line: `method`, `problems`, `errors` (failures, which count as wrong), `correct`
+      (share of problems; None without gold), `low` and `high` (its 95 % interval by Wilson),
+      `gained` and `lost` (problems that only this line, or only the first one, has right; the pairs
+      say more about a difference than two intervals do), `unanswered` (problems), `truncated`
+      (passes), and for each problem that did not fail: `sampled` and `kept` (tokens), `rethinks`
+      and `converged` (share), both None where no pass goes on from another.
     """
-    groups: dict[str, list[dict]] = {}
+    methods: dict[str, list[dict]] = {}
     for row in rows:
-        if _has_first_pass(row):
-            groups.setdefault(f"{row['method']}, first pass", []).append(_first_pass(row))
-        groups.setdefault(row["method"], []).append(row)
+        methods.setdefault(row["method"], []).append(row)
+    groups: dict[str, list[dict]] = {}
+    for method, group in methods.items():
+        first_passes = [_first_pass(row) for row in group if _has_first_pass(row)]
+        if first_passes:
+            failed = [row for row in group if row["error"] is not None]
+            groups[f"{method}, first pass"] = first_passes + failed
+        groups[method] = group
     first = _right(next(iter(groups.values()), []))
     return [_line(method, group, first) for method, group in groups.items()]
 
 
 def _has_first_pass(row: dict) -> bool:
     """Whether a whole first pass stands before others: not where a watch ended it."""
-    if row["error"] is not None or row["independent"]:
-        return False
-    return row["rounds"][0]["finish"] != WEAK_STEP
+    return (
+        row["error"] is None and not row["independent"] and row["rounds"][0]["finish"] != WEAK_STEP
+    )
 
 
 def _first_pass(row: dict) -> dict:
@@ -73,8 +81,7 @@ def _first_pass(row: dict) -> dict:
 
 def _right(group: Sequence[dict]) -> dict[str, bool]:
     """Whether each problem was solved, by its id, where that is known."""
-    good = (row for row in group if row["error"] is None)
-    return {row["id"]: row["correct"] for row in good if row["correct"] is not None}
+    return {row["id"]: row["correct"] for row in group if row["correct"] is not None}
 
 
 def _line(method: str, group: Sequence[dict], first: dict[str, bool]) -> dict:
@@ -95,6 +102,7 @@ def _line(method: str, group: Sequence[dict], first: dict[str, bool]) -> dict:
         "gained": sum(here and not there for here, there in both),
         "lost": sum(there and not here for here, there in both),
         "unanswered": sum(row["answer"] is None for row in good),
+        "truncated": sum(r["finish"] == "length" for row in good for r in row["rounds"]),
         "sampled": sum(r["sampled"] for row in good for r in row["rounds"]) / count,
         "kept": sum(r["kept"] for row in good for r in row["rounds"]) / count,
         "rethinks": sum(len(row["rounds"]) - 1 for row in good) / count if revised else None,
@@ -115,8 +123,8 @@ def format_table(rows: Sequence[dict], columns: Sequence[tuple[str, str]]) -> st
     """Sets rows as text.
 
     Args:
-        rows: dicts; a value of None is shown as a dash.
-        columns: (key, format spec) of each column, the key being its heading too.
+      rows: dicts; a value of None is shown as a dash.
+      columns: (key, format spec) of each column, the key being its heading too.
     """
     cells = [[key for key, _ in columns]]
     for row in rows:

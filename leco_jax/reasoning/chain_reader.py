@@ -18,6 +18,7 @@ from leco_jax.text.steps import split_steps
 from leco_jax.text.tokenizer import Tokenizer
 
 TRUNCATED = ("unanswered", "read")
+_DIGITS = 5  # of figures that are written, after the point
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,3 +180,19 @@ def _step_scores(
 ) -> scoring.StepScores:
     logprob = preset.logprob(scoring.TokenStats(**stats))
     return preset.step_scores(logprob, step_ids, in_label, num_steps=num_steps)
+
+
+def rounded(value: Any) -> Any:
+    """A tree of dicts, lists and tuples with every float rounded, five digits after the point.
+
+    For figures that are written: a chain's tokens depend on its own request alone, but the last
+    digits of its statistics do not, since the cache's size follows the longest chain in it, and
+    with it the order in which attention adds up.
+    """
+    if isinstance(value, float):
+        return round(value, _DIGITS) + 0.0  # no -0.0
+    if isinstance(value, dict):
+        return {name: rounded(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    return value

@@ -5,46 +5,27 @@ option of `LecoConfig`; the defaults are the paper's.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from leco_jax.configuration import check
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain
 from leco_jax.decoding.watch import WEAK_STEP, WeakStep
 from leco_jax.reasoning.chain_reader import ChainReader, Round, ScoredStep
-from leco_jax.reasoning.question import Question, Result
-from leco_jax.reasoning.selection import (
-    CUT_RULES,
-    FINAL_RULES,
-    converged,
-    cut_step,
-    final_answer,
-)
-from leco_jax.text.prompts import REPROMPT_LAYOUTS, reprompt
+from leco_jax.reasoning.question import MethodConfig, Question, Result
+from leco_jax.reasoning.selection import CutRule, FinalRule, converged, cut_step, final_answer
+from leco_jax.text.prompts import reprompt
 from leco_jax.text.steps import split_steps
 
-POLICIES = ("reprompt", "sample", "avoid")
-
-_RULES = {
-    "paper": {"cut_rule": "weakest", "final_rule": "last"},
-    "official_code": {"cut_rule": "earlier_of_two_weakest", "final_rule": "weighted_vote"},
+_RULES: dict[str, tuple[CutRule, FinalRule]] = {
+    "paper": ("weakest", "last"),
+    "official_code": ("earlier_of_two_weakest", "weighted_vote"),
 }
 
 
-def preset_rules(preset: str) -> dict[str, str]:
-    """The cut rule and the final rule that belong to a preset of the step scores.
-
-    Raises:
-      ValueError: there is no such preset.
-    """
-    if preset not in _RULES:
-        raise ValueError(f"preset={preset!r} is not one of {', '.join(_RULES)}")
-    return dict(_RULES[preset])
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LecoConfig:
+class LecoConfig(MethodConfig):
     """Options of LeCo.
 
     Greedy decoding that goes on from exactly the kept tokens gives the discarded ones again, so a
@@ -57,48 +38,61 @@ class LecoConfig:
       were forbidden at the same place before, for as long as the text before it stands.
 
     Attributes:
-      policy: one of `POLICIES`; it has no default.
+      policy: as above; it has no default.
+      preset: whose rules hold where `cut_rule` and `final_rule` are None, and, in an experiment,
+        which variant of the step scores.
       reprompt_layout: see `leco_jax.text.prompts.reprompt`.
       rethink_temperature: for `sample`.
       max_rethinks: most passes after the first one.
-      cut_rule: `weakest` or, as the published program, `earlier_of_two_weakest`.
+      cut_rule: `weakest` (the paper) or `earlier_of_two_weakest` (the published program).
       exclude: steps that hold one of these texts, in any case, are never cut.
       freeze_kept: a later cut never lies before an earlier one.
-      final_rule: `last` or, as the published program, `weighted_vote`; see `final_answer`.
+      final_rule: `last` (the paper) or `weighted_vote` (the published program); see `final_answer`.
       online_margin: cut as soon as a closed step's score lies this far below every other one's
         and it is the one that `cut_rule` and `exclude` pick, instead of finishing a chain that
         will be thrown away (ours); None waits for the end.
     """
 
-    policy: str
-    reprompt_layout: str = "label"
+    policy: Literal["reprompt", "sample", "avoid"]
+    preset: Literal["paper", "official_code"] = "paper"
+    reprompt_layout: Literal["label", "instruction"] = "label"
     rethink_temperature: float = 0.7
     max_rethinks: int = 3
-    cut_rule: str = "weakest"
+    cut_rule: CutRule | None = None
     exclude: tuple[str, ...] = ("think step by step", "the answer is")
     freeze_kept: bool = True
-    final_rule: str = "last"
+    final_rule: FinalRule | None = None
     online_margin: float | None = None
 
     def __post_init__(self):
-        for name, value, known in (
-            ("policy", self.policy, POLICIES),
-            ("reprompt_layout", self.reprompt_layout, REPROMPT_LAYOUTS),
-            ("cut_rule", self.cut_rule, CUT_RULES),
-            ("final_rule", self.final_rule, FINAL_RULES),
-        ):
-            if value not in known:
-                raise ValueError(f"{name}={value!r} is not one of {', '.join(known)}")
-        if not isinstance(self.max_rethinks, int) or self.max_rethinks < 1:
-            raise ValueError(f"max_rethinks={self.max_rethinks} must be a whole number, at least 1")
-        if not 0 < self.rethink_temperature < math.inf:
+        check(self)
+        if self.max_rethinks < 1:
+            raise ValueError(f"max_rethinks={self.max_rethinks} must be at least 1")
+        if self.rethink_temperature <= 0:
             raise ValueError(f"rethink_temperature={self.rethink_temperature} must be above 0")
-        if self.online_margin is not None and not 0 <= self.online_margin < math.inf:
+        if self.online_margin is not None and self.online_margin < 0:
             raise ValueError(f"online_margin={self.online_margin} must be at least 0, or None")
-        if isinstance(self.exclude, str) or not all(isinstance(x, str) and x for x in self.exclude):
+        if not all(self.exclude):
             raise ValueError(
-                f"exclude={self.exclude!r} must be a tuple of texts that are not empty"
+                f"exclude={self.exclude!r} holds an empty text, which is in every step"
             )
+
+    @property
+    def passes(self) -> int:
+        return 1 + self.max_rethinks
+
+    @property
+    def watches_steps(self) -> bool:
+        return self.online_margin is not None
+
+    def with_rules(self) -> "LecoConfig":
+        """The same with the preset's cut rule and final rule where none is given."""
+        cut_rule, final_rule = _RULES[self.preset]
+        return dataclasses.replace(
+            self,
+            cut_rule=self.cut_rule or cut_rule,
+            final_rule=self.final_rule or final_rule,
+        )
 
 
 def leco(
@@ -118,6 +112,7 @@ def leco(
       config: LeCo's options.
       stop_early: looks at all rounds so far and says whether to stop.
     """
+    config = config.with_rules()
     watch = _watch(config, reader, first=0, rounds=0)
     chain = engine.submit(dataclasses.replace(question.request, hold=True, watch=watch))
     rounds: list[Round] = []

@@ -1,4 +1,4 @@
-"""What a method is given for one problem, and what it hands back."""
+"""What a method is given for one problem, what it asks of the engine, and what it hands back."""
 
 import dataclasses
 import functools
@@ -8,6 +8,29 @@ from typing import Any
 from leco_jax.decoding.request import Request
 from leco_jax.reasoning.chain_reader import Round
 from leco_jax.text.answers import answers_equal, format_answer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """Base of the methods' options: what a method asks of the engine.
+
+    Attributes:
+      passes: most passes that one chain takes, one after another.
+      stats: statistics that have to be captured, beside those of the step scores.
+      watches_steps: whether steps have to be scored while they are written.
+    """
+
+    @property
+    def passes(self) -> int:
+        return 1
+
+    @property
+    def stats(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def watches_steps(self) -> bool:
+        return False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +87,19 @@ class Question:
     def equal(self) -> Callable[[Any, Any], bool]:
         """Equality of two answers; None equals nothing."""
         return functools.partial(answers_equal, kind=self.kind)
+
+    def failure(self, method: str, error: Exception | None) -> dict:
+        """The results line of a method that failed on it: counted as wrong where gold is known."""
+        return {
+            "id": self.id,
+            "method": method,
+            "question": self.text,
+            "gold": format_answer(self.gold, kind=self.kind),
+            "correct": None if self.gold is None else False,
+            "error": str(error)
+            if isinstance(error, ValueError)
+            else f"{type(error).__name__}: {error}",
+        }
 
     def result(
         self,

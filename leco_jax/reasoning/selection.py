@@ -1,10 +1,10 @@
 """Small rules of the methods: where to cut, when to stop, how to vote, which answer to give."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
-CUT_RULES = ("weakest", "earlier_of_two_weakest")
-FINAL_RULES = ("last", "weighted_vote")
+CutRule = Literal["weakest", "earlier_of_two_weakest"]
+FinalRule = Literal["last", "weighted_vote"]
 
 _FIRST_WEIGHT = 1.5  # what the first answer counts in the vote; published program
 
@@ -24,7 +24,7 @@ class Step(Protocol):
 def cut_step(
     steps: Sequence[Step],
     *,
-    rule: str,
+    rule: CutRule | None,
     first: int = 0,
     exclude: Sequence[str] = (),
 ) -> int | None:
@@ -55,7 +55,7 @@ def converged(answers: Sequence, equal: Callable) -> bool:
     return len(answers) >= 2 and equal(answers[-1], answers[-2])
 
 
-def final_answer(answers: Sequence, equal: Callable, *, rule: str, stopped: str):
+def final_answer(answers: Sequence, equal: Callable, *, rule: FinalRule | None, stopped: str):
     """Chooses among the answers of all rounds.
 
     Args:

@@ -11,16 +11,17 @@ from collections.abc import Generator, Iterable
 
 import numpy as np
 
+from leco_jax.configuration import check
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain
 from leco_jax.decoding.watch import LOW_CONFIDENCE, ConfidenceFloor, lowest_confidence
 from leco_jax.reasoning.chain_reader import ChainReader
-from leco_jax.reasoning.question import Question, Result
+from leco_jax.reasoning.question import MethodConfig, Question, Result
 from leco_jax.reasoning.selection import vote
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SelfConsistencyConfig:
+class SelfConsistencyConfig(MethodConfig):
     """Options of self-consistency.
 
     Attributes:
@@ -40,24 +41,23 @@ class SelfConsistencyConfig:
     window: int = 2048
 
     def __post_init__(self):
-        if self.samples < 1:
-            raise ValueError(f"samples must be at least 1, not {self.samples}.")
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
+        check(self)
+        for name in ("samples", "window"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.temperature <= 0:
             raise ValueError(
-                f"temperature must be above 0, not {self.temperature}: all samples would be equal."
+                f"temperature={self.temperature} must be above 0: all samples would be equal"
             )
         if not 0 <= self.warm_up < self.samples:
             raise ValueError(
-                f"warm_up={self.warm_up} must be 0 (off) or leave some of samples={self.samples}."
+                f"warm_up={self.warm_up} must be 0 (off) or less than samples={self.samples}"
             )
         if not 0 <= self.percentile <= 100:
-            raise ValueError(f"percentile must lie in 0..100, not {self.percentile}.")
-        if self.window < 1:
-            raise ValueError(f"window must be at least 1, not {self.window}.")
+            raise ValueError(f"percentile={self.percentile} must lie in 0..100")
 
     @property
     def stats(self) -> tuple[str, ...]:
-        """Statistics that the engine has to capture."""
         return ConfidenceFloor.stats if self.warm_up else ()
 
 

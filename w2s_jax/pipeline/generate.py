@@ -14,9 +14,8 @@ from jax.sharding import Mesh
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain, Request, Sampling
 from leco_jax.decoding.tasks import run_tasks
-from leco_jax.evaluation.figures import rounded
 from leco_jax.models.loading import LoadedModel
-from leco_jax.reasoning.chain_reader import ChainReader, Round
+from leco_jax.reasoning.chain_reader import ChainReader, Round, rounded
 from leco_jax.scoring.presets import PRESETS
 from leco_jax.storage.results_file import ResultsFile
 from leco_jax.text.tokenizer import Tokenizer

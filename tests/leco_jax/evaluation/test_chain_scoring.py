@@ -104,3 +104,14 @@ def test_rows_come_in_order_window_by_window(model, batches, monkeypatch):
     for row, again in zip(whole, [first, *coming], strict=True):
         assert row["id"] == again["id"]
         np.testing.assert_allclose(row["token_logprobs"], again["token_logprobs"], atol=1e-5)
+
+
+def test_a_row_whose_figures_are_not_finite_is_refused_and_named(model):
+    broken = copy.copy(model)
+    params = dict(model.params)
+    params["final_norm"] = params["final_norm"].at[0].set(np.nan)
+    object.__setattr__(broken, "params", params)
+    rows = [{"prompt": "1 + 1", "response": "2"}] * 2
+    chains, _ = read_chains(_lines(*rows)[1:], model.tokenizer, max_length=99)
+    with pytest.raises(ValueError, match="line 2: the model's log-probabilities of this"):
+        list(score_chains(broken, chains, PRESETS["paper"], batch_tokens=99))

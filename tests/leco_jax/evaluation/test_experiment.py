@@ -5,10 +5,8 @@ import json
 
 import pytest
 
-from leco_jax.evaluation import experiment
 from leco_jax.evaluation.experiment import run_experiment
-from leco_jax.evaluation.experiment_config import experiment_config
-from leco_jax.evaluation.methods import METHODS, Method
+from leco_jax.evaluation.experiment_config import METHODS, experiment_config
 
 
 def _config(**fields):
@@ -16,6 +14,7 @@ def _config(**fields):
     config.methods = ("cot",)
     config.prompt = "question"
     config.model.name = "arithmetic-1m"
+    config.data.name = "arithmetic_chains"
     config.data.limit = 3
     config.generation.max_new_tokens = 20
     config.engine.slots = 2
@@ -102,16 +101,36 @@ def test_an_error_in_one_problem_is_its_own(tmp_path, monkeypatch, caplog):
     def task(engine, reader, question, options):
         if question.id.endswith("/1"):
             raise ZeroDivisionError("of mine")
-        result = yield from METHODS["cot"].task(engine, reader, question, None)
+        result = yield from METHODS["cot"](engine, reader, question, None)
         return dataclasses.replace(result, method="odd")
 
-    monkeypatch.setitem(experiment.METHODS, "odd", Method(task=task))
-    run = run_experiment(_config(methods=("odd",)), tmp_path / "run")
+    monkeypatch.setitem(METHODS, "odd", task)
+    config = _config(**{"methods": ("odd",), "generation.max_new_tokens": 192})
+    run = run_experiment(config, tmp_path / "run")
     assert run.left == 0
-    assert [row["error"] for row in _rows(tmp_path / "run")] == [
-        None, "ZeroDivisionError: of mine", None,
-    ]  # fmt: skip
+    assert run.failures == ["arithmetic_chains/test/1, odd: ZeroDivisionError: of mine"]
+    rows = _rows(tmp_path / "run")
+    assert [row["error"] for row in rows] == [None, "ZeroDivisionError: of mine", None]
+    assert (rows[1]["correct"], rows[1]["gold"]) == (False, rows[1]["gold"])
+    (line,) = run.summary
+    assert (line["problems"], line["errors"]) == (3, 1)
+    assert line["correct"] == sum(row["correct"] for row in rows) / 3
     assert "Traceback" in caplog.text
+
+
+def test_rows_have_question_and_log_probabilities_and_cut_chains_have_no_answer(tmp_path):
+    config = _config(**{"generation.max_new_tokens": 60})
+    run = run_experiment(config, tmp_path / "cut")
+    config.generation.truncated = "read"
+    read = run_experiment(config, tmp_path / "read")
+    assert run.summary[0]["truncated"] == read.summary[0]["truncated"] > 0
+    assert run.summary[0]["unanswered"] >= run.summary[0]["truncated"]
+    for row, again in zip(_rows(tmp_path / "cut"), _rows(tmp_path / "read"), strict=True):
+        (only,) = row["rounds"]
+        assert row["question"].endswith("?")
+        assert only["sum_logprob"] <= only["min_logprob"] <= 0
+        assert again["rounds"][0]["text"] == only["text"]
+        assert (only["finish"] == "length") <= (row["answer"] is None)
 
 
 def test_a_warm_up_and_processed_figures_can_be_asked_for(tmp_path):
@@ -128,9 +147,6 @@ def test_a_warm_up_and_processed_figures_can_be_asked_for(tmp_path):
     finishes = [[r["finish"] for r in row["rounds"]] for row in rows]
     assert all("low_confidence" not in of_row[:3] for of_row in finishes)
     assert any("low_confidence" in of_row[3:] for of_row in finishes)
-    config.engine.capture = "cooked"
-    with pytest.raises(ValueError, match=r"config\.engine\.capture='cooked' is none of raw, proc"):
-        run_experiment(config, tmp_path / "other")
 
 
 def test_what_the_model_has_no_positions_for_is_refused(tmp_path):

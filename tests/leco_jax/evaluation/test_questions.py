@@ -4,7 +4,8 @@ from fractions import Fraction
 import pytest
 
 from leco_jax.datasets.problem import Problem
-from leco_jax.evaluation.experiment_config import experiment_config
+from leco_jax.decoding.request import Sampling
+from leco_jax.evaluation.experiment_config import ExperimentConfig, Generation
 from leco_jax.evaluation.questions import common_prefix, make_questions, without_prefix
 from leco_jax.examples import bundled_path
 from leco_jax.text.prompts import SYSTEM_PROMPT, few_shot_prefix
@@ -21,10 +22,8 @@ def tokenizer():
     return load_tokenizer(bundled_path("arithmetic-1m"))
 
 
-def _config(prompt):
-    config = experiment_config()
-    config.prompt = prompt
-    return config
+def _config(prompt, **fields):
+    return ExperimentConfig(prompt=prompt, **fields)
 
 
 def test_a_model_of_our_own_is_asked_as_it_was_trained(tokenizer):
@@ -34,6 +33,7 @@ def test_a_model_of_our_own_is_asked_as_it_was_trained(tokenizer):
     assert first.request.prompt == (tokenizer.bos_id, *trained)
     assert first.request.stop == ("\nQuestion:",)
     assert (first.id, first.gold, second.gold) == ("p/0", 0, 1)
+    assert first.text == PROBLEMS[0].question
     assert first.request.problem != second.request.problem
 
 
@@ -73,13 +73,11 @@ def test_few_shot_puts_the_same_examples_before_every_question(tokenizer):
 
 
 def test_the_sampling_of_the_config_is_that_of_the_request(tokenizer):
-    config = _config("question")
-    config.seed = 7
-    config.generation.update({"max_new_tokens": 9, "temperature": 0.5, "top_k": 3, "top_p": 0.9})
+    generation = Generation(max_new_tokens=9, temperature=0.5, top_k=3, top_p=0.9)
+    config = _config("question", seed=7, generation=generation)
     request = make_questions(PROBLEMS, tokenizer, config)[0].request
     assert (request.seed, request.max_new_tokens, request.sample) == (7, 9, 0)
-    found = request.sampling
-    assert (found.temperature, found.top_k, found.top_p) == (0.5, 3, 0.9)
+    assert request.sampling == Sampling(temperature=0.5, top_k=3, top_p=0.9)
 
 
 @pytest.mark.parametrize(

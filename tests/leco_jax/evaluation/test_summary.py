@@ -16,7 +16,7 @@ def _row(name, *, correct, first, rounds, stopped="converged", answer="1"):
 ROWS = [
     _row("a", correct=True, first=False, rounds=[(10, 0), (4, 6)]),
     _row("b", correct=False, first=False, rounds=[(20, 0)], stopped="no_candidate", answer=None),
-    {"id": "c", "method": "leco", "error": "too long"},
+    {"id": "c", "method": "leco", "correct": False, "error": "too long"},
     {"id": "a", "method": "cot", "answer": "1", "correct": None, "first_correct": None,
      "stopped": "single", "independent": True, "error": None,
      "rounds": [{"answer": "1", "sampled": 10, "kept": 0, "finish": "eos"}]},
@@ -28,18 +28,39 @@ def test_accuracy_and_cost_worked_out_by_hand():
     assert set(lines) == {"leco, first pass", "leco", "cot"}
     leco = lines["leco"]
     assert (leco["problems"], leco["errors"], leco["unanswered"]) == (3, 1, 1)
-    assert leco["correct"] == pytest.approx(1 / 2)
+    assert leco["correct"] == pytest.approx(1 / 3)  # what failed counts as wrong
+    assert (leco["low"], leco["high"]) == wilson_interval(1, 3)
     assert leco["sampled"] == pytest.approx((10 + 4 + 20) / 2)
     assert leco["kept"] == pytest.approx(6 / 2)
     assert leco["rethinks"] == pytest.approx(1 / 2)
     assert leco["converged"] == pytest.approx(1 / 2)
     assert lines["leco, first pass"]["correct"] == 0
+    assert (lines["leco, first pass"]["problems"], lines["leco, first pass"]["errors"]) == (3, 1)
     assert lines["leco, first pass"]["sampled"] == pytest.approx((10 + 20) / 2)
     assert lines["cot"]["correct"] is None  # no gold, no accuracy
     assert lines["cot"]["low"] is None
     for independent in ("cot", "leco, first pass"):
         assert lines[independent]["rethinks"] is None
         assert lines[independent]["converged"] is None
+
+
+def test_a_failure_without_gold_is_neither_right_nor_wrong():
+    (line,) = summarise([ROWS[3], {"id": "b", "method": "cot", "correct": None, "error": "no"}])
+    assert (line["problems"], line["errors"], line["correct"]) == (2, 1, None)
+
+
+def test_a_method_that_failed_everywhere_has_a_line():
+    (line,) = summarise([{"id": "b", "method": "cot", "correct": False, "error": "no"}])
+    assert (line["problems"], line["errors"], line["correct"]) == (1, 1, 0)
+
+
+def test_passes_that_their_limit_ended_are_counted():
+    row = _row("a", correct=True, first=None, rounds=[(9, 0), (9, 2), (4, 2)])
+    for i in (0, 1):
+        row["rounds"][i]["finish"] = "length"
+    assert {line["method"]: line["truncated"] for line in summarise([row])} == {
+        "leco, first pass": 1, "leco": 2,
+    }  # fmt: skip
 
 
 def test_a_first_pass_that_a_watch_ended_has_no_line_of_its_own():
@@ -90,7 +111,7 @@ def test_the_table_lines_up_and_shows_unknowns():
     assert text[0].split()[:3] == ["method", "problems", "errors"]
     assert text[3].startswith("cot ")
     assert text[3].split()[3] == "-"
-    assert text[2].split()[3] == "50.0%"
+    assert text[2].split()[3] == "33.3%"
 
 
 def test_nothing_gives_an_empty_table():

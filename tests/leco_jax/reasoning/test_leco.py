@@ -301,12 +301,12 @@ def test_online_lets_a_chain_go_on_where_the_step_that_stands_out_is_not_to_be_c
         ({"rethink_temperature": 0.0}, "rethink_temperature=0.0"),
         ({"rethink_temperature": math.inf}, "rethink_temperature=inf"),
         ({"max_rethinks": 0}, "max_rethinks=0"),
-        ({"max_rethinks": 2.5}, "max_rethinks=2.5"),
+        ({"max_rethinks": 2.5}, "max_rethinks is 2.5"),
         ({"online_margin": math.nan}, "online_margin=nan"),
         ({"online_margin": -0.1}, "online_margin=-0.1"),
         ({"exclude": ("",)}, r"exclude=\('',\)"),
-        ({"exclude": "the answer is"}, "exclude='the answer is'"),
-        ({"exclude": (3,)}, r"exclude=\(3,\)"),
+        ({"exclude": "the answer is"}, "exclude is 'the answer is'"),
+        ({"exclude": (3,)}, r"exclude\[0\] is 3, a int"),
     ],
 )
 def test_bad_options_are_refused_by_name(options, message):

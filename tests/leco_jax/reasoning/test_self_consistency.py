@@ -170,8 +170,10 @@ def test_a_warm_up_needs_its_figure_captured(model):
     [
         ({"warm_up": 10}, "warm_up=10 must be 0"),
         ({"warm_up": -1}, "warm_up=-1"),
-        ({"percentile": 101.0}, "percentile must lie in"),
-        ({"window": 0}, "window must be at least 1"),
+        ({"percentile": 101.0}, "percentile=101.0 must lie in"),
+        ({"window": 0}, "window=0 must be at least 1"),
+        ({"samples": 0}, "samples=0 must be at least 1"),
+        ({"samples": 2.5}, "samples is 2.5, a float"),
     ],
 )
 def test_a_warm_up_that_makes_no_sense_is_refused(options, message):
@@ -181,10 +183,5 @@ def test_a_warm_up_that_makes_no_sense_is_refused(options, message):
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
 def test_samples_need_a_temperature(temperature):
-    with pytest.raises(ValueError, match="temperature must be above 0"):
+    with pytest.raises(ValueError, match="temperature="):
         SelfConsistencyConfig(temperature=temperature)
-
-
-def test_no_samples_are_refused():
-    with pytest.raises(ValueError, match="samples must be at least 1, not 0"):
-        SelfConsistencyConfig(samples=0)

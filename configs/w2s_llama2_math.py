@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.name = "math_{split}.jsonl"
     config.data.gold_questions = 5_000
     config.data.questions = 5_000
-    config.data.remove = ""
+    config.data.remove = None
     config.stage1.rounds = 1
     config.stage1.pad_to = 1_000
     config.stage2.pairs_per_question = 3

@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.name = "olympic_{split}.jsonl"
     config.data.gold_questions = 300
     config.data.questions = 5_700
-    config.data.remove = ""
+    config.data.remove = None
     config.stage2.pairs_per_question = 3
     config.generation.slots = 64
     return config

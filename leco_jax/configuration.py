@@ -120,6 +120,13 @@ def check(config: Any) -> None:
             _checked(value, kind, name)
 
 
+def at_least(config: Any, **least: float) -> None:
+    """Raises ValueError for a field below its least value; for `__post_init__`."""
+    for name, value in least.items():
+        if getattr(config, name) < value:
+            raise ValueError(f"{name}={getattr(config, name)} must be at least {value}")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Gives "; did you mean 'NAME'?" for the known name most like `name`, or what is known."""
     known = [str(other) for other in known]

@@ -11,7 +11,8 @@ from configs import (
     w2s_llama3_olympic,
     w2s_smollm2,
 )
-from w2s_jax.pipeline.check import check
+from leco_jax.configuration import build
+from w2s_jax.pipeline.pipeline_config import PipelineConfig, check
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DEVICES = {
@@ -34,12 +35,12 @@ def test_it_passes_the_check_on_its_devices_and_trains_on_whole_answers(module, 
     config = module.get_config()
     for part in ("weak", "strong"):
         config[part].model = config[part].model or "directory"
-    check(config, devices=devices)
+    check(build(PipelineConfig, config), devices=devices)
     for training in (config.weak.sft, config.strong.sft, *config.preference.values()):
         assert training.data.length > config.generation.max_new_tokens
     if devices > 1:
         # Sixteen chips would be several hosts, and so several processes.
         with pytest.raises(ValueError, match=r"batch=8 cannot be spread over data x fsdp = 16"):
-            check(config, devices=16)
+            check(build(PipelineConfig, config), devices=16)
         for training in (config.strong.sft, *config.preference.values()):
             assert (training.model.param_dtype, training.lora.rank) == ("bfloat16", 8)

@@ -59,7 +59,7 @@ def training_cost(model: ModelConfig, config: Any, *, rows: int, objective: str)
 
     Args:
       model: what is trained.
-      config: a `TrainingConfig`, or its fields.
+      config: how it is trained.
       rows: examples or pairs.
       objective: "sft" or a preference loss.
     """

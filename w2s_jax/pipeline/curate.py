@@ -1,14 +1,13 @@
 """The stages that choose: splits, demonstrations, agreement, votes, pairs. No model runs here."""
 
 import dataclasses
-import json
 import random
 from pathlib import Path
 from typing import Any
 
+from leco_jax.configuration import as_json
 from leco_jax.storage.jsonl import read_rows, write_rows
 from w2s_jax.curation import (
-    PAIR_RULES,
     TRAINING_SETS,
     VOTE_METHODS,
     Answer,
@@ -57,7 +56,7 @@ def splits_stage(pool: Pool, split: QuestionSplit, data: Any, *, seed: int) -> S
         }
 
     # Files may change under one name: what was read decides, not where it lay.
-    settings = json.loads(data.to_json()) | {"seed": seed, "problems": pool.fingerprint}
+    settings = as_json(data) | {"seed": seed, "problems": pool.fingerprint}
     del settings["dir"], settings["prompt"]
     return Stage(name="splits", needs=(), settings=settings, run=run)
 
@@ -143,37 +142,13 @@ def all_weak_stage(*, kind: str) -> Stage:
     return Stage(name="all_weak", needs=("weak_answers",), settings={"kind": kind}, run=run)
 
 
-def pair_rule(stage2: Any, *, seed: int) -> PairRule:
-    """The rule that a config names, with its own thresholds if it gives some.
-
-    Raises:
-      ValueError: its values are impossible.
-    """
-    rule = PAIR_RULES[stage2.rule]
-    first = rule.threshold if stage2.threshold is None else stage2.threshold
-    second = stage2.weak_rejected_threshold
-    if second is None:
-        one = rule.threshold == rule.weak_rejected_threshold
-        second = first if one else max(first, rule.weak_rejected_threshold)
-    return dataclasses.replace(
-        rule,
-        threshold=first,
-        weak_rejected_threshold=second,
-        pairs_per_question=stage2.pairs_per_question,
-        vote=stage2.vote,
-        temperature=stage2.vote_temperature,
-        seed=seed,
-    )
-
-
-def pairs_stage(stage2: Any, *, seed: int, kind: str) -> Stage:
+def pairs_stage(rule: PairRule, *, confidence: str, kind: str) -> Stage:
     """Builds preference pairs of the first weak answers and M_plus's samples: pairs.jsonl."""
-    rule = pair_rule(stage2, seed=seed)
 
     def run(work: Work) -> dict:
         found = build_pairs(
             answers_of(work.inputs["weak_answers"], kind=kind),
-            answers_of(work.inputs["samples"], kind=kind, confidence=stage2.confidence),
+            answers_of(work.inputs["samples"], kind=kind, confidence=confidence),
             rule,
             kind=kind,
         )
@@ -190,7 +165,7 @@ def pairs_stage(stage2: Any, *, seed: int, kind: str) -> Stage:
     return Stage(
         name="pairs",
         needs=("weak_answers", "samples"),
-        settings=dataclasses.asdict(rule) | {"confidence": stage2.confidence, "kind": kind},
+        settings=dataclasses.asdict(rule) | {"confidence": confidence, "kind": kind},
         run=run,
     )
 
@@ -204,16 +179,18 @@ _FUNNEL = (
 )
 
 
-def votes_stage(stage2: Any, *, seed: int, kind: str) -> Stage:
+def votes_stage(rule: PairRule, *, kind: str) -> Stage:
     """Compares ways to be confident on the same samples, and the pairs that each would give."""
-    rule = pair_rule(stage2, seed=seed)
-    temperature = stage2.vote_temperature
 
     def compare(work: Work, method: str, confidence: str) -> dict:
         samples = answers_of(work.inputs["samples"], kind=kind, confidence=confidence)
         weak = answers_of(work.inputs["weak_answers"], kind=kind)
         (quality,) = compare_votes(
-            samples, threshold=rule.threshold, methods=(method,), kind=kind, temperature=temperature
+            samples,
+            threshold=rule.threshold,
+            methods=(method,),
+            kind=kind,
+            temperature=rule.temperature,
         )
         pairs = build_pairs(weak, samples, dataclasses.replace(rule, vote=method), kind=kind)
         return {

@@ -11,6 +11,7 @@ from pathlib import Path
 import tqdm
 from jax.sharding import Mesh
 
+from leco_jax.configuration import at_least
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain, Request, Sampling
 from leco_jax.decoding.tasks import run_tasks
@@ -29,7 +30,7 @@ _STATS = ("logprob", "self_certainty")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    """How answers are generated; all but their length changes the time alone.
+    """How answers are generated; all but their length changes only the time.
 
     Attributes:
       max_new_tokens: most tokens of an answer.
@@ -38,10 +39,13 @@ class GenerationConfig:
       tensor: devices that share each matrix; rows are spread over the others.
     """
 
-    max_new_tokens: int
-    slots: int
-    chunk: int
+    max_new_tokens: int = 512
+    slots: int = 32
+    chunk: int = 16
     tensor: int = 1
+
+    def __post_init__(self):
+        at_least(self, max_new_tokens=1, slots=1, chunk=1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """The models of a pipeline: a base, and the training runs that made something of it."""
 
-import copy
 import dataclasses
 import hashlib
 import json
@@ -10,7 +9,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from leco_jax.configuration import as_json, build
+from leco_jax.configuration import as_json
 from leco_jax.models.loading import LoadedModel, load_model
 from leco_jax.models.weights import unstack_layers
 from leco_jax.storage.hashes import content_hash
@@ -73,7 +72,7 @@ class Lineage:
 def training_stage(
     name: str,
     *,
-    config: Any,
+    config: TrainingConfig,
     start: Lineage,
     data: str,
     file: str,
@@ -86,7 +85,7 @@ def training_stage(
 
     Args:
       name: the stage's.
-      config: a `job_config.training_config`; model, data, seed and objective are set here.
+      config: its model, data, seed and objective are set here.
       start: what training goes on from; at most one stage has trained it.
       data: the stage whose artifact holds the file.
       file: a JSONL file of rows with "question" and "solution", or "chosen" and "rejected".
@@ -95,20 +94,23 @@ def training_stage(
       objective: "sft" or a preference loss.
       cost: what it takes at most.
     """
-    filled = copy.deepcopy(config)
-    filled.seed = seed
-    filled.objective.name = objective
-    filled.model.name = start.base
-    filled.data.prompt = prompt
-    filled.data.completion = "{solution}"
-    filled.data.remove = None
+    replace = dataclasses.replace
+    filled = replace(
+        config,
+        seed=seed,
+        objective=replace(config.objective, name=objective),
+        model=replace(config.model, name=start.base),
+        data=replace(config.data, prompt=prompt, completion="{solution}", remove=None),
+    )
 
     def run(work: Work) -> dict:
-        job = copy.deepcopy(filled)
-        job.data.source = str(work.inputs[data] / file)
-        if start.trained:
-            job.model.checkpoint = str(run_directory(work.inputs[start.trained[-1]]))
-        result = run_job(build(TrainingConfig, job), run_directory(work.directory), stop=work.stop)
+        before = run_directory(work.inputs[start.trained[-1]]) if start.trained else None
+        job = replace(
+            filled,
+            data=replace(filled.data, source=str(work.inputs[data] / file)),
+            model=replace(filled.model, checkpoint=None if before is None else str(before)),
+        )
+        result = run_job(job, run_directory(work.directory), stop=work.stop)
         if result.interrupted:
             raise Interrupted
         names = ("loss", "rewards/accuracies", "rewards/margins")
@@ -145,8 +147,8 @@ def model_hash(model: str) -> str:
     return hashlib.blake2b(json.dumps(held).encode(), digest_size=12).hexdigest()
 
 
-def _deciding(config: Any) -> Mapping[str, Any]:
-    values = as_json(build(TrainingConfig, config))
+def _deciding(config: TrainingConfig) -> Mapping[str, Any]:
+    values = as_json(config)
     decides = what_decides(values)
     # The start's own settings and the stages before stand for where weights and rows lie.
     for part, name in (("data", "source"), ("model", "name"), ("model", "checkpoint")):

@@ -1,71 +1,210 @@
-"""Every field of a weak-to-strong config with its default; configs/ change some of them."""
+"""A pipeline's config: every field with its meaning, default and limits; configs/ change some."""
 
+import dataclasses
+from collections.abc import Mapping
+
+import jax
 import ml_collections
 
-from w2s_jax.training.job_config import training_config
-from w2s_jax.training.objectives import PREFERENCE
+from leco_jax.configuration import at_least, config_dict, part
+from leco_jax.models.sharding import mesh_sizes
+from w2s_jax.curation import PAIR_RULES, VOTE_METHODS, PairRule
+from w2s_jax.pipeline.curate import CONFIDENCES
+from w2s_jax.pipeline.generate import GenerationConfig
+from w2s_jax.pipeline.problems import ProblemsConfig
+from w2s_jax.training.job_config import TrainingConfig
+from w2s_jax.training.objectives import PREFERENCE, Objective
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SupervisedConfig:
+    """One of the two models.
+
+    Attributes:
+      model: a known name, a Hugging Face directory or a .gguf file; has to be set.
+      dtype: of weights and products when it answers.
+      sft: its fine-tuning; the pipeline itself sets model, data, seed and objective.
+    """
+
+    model: str | None = None
+    dtype: str = "float32"
+    sft: TrainingConfig = part(TrainingConfig)
+
+    @property
+    def base(self) -> str:
+        """The model; `check` has seen that it is set."""
+        return self.model or ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage1Config:
+    """Supervised rounds on the answers of the weak and the strong model.
+
+    Attributes:
+      rounds: of answering, selecting and fine-tuning.
+      demonstrations: worked examples drawn from the weak answers, wrong ones included.
+      pad_to: fill the selected set up with disagreeing answers (published for MATH); 0: do not.
+    """
+
+    rounds: int = 2
+    demonstrations: int = 4
+    pad_to: int = 0
+
+    def __post_init__(self):
+        at_least(self, rounds=1, demonstrations=0, pad_to=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage2Config:
+    """Preference training on pairs of weak and strong answers.
+
+    Attributes:
+      objectives: preference losses; each gives a model of its own.
+      samples: answers of M_plus to a question.
+      temperature: of the samples.
+      rule: thresholds by name, of `PAIR_RULES`.
+      threshold: in place of the rule's; None: the rule's.
+      weak_rejected_threshold: likewise.
+      pairs_per_question: 1 to 3.
+      vote: how confidence is taken from samples, of `VOTE_METHODS`.
+      confidence: what a vote but "count" weighs samples by, of `CONFIDENCES`.
+      vote_temperature: of "cisc".
+    """
+
+    objectives: tuple[str, ...] = ("dpo", "orpo")
+    samples: int = 10
+    temperature: float = 1.0
+    rule: str = "official_code"
+    threshold: float | None = None
+    weak_rejected_threshold: float | None = None
+    pairs_per_question: int = 1
+    vote: str = "count"
+    confidence: str = "step_score"
+    vote_temperature: float = 1.0
+
+    def __post_init__(self):
+        at_least(self, samples=1)
+        known = {"rule": PAIR_RULES, "vote": VOTE_METHODS, "confidence": CONFIDENCES}
+        for name, names in known.items():
+            if getattr(self, name) not in names:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(names)}")
+        names = self.objectives
+        if not names or len(set(names)) < len(names) or not set(names) <= set(PREFERENCE):
+            raise ValueError(
+                f"objectives={names}: give one or more of {', '.join(PREFERENCE)}, each once"
+            )
+        self.pair_rule(seed=0)
+
+    def pair_rule(self, *, seed: int) -> PairRule:
+        """The named rule, with its own thresholds where some are given."""
+        rule = PAIR_RULES[self.rule]
+        first = rule.threshold if self.threshold is None else self.threshold
+        second = self.weak_rejected_threshold
+        if second is None:
+            one = rule.threshold == rule.weak_rejected_threshold
+            second = first if one else max(first, rule.weak_rejected_threshold)
+        return dataclasses.replace(
+            rule,
+            threshold=first,
+            weak_rejected_threshold=second,
+            pairs_per_question=self.pairs_per_question,
+            vote=self.vote,
+            temperature=self.vote_temperature,
+            seed=seed,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How models are measured.
+
+    Attributes:
+      samples: for pass@k of M_plus and the last models; 0: greedy answers alone.
+      temperature: of the samples.
+      resamples: of the bootstrap.
+    """
+
+    samples: int = 10
+    temperature: float = 1.0
+    resamples: int = 10_000
+
+    def __post_init__(self):
+        at_least(self, samples=0, resamples=1)
+
+
+def _preference_configs() -> dict[str, TrainingConfig]:
+    return {name: TrainingConfig(objective=Objective(name=name)) for name in PREFERENCE}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PipelineConfig:
+    """All that `launchers/w2s.py` knows.
+
+    Attributes:
+      seeds: the whole pipeline runs once for each.
+      preference: training by the name of its loss; the pipeline itself sets model, data and seed.
+    """
+
+    seeds: tuple[int, ...] = (0,)
+    data: ProblemsConfig = part(ProblemsConfig)
+    weak: SupervisedConfig = part(SupervisedConfig)
+    strong: SupervisedConfig = part(SupervisedConfig)
+    stage1: Stage1Config = part(Stage1Config)
+    stage2: Stage2Config = part(Stage2Config)
+    preference: Mapping[str, TrainingConfig] = dataclasses.field(
+        default_factory=_preference_configs
+    )
+    generation: GenerationConfig = part(GenerationConfig)
+    evaluation: EvaluationConfig = part(EvaluationConfig)
+
+    def __post_init__(self):
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds={self.seeds}: give at least one, each once")
 
 
 def w2s_config() -> ml_collections.ConfigDict:
-    """Gives the fields that `launchers/w2s.py` knows.
+    """Gives every field of a `PipelineConfig` with its default, for files in configs/."""
+    return config_dict(PipelineConfig)
 
-    In the training configs `weak.sft`, `strong.sft` and those of `preference` the pipeline itself
-    sets the model, the data, the seed and the objective's name.
+
+def check(config: PipelineConfig, *, devices: int | None = None) -> None:
+    """Refuses a config with which some stage would fail on these devices.
+
+    Args:
+      config: a pipeline's.
+      devices: how many there will be; None: as many as there are.
+
+    Raises:
+      ValueError: a model is not set, or a mesh or batch does not fit; the message names it.
     """
-    config = ml_collections.ConfigDict()
-    config.seeds = (0,)  # the whole pipeline once for each
+    for name, part_ in (("weak", config.weak), ("strong", config.strong)):
+        if not part_.model:
+            raise ValueError(
+                f"{name}.model is not set: --config.{name}.model=NAME, a known model, a Hugging "
+                "Face directory or a .gguf file"
+            )
+    try:
+        _check_devices(config, jax.device_count() if devices is None else devices)
+    except ValueError as error:
+        hint = "; --dry_run --devices=N plans for other hosts" if devices is None else ""
+        raise ValueError(f"{error}{hint}") from None
 
-    data = config.data = ml_collections.ConfigDict()
-    data.name = "gsm8k"  # a data set; its answers decide the kind of answer
-    data.split = "train"  # where both training halves come from
-    data.test_split = "test"
-    data.dir = ""  # where its files lie, if not in the cache
-    data.gold_questions = 3_500  # D_gold,1: the weak model learns from their gold solutions
-    data.questions = 3_500  # D_gold,2: only their questions are used, but by a ceiling
-    data.test_questions = 0  # 0: all
-    data.drop_duplicates = True  # of questions, within and between the parts
-    data.prompt = "Question: {question}\nAnswer:\n"
-    data.remove = ""  # a regular expression taken out of gold solutions
 
-    weak = config.weak = ml_collections.ConfigDict()
-    weak.model = ""  # a name or a directory, as everywhere
-    weak.dtype = "float32"
-    weak.sft = training_config()
-
-    strong = config.strong = ml_collections.ConfigDict()
-    strong.model = ""
-    strong.dtype = "float32"
-    strong.sft = training_config()
-
-    stage1 = config.stage1 = ml_collections.ConfigDict()
-    stage1.rounds = 2
-    stage1.demonstrations = 4  # drawn from the weak answers, wrong ones included
-    stage1.pad_to = 0  # fill the selected set up with disagreeing answers (published for MATH)
-
-    stage2 = config.stage2 = ml_collections.ConfigDict()
-    stage2.objectives = ("dpo", "orpo")  # or others of `preference`; each gives a model of its own
-    stage2.samples = 10  # a question
-    stage2.temperature = 1.0
-    stage2.rule = "official_code"  # or "paper": one threshold
-    stage2.threshold = ml_collections.config_dict.placeholder(float)  # in place of the rule's
-    stage2.weak_rejected_threshold = ml_collections.config_dict.placeholder(float)
-    stage2.pairs_per_question = 1
-    stage2.vote = "count"  # how confidence is taken from samples; or "weighted", "cisc"
-    stage2.confidence = "step_score"  # for the latter two; or "self_certainty", "mean_logprob"
-    stage2.vote_temperature = 1.0  # of "cisc"
-
-    preference = config.preference = ml_collections.ConfigDict()
-    for name in PREFERENCE:
-        preference[name] = training_config()
-
-    generation = config.generation = ml_collections.ConfigDict()
-    generation.max_new_tokens = 512
-    generation.slots = 32
-    generation.chunk = 16
-    generation.tensor = 1  # devices that share each matrix; answers are spread over the others
-
-    evaluation = config.evaluation = ml_collections.ConfigDict()
-    evaluation.samples = 10  # for pass@k of M_plus and the last models; 0: greedy only
-    evaluation.temperature = 1.0
-    evaluation.resamples = 10_000  # of the bootstrap
-    return config
+def _check_devices(config: PipelineConfig, devices: int) -> None:
+    trained = {"weak.sft": config.weak.sft, "strong.sft": config.strong.sft}
+    trained |= {f"preference.{name}": config.preference[name] for name in config.stage2.objectives}
+    for name, training in trained.items():
+        try:
+            data, fsdp, _ = mesh_sizes(**dataclasses.asdict(training.mesh), count=devices)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        if training.data.batch % (data * fsdp):
+            raise ValueError(
+                f"{name}.data.batch={training.data.batch} cannot be spread over data x fsdp = "
+                f"{data * fsdp} of {devices} devices: give a multiple, or mesh.tensor a part of "
+                "them"
+            )
+    try:
+        mesh_sizes(data=-1, tensor=config.generation.tensor, count=devices)
+    except ValueError as error:
+        raise ValueError(f"generation.tensor={config.generation.tensor}: {error}") from None

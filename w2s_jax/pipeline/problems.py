@@ -2,12 +2,50 @@
 
 import dataclasses
 import re
-from typing import Any
 
+from leco_jax.configuration import at_least
 from leco_jax.datasets.problem import Problem
 from leco_jax.datasets.registry import load_problems
 from leco_jax.datasets.source_hash import problems_hash
 from w2s_jax.curation import QuestionSplit, split_questions
+from w2s_jax.pipeline.generate import PromptLayout
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProblemsConfig:
+    """The problems to learn from and to measure on.
+
+    Attributes:
+      name: a data set; its answers decide the kind of answer.
+      split: where both training halves come from.
+      test_split: what all models are measured on.
+      dir: where the data set's files are; None: in the cache.
+      gold_questions: D_gold,1: the weak model learns from their gold solutions.
+      questions: D_gold,2: only their questions are used, except by the ceiling.
+      test_questions: how many; 0: all.
+      drop_duplicates: of questions, within and between the parts.
+      prompt: of one question, with {question}.
+      remove: a regular expression taken out of gold solutions; None: nothing.
+    """
+
+    name: str = "gsm8k"
+    split: str = "train"
+    test_split: str = "test"
+    dir: str | None = None
+    gold_questions: int = 3_500
+    questions: int = 3_500
+    test_questions: int = 0
+    drop_duplicates: bool = True
+    prompt: str = "Question: {question}\nAnswer:\n"
+    remove: str | None = None
+
+    def __post_init__(self):
+        at_least(self, gold_questions=1, questions=1, test_questions=0)
+        PromptLayout(self.prompt)
+        try:
+            re.compile(self.remove or "")
+        except re.error as error:
+            raise ValueError(f"remove={self.remove!r} is not a valid pattern: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,21 +65,20 @@ class Pool:
     fingerprint: str
 
 
-def load_pool(data: Any) -> Pool:
+def load_pool(data: ProblemsConfig) -> Pool:
     """Loads the problems.
 
     Args:
-      data: `data` of a config (`w2s_jax.pipeline.pipeline_config.w2s_config`).
+      data: which.
 
     Raises:
       FileNotFoundError: no such files.
       ValueError: no such data set, malformed rows, answers of several kinds, or a test problem
         without gold.
     """
-    where = {"data_dir": data.dir or None}
-    training = load_problems(data.name, split=data.split, **where)
+    training = load_problems(data.name, split=data.split, data_dir=data.dir)
     test = load_problems(
-        data.name, split=data.test_split, limit=data.test_questions or None, **where
+        data.name, split=data.test_split, data_dir=data.dir, limit=data.test_questions or None
     )
     kinds = sorted({problem.kind for problem in training + test})
     if len(kinds) > 1:
@@ -60,7 +97,7 @@ def load_pool(data: Any) -> Pool:
     return Pool(training=training, test=test, kind=kinds[0], fingerprint=fingerprint)
 
 
-def split_pool(pool: Pool, data: Any, *, seed: int) -> QuestionSplit:
+def split_pool(pool: Pool, data: ProblemsConfig, *, seed: int) -> QuestionSplit:
     """Draws a seed's halves; D_gold,1 has solutions to learn from, D_gold,2 need not.
 
     Raises:
@@ -76,12 +113,12 @@ def split_pool(pool: Pool, data: Any, *, seed: int) -> QuestionSplit:
     )
 
 
-def problem_row(problem: Problem, *, remove: str) -> dict:
+def problem_row(problem: Problem, *, remove: str | None) -> dict:
     """A row "id", "question" and, where they are known, "gold" and "solution".
 
     Args:
       problem: the problem.
-      remove: a regular expression taken out of the solution; "": nothing.
+      remove: a regular expression taken out of the solution; None: nothing.
     """
     row = {"id": problem.id, "question": problem.question}
     if problem.answer is not None:

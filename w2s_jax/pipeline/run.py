@@ -1,6 +1,5 @@
 """Runs a pipeline for each seed, or shows what a run would do."""
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 
+from leco_jax.configuration import as_json, build
 from leco_jax.storage.workdir import lock
 from w2s_jax.pipeline.artifacts import ArtifactStore
-from w2s_jax.pipeline.check import check
 from w2s_jax.pipeline.graph import Cost, Graph, Interrupted
+from w2s_jax.pipeline.pipeline_config import PipelineConfig, check
 from w2s_jax.pipeline.problems import load_pool
 from w2s_jax.pipeline.report import write_report
 from w2s_jax.pipeline.stages import PipelineStages
@@ -32,13 +32,14 @@ class Line(NamedTuple):
 def stores(
     config: Any, workdir: Path, *, devices: int | None = None
 ) -> dict[int, tuple[Graph, ArtifactStore]]:
-    """The graph and the artifacts of each seed of a config; see `check.check` for errors."""
-    check(config, devices=devices)
-    found, pool = {}, load_pool(config.data)
-    for seed in config.seeds:
-        graph = Graph(PipelineStages(config, seed, pool).build())
-        found[seed] = (graph, ArtifactStore(workdir / f"seed{seed}", graph))
-    return found
+    """The graph and the artifacts of each seed of a config; errors as `pipeline_config.check`."""
+    pipeline = build(PipelineConfig, config)
+    check(pipeline, devices=devices)
+    opened, pool = {}, load_pool(pipeline.data)
+    for seed in pipeline.seeds:
+        graph = Graph(PipelineStages(pipeline, seed, pool).build())
+        opened[seed] = (graph, ArtifactStore(workdir / f"seed{seed}", graph))
+    return opened
 
 
 def plan(
@@ -52,7 +53,7 @@ def plan(
     """What each stage of a run is, whether it is done, and what it takes at most.
 
     Args:
-      config: see `w2s_jax.pipeline.pipeline_config.w2s_config`.
+      config: a `PipelineConfig`, or a ConfigDict of its fields.
       workdir: as of `run_pipeline`.
       stage: as of `run_pipeline`.
       until: as of `run_pipeline`.
@@ -76,7 +77,7 @@ def run_pipeline(
     """Runs what is not done yet.
 
     Args:
-      config: see `w2s_jax.pipeline.pipeline_config.w2s_config`.
+      config: a `PipelineConfig`, or a ConfigDict of its fields.
       workdir: one directory of artifacts a seed, and report.html.
       stage: run this stage alone; what it needs must be done.
       until: run this stage and what it needs.
@@ -116,7 +117,7 @@ def run_pipeline(
         return write_report(
             workdir / "report.html",
             {seed: store for seed, (_, store) in opened.items()},
-            json.loads(config.to_json()),
+            as_json(build(PipelineConfig, config)),
         )
 
 

@@ -9,7 +9,6 @@ Source: Yang et al. 2024 (arXiv 2407.13647).
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 from leco_jax.models.loading import load_config
 from leco_jax.models.sharding import make_mesh
@@ -17,25 +16,26 @@ from w2s_jax.pipeline import curate
 from w2s_jax.pipeline.costs import PromptTokens, generation_cost, prompt_tokens, training_cost
 from w2s_jax.pipeline.curate import rows_of
 from w2s_jax.pipeline.generate import (
-    GenerationConfig,
     PromptLayout,
     Sample,
     generate_answers,
 )
 from w2s_jax.pipeline.graph import Cost, Stage, Work
 from w2s_jax.pipeline.lineage import Lineage, training_stage
+from w2s_jax.pipeline.pipeline_config import PipelineConfig
 from w2s_jax.pipeline.problems import Pool, split_pool
 from w2s_jax.pipeline.tabulate import table_stage
+from w2s_jax.training.job_config import TrainingConfig
 
 
 class PipelineStages:
     """Puts the stages of one seed together."""
 
-    def __init__(self, config: Any, seed: int, pool: Pool):
+    def __init__(self, config: PipelineConfig, seed: int, pool: Pool):
         """Splits the problems and reads the models' shapes, for the costs.
 
         Args:
-          config: see `w2s_jax.pipeline.pipeline_config.w2s_config`.
+          config: a pipeline's.
           seed: of splits, demonstrations, training, samples and pairs.
           pool: the config's problems.
 
@@ -44,9 +44,9 @@ class PipelineStages:
         """
         self._config, self._seed, self._pool = config, seed, pool
         self._split = split_pool(pool, config.data, seed=seed)
-        self._weak = Lineage(name="weak_base", base=config.weak.model, dtype=config.weak.dtype)
+        self._weak = Lineage(name="weak_base", base=config.weak.base, dtype=config.weak.dtype)
         self._strong = Lineage(
-            name="strong_base", base=config.strong.model, dtype=config.strong.dtype
+            name="strong_base", base=config.strong.base, dtype=config.strong.dtype
         )
         self._described = {p.base: load_config(p.base) for p in (self._weak, self._strong)}
         self._prompts = functools.cache(self._count_prompts)
@@ -128,8 +128,9 @@ class PipelineStages:
             samples=[Sample(number=i, temperature=stage2.temperature)
                      for i in range(stage2.samples)],
         )  # fmt: skip
-        self._add(curate.votes_stage(stage2, seed=self._seed, kind=kind))
-        self._add(curate.pairs_stage(stage2, seed=self._seed, kind=kind))
+        rule = stage2.pair_rule(seed=self._seed)
+        self._add(curate.votes_stage(rule, kind=kind))
+        self._add(curate.pairs_stage(rule, confidence=stage2.confidence, kind=kind))
         pairs = self._config.data.questions * stage2.pairs_per_question
         return [
             self._train(f"m_pro_{name}", preference[name], m_plus, "pairs", "pairs.jsonl",
@@ -141,7 +142,7 @@ class PipelineStages:
         self._stages.append(stage)
 
     def _train(
-        self, name: str, config: Any, start: Lineage, data: str, file: str, *, rows: int,
+        self, name: str, config: TrainingConfig, start: Lineage, data: str, file: str, *, rows: int,
         objective: str = "sft",
     ) -> Lineage:  # fmt: skip
         shape, _ = self._described[start.base]
@@ -155,12 +156,12 @@ class PipelineStages:
         return start.then(name, name)
 
     def _evaluate(self, model: Lineage, *, sampled: bool, demonstrations: bool = False) -> None:
-        wanted = self._config.evaluation
+        evaluation = self._config.evaluation
         samples = [Sample()]
         if sampled:
             samples += [
-                Sample(number=i, temperature=wanted.temperature)
-                for i in range(1, wanted.samples + 1)
+                Sample(number=i, temperature=evaluation.temperature)
+                for i in range(1, evaluation.samples + 1)
             ]
         self._answer(
             "eval_weak_icl" if demonstrations else f"eval_{model.name}",
@@ -181,7 +182,7 @@ class PipelineStages:
     ) -> None:
         """Adds a stage in which a model answers a split."""
         config, seed, kind = self._config, self._seed, self._pool.kind
-        generation = GenerationConfig(**config.generation)
+        generation = config.generation
         examples = ("demonstrations",) if demonstrations else ()
 
         def run(work: Work) -> dict:

@@ -6,11 +6,12 @@ import shutil
 
 import pytest
 
+from leco_jax.configuration import build
 from leco_jax.examples import bundled_path
 from w2s_jax.pipeline.graph import Cost, Interrupted, Work
 from w2s_jax.pipeline.lineage import Lineage, model_hash, training_stage
 from w2s_jax.training.checkpoints import has_checkpoint
-from w2s_jax.training.job_config import training_config
+from w2s_jax.training.job_config import TrainingConfig, training_config
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def stage():
     config.step.remat = "none"
     return training_stage(
         "weak",
-        config=config,
+        config=build(TrainingConfig, config),
         start=Lineage(name="base", base="arithmetic-base-500k", dtype="float32"),
         data="splits",
         file="gold.jsonl",

@@ -2,16 +2,19 @@ import json
 
 import pytest
 
+from leco_jax.configuration import build
 from tests.w2s_jax.pipeline.tiny_config import get_config
 from w2s_jax.pipeline import curate
-from w2s_jax.pipeline.curate import pair_rule, rows_of
+from w2s_jax.pipeline.curate import rows_of
 from w2s_jax.pipeline.graph import Graph, StageError, Work
+from w2s_jax.pipeline.pipeline_config import PipelineConfig, Stage2Config
 from w2s_jax.pipeline.problems import load_pool
 from w2s_jax.pipeline.run import plan, run_pipeline
 from w2s_jax.pipeline.stages import PipelineStages
 
 
 def graph_of(config):
+    config = build(PipelineConfig, config)
     return Graph(PipelineStages(config, 0, load_pool(config.data)).build())
 
 
@@ -101,7 +104,7 @@ def test_the_plan_bounds_tokens(tmp_path):
 def test_training_by_epochs_is_bounded_by_whole_batches_and_stored_references(tmp_path):
     config = get_config()
     for training in (config.strong.sft, config.preference.dpo):
-        training.run.num_steps, training.run.epochs = 0, 3
+        training.run.num_steps, training.run.epochs = None, 3
     lines = {line.stage: line for line in plan(config, tmp_path)}
     # Hybrid: 24 rows are 3 batches of 8. DPO: 12 pairs are 2 batches, read once by the reference.
     assert lines["hybrid_ft_1"].cost.tokens == 3 * 3 * 8 * 256
@@ -155,7 +158,9 @@ def test_demonstrations_among_the_kept_questions_are_counted(tmp_path):
 def test_no_pairs_is_a_clear_stop(tmp_path):
     weak = answers(tmp_path / "weak_answers", {"a": "1"}, model="w")
     samples = answers(tmp_path / "samples", {"a": "1"}, model="s")
-    stage = curate.pairs_stage(get_config().stage2, seed=0, kind="number")
+    stage = curate.pairs_stage(
+        Stage2Config(threshold=0.25).pair_rule(seed=0), confidence="step_score", kind="number"
+    )
     with pytest.raises(StageError, match=r"'pairs': no pair is left \(questions 1.*no_negatives 1"):
         stage.run(Work(tmp_path, {"weak_answers": weak, "samples": samples}, lambda: False))
 
@@ -177,19 +182,16 @@ def test_demonstrations_are_drawn_from_all_answers_that_say_something(tmp_path):
 
 
 def test_a_rule_s_thresholds_can_be_replaced():
-    stage2 = get_config().stage2
-    stage2.threshold = stage2.weak_rejected_threshold = None
-    rule = pair_rule(stage2, seed=1)
-    assert (rule.threshold, rule.weak_rejected_threshold, rule.seed) == (0.6, 0.8, 1)
-    stage2.rule = "paper"
-    assert pair_rule(stage2, seed=1).weak_rejected_threshold == 0.6
+    def thresholds(**options):
+        rule = Stage2Config(**options).pair_rule(seed=1)
+        return rule.threshold, rule.weak_rejected_threshold, rule.seed
+
+    assert thresholds() == (0.6, 0.8, 1)
+    assert thresholds(rule="paper") == (0.6, 0.6, 1)
     for threshold in (0.5, 0.7):
-        stage2.threshold = threshold
-        assert pair_rule(stage2, seed=1).weak_rejected_threshold == threshold
-    stage2.rule = "official_code"
-    assert pair_rule(stage2, seed=1).weak_rejected_threshold == 0.8
-    stage2.threshold = 0.9
-    assert pair_rule(stage2, seed=1).weak_rejected_threshold == 0.9
+        assert thresholds(rule="paper", threshold=threshold) == (threshold, threshold, 1)
+    assert thresholds(threshold=0.5) == (0.5, 0.8, 1)
+    assert thresholds(threshold=0.9) == (0.9, 0.9, 1)
 
 
 def test_a_stage_alone_needs_its_inputs(tmp_path):

@@ -3,26 +3,27 @@
 import jax
 import pytest
 
+from leco_jax.configuration import build
 from tests.w2s_jax.pipeline.tiny_config import get_config
-from w2s_jax.pipeline.check import check
+from w2s_jax.pipeline.pipeline_config import PipelineConfig, check
 from w2s_jax.pipeline.run import plan, run_pipeline
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("stage1.rounds", 0, r"stage1.rounds=0 must be at least 1"),
-        ("stage2.samples", 0, r"stage2.samples=0 must be at least 1"),
-        ("evaluation.samples", -1, r"evaluation.samples=-1"),
-        ("weak.model", "", r"weak.model is empty: --config.weak.model=NAME"),
-        ("strong.model", "", r"strong.model is empty"),
+        ("stage1.rounds", 0, r"config.stage1: rounds=0 must be at least 1"),
+        ("stage2.samples", 0, r"config.stage2: samples=0 must be at least 1"),
+        ("evaluation.samples", -1, r"config.evaluation: samples=-1"),
+        ("weak.model", "", r"weak.model is not set: --config.weak.model=NAME"),
+        ("strong.model", "", r"strong.model is not set"),
         ("stage2.objectives", ("sft",), r"objectives=\('sft',\): give one or more of dpo"),
         ("stage2.objectives", (), r"objectives=\(\)"),
         ("stage2.objectives", ("dpo", "dpo"), r"each once"),
-        ("stage2.rule", "other", r"stage2.rule='other' is none of paper, official_code"),
-        ("stage2.vote", "other", r"stage2.vote='other' is none of count"),
-        ("stage2.confidence", "other", r"stage2.confidence='other'"),
-        ("data.remove", "(", r"data.remove='\(' is no pattern"),
+        ("stage2.rule", "other", r"stage2: rule='other' is not one of paper, official_code"),
+        ("stage2.vote", "other", r"stage2: vote='other' is not one of count"),
+        ("stage2.confidence", "other", r"stage2: confidence='other'"),
+        ("data.remove", "(", r"data: remove='\(' is not a valid pattern"),
         ("data.prompt", "Question:", r"must hold \{question\}"),
         ("strong.sft.data.batch", 6, r"strong.sft.data.batch=6 cannot be spread over .* 4 of 4"),
         ("preference.dpo.mesh.fsdp", 3, r"preference.dpo: mesh .* fsdp=3.* does not fit 4"),
@@ -34,17 +35,17 @@ def test_it_is_named(name, value, message):
     with config.unlocked(), config.ignore_type():
         config.update_from_flattened_dict({name: value})
     with pytest.raises(ValueError, match=message):
-        check(config, devices=4)
+        check(build(PipelineConfig, config), devices=4)
 
 
 def test_devices_that_are_not_there_can_be_planned_for():
     config = get_config()
     config.generation.tensor = 64
     with pytest.raises(ValueError, match=r"does not fit \d+ devices.*; --dry_run --devices=N"):
-        check(config)
+        check(build(PipelineConfig, config))
     for training in (config.weak.sft, config.strong.sft, *config.preference.values()):
         training.mesh.tensor = 64
-    check(config, devices=64)
+    check(build(PipelineConfig, config), devices=64)
 
 
 def test_relatives_of_dpo_are_stages_too(tmp_path):

@@ -3,7 +3,7 @@
 Command:   python -m launchers.w2s --config=configs/w2s_llama3_olympic.py --workdir=... \
                --config.weak.model=DIR --config.strong.model=DIR --config.data.dir=DIR
            with olympic_train.jsonl and olympic_test.jsonl in data.dir (see
-           leco_jax.datasets.problem_file)
+           leco_jax.datasets.problem)
 Hardware:  as configs/w2s_llama2_math.py
 Time:      not run; --dry_run prints its bound in tokens and FLOPs
 

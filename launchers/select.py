@@ -53,6 +53,9 @@ _STRONG = flags.DEFINE_string("strong", None, "JSONL: a strong model's, to the s
 _SAMPLES = flags.DEFINE_string("samples", None, "JSONL: a model's answers, several to a question.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSONL to write, whole or not at all.", required=True)
 _KIND = flags.DEFINE_enum("kind", "number", list(ANSWER_KINDS), "Kind of the answers.")
+_SKIP_BAD_GOLD = flags.DEFINE_bool(
+    "skip_bad_gold", False, "Leave out rows whose gold answer cannot be read, and say how many."
+)
 _SET = flags.DEFINE_enum(
     "set", "hybrid", curation.TRAINING_SETS, "Whose responses (--task=consistency)."
 )
@@ -127,7 +130,7 @@ def _run(select: Callable[[], tuple[Rows, Table]], target: Path) -> int:
 
 
 def _read(flag: flags.FlagHolder) -> list[curation.Answer]:
-    return curation.read_answers(flag.value, kind=_KIND.value)
+    return curation.read_answers(flag.value, kind=_KIND.value, skip_bad_gold=_SKIP_BAD_GOLD.value)
 
 
 def _consistency() -> tuple[Rows, Table]:

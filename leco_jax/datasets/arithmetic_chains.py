@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from leco_jax.datasets import chain_generator as chains
+from leco_jax.datasets.prepared import prepared_builder, records
 from leco_jax.datasets.problem import Problem
-from leco_jax.storage.files import new_directory
-from leco_jax.storage.paths import cache_dir
 
 # "unseen" has arithmetic of "train" in problems that no bundled model was trained on.
 SPLITS = (*chains.SPLITS, "unseen")
@@ -76,24 +72,21 @@ def load_arithmetic_chains(split: str, data_dir: str | Path | None = None) -> li
       data_dir: must be None: the problems are drawn from a seed, not read.
     """
     if data_dir is not None:
-        raise ValueError("arithmetic_chains are drawn from a seed and take no data_dir.")
-    records = arithmetic_chains(split).as_data_source(split)
-    # One call for all: reading one record at a time takes ten times as long.
-    rows = sorted(records.__getitems__(range(len(records))), key=lambda row: int(row["row"]))
+        raise ValueError("arithmetic_chains are drawn from a seed and take no data_dir")
     return [
         Problem(
-            id=f"arithmetic_chains/{split}/{int(row['row'])}",
-            question=row["question"].decode("utf-8"),
-            answer=Fraction(int(row["answer"])),
-            gold=str(int(row["answer"])),
-            solution=row["chain"].decode("utf-8"),
+            id=f"arithmetic_chains/{split}/{row['row']}",
+            question=row["question"],
+            answer=Fraction(row["answer"]),
+            gold=str(row["answer"]),
+            solution=row["chain"],
         )
-        for row in rows
+        for row in records(arithmetic_chains(split), split)
     ]
 
 
 def arithmetic_chains(split: str, config: ChainsConfig | None = None) -> Any:
-    """The prepared tfds builder of one split: `.as_data_source(split)` gives random access.
+    """Returns the prepared tfds builder of one split: `.as_data_source(split)` gives random access.
 
     A record has "row" (its number), "question", "chain", "answer", "level" and "distractor". The
     files are written once for each split and configuration, into the cache.
@@ -107,54 +100,21 @@ def arithmetic_chains(split: str, config: ChainsConfig | None = None) -> Any:
     """
     config = config or ChainsConfig()
     if split not in SPLITS:
-        raise ValueError(f"arithmetic_chains has no split {split!r}; it has {list(SPLITS)}.")
-    key = hashlib.sha256(f"{VERSION} {config}".encode()).hexdigest()[:16]
-    base = cache_dir() / "tfds"
-    final = base / f"arithmetic_chains-{split}-{key}"
-    if not final.is_dir():
-        with new_directory(final) as draft:
-            _builder(draft, split, config).download_and_prepare()
-    return _builder(final, split, config)
-
-
-def _builder(directory: Path, split: str, config: ChainsConfig) -> Any:
-    import tensorflow_datasets as tfds  # half a second that other data sets need not pay
-
-    class ArithmeticChains(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-        name = "arithmetic_chains"
-        VERSION = tfds.core.Version(VERSION)
-        pkg_dir_path = Path(__file__).parent
-
-        def _info(self) -> tfds.core.DatasetInfo:
-            features = {
-                "row": tfds.features.Scalar(dtype=np.int64),
-                "question": tfds.features.Text(),
-                "chain": tfds.features.Text(),
-                "answer": tfds.features.Scalar(dtype=np.int64),
-                "level": tfds.features.Scalar(dtype=np.int64),
-                "distractor": tfds.features.Text(),
+        raise ValueError(f"arithmetic_chains has no split {split!r}; it has {list(SPLITS)}")
+    return prepared_builder(
+        "arithmetic_chains",
+        split,
+        lambda: (
+            {
+                "question": problem.question,
+                "chain": problem.chain(),
+                "answer": problem.answer,
+                "level": problem.level,
+                "distractor": problem.distractor,
             }
-            return tfds.core.DatasetInfo(
-                builder=self,
-                description="Synthetic word problems with exact step-by-step solutions.",
-                features=tfds.features.FeaturesDict(features),
-            )
-
-        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-            return {split: self._generate_examples()}
-
-        def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
-            for i, problem in enumerate(config.problems(split)):
-                yield (
-                    i,
-                    {
-                        "row": i,
-                        "question": problem.question,
-                        "chain": problem.chain(),
-                        "answer": problem.answer,
-                        "level": problem.level,
-                        "distractor": problem.distractor,
-                    },
-                )
-
-    return ArithmeticChains(data_dir=directory, file_format="array_record")
+            for problem in config.problems(split)
+        ),
+        fields={"question": str, "chain": str, "answer": int, "level": int, "distractor": str},
+        source=f"{VERSION} {config}",
+        description="Synthetic word problems with exact step-by-step solutions.",
+    )

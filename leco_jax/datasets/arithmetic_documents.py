@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 from leco_jax.datasets import chain_generator
 from leco_jax.datasets.chain_generator import ChainProblem
 from leco_jax.datasets.problem import Problem
-from leco_jax.text.answers import extract_answer
 
 SPLITS = ("train", "validation")
 _SEED = {"train": 1, "validation": 2}  # arithmetic_chains itself has seed 0
@@ -67,19 +67,19 @@ def load_arithmetic_documents(split: str, data_dir: str | Path | None = None) ->
       data_dir: must be None: the documents are drawn, not read.
     """
     if data_dir is not None:
-        raise ValueError("arithmetic_documents are drawn from a seed and take no data_dir.")
-    found = []
+        raise ValueError("arithmetic_documents are drawn from a seed and take no data_dir")
+    rows = []
     for number, (style, problems) in zip(range(_SIZE[split]), documents(split), strict=False):
         write = STYLES[style][0]
         blocks = [f"Question: {p.question}\nAnswer:\n{write(p)}" for p in problems]
         first = problems[0]
-        found.append(
+        rows.append(
             Problem(
                 id=f"arithmetic_documents/{split}/{number}",
                 question=first.question,
-                answer=extract_answer(str(first.answer)),
+                answer=Fraction(first.answer),
                 gold=str(first.answer),
                 solution="\n\n".join((write(first), *blocks[1:])),
             )
         )
-    return found
+    return rows

@@ -1,9 +1,19 @@
-"""The one form in which every data set gives its problems."""
+"""The one form in which every data set gives its problems, and problems from a JSONL file."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
+
+from leco_jax.storage.jsonl import read_rows
+from leco_jax.text.gold import BadGolds, read_gold
+
+_GSM8K_KEY = "####"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,3 +35,73 @@ class Problem:
     gold: str
     kind: str = "number"
     solution: str | None = None
+
+
+def problems_hash(problems: Iterable[Problem]) -> str:
+    """Returns a short hash of problems in their order, wherever they came from."""
+    total = hashlib.sha256()
+    for p in problems:
+        total.update(json.dumps([p.id, p.question, p.gold, p.solution, p.kind]).encode() + b"\n")
+    return total.hexdigest()[:16]
+
+
+def gsm8k_gold(solution: str) -> str:
+    """Returns what stands after the last "####" of a solution; "" without one."""
+    return solution.rpartition(_GSM8K_KEY)[2].strip() if _GSM8K_KEY in solution else ""
+
+
+def load_problem_file(
+    path: Path | Traversable, *, name: str = "", skip_bad_gold: bool = False
+) -> list[Problem]:
+    """Returns the problems of a JSONL file, in its order.
+
+    A line has "question", and if they are known "id" (else the line's number among the rows is
+    taken), "gold" (the answer), "solution" (a worked one) and "kind" (a name in
+    `leco_jax.text.answers.ANSWER_KINDS`; "number" if it is left out). A line without "gold" may
+    have GSM8K's "answer" instead: a solution that ends in "#### 18", or the answer itself.
+
+    Args:
+      path: the file.
+      name: begins the ids of rows that have none; default: the file's name without its suffix.
+      skip_bad_gold: leave problems out whose gold answer cannot be read, and log how many.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: a malformed line, an id that occurs twice, no problems, or gold answers that are
+        not wholly of their kind; the message names the lines, of bad gold answers the first 20.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    name = name or Path(path.name).stem
+    problems: dict[str, Problem] = {}
+    bad = BadGolds(path, skip=skip_bad_gold)
+    for number, (place, row) in enumerate(read_rows(path, fields=("question",))):
+        with bad.noted(place):
+            problem = _problem(row, default_id=f"{name}/{number}")
+            if problem.id in problems:
+                raise ValueError(f"id {problem.id!r} occurs twice")
+            problems[problem.id] = problem
+    bad.finish()
+    if not problems:
+        raise ValueError(f"{path} has no problems")
+    return list(problems.values())
+
+
+def _problem(row: Mapping[str, Any], *, default_id: str) -> Problem:
+    row = {name: value for name, value in row.items() if value is not None}
+    names = ("id", "gold", "answer", "solution", "kind")
+    wrong = [name for name in names if not isinstance(row.get(name, ""), str)]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} must be text")
+    gold, solution = row.get("gold", row.get("answer")), row.get("solution")
+    if "gold" not in row and gold is not None and _GSM8K_KEY in gold:
+        gold, solution = gsm8k_gold(gold), solution or gold
+    kind = row.get("kind", "number")
+    return Problem(
+        id=row.get("id", default_id),
+        question=row["question"],
+        answer=None if gold is None else read_gold(gold, kind=kind),
+        gold=gold or "",
+        kind=kind,
+        solution=solution,
+    )

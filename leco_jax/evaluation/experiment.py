@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import tqdm
 
 from leco_jax.configuration import as_json, build
+from leco_jax.datasets.problem import problems_hash
 from leco_jax.datasets.registry import load_problems
-from leco_jax.datasets.source_hash import problems_hash
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.step_scorer import StepScorer
 from leco_jax.decoding.tasks import run_tasks
@@ -77,7 +77,13 @@ def run_experiment(
 
 def _run(config: ExperimentConfig, workdir: Path, stop: Callable[[], bool]) -> Run:
     data = config.data
-    problems = load_problems(data.name, split=data.split, data_dir=data.dir, limit=data.limit)
+    problems = load_problems(
+        data.name,
+        split=data.split,
+        data_dir=data.dir,
+        limit=data.limit,
+        skip_bad_gold=data.skip_bad_gold,
+    )
     own = as_json(config)
     own["data"]["problems_sha256"] = problems_hash(problems)
     refuse_other(workdir, own)  # before the model is loaded, which may take long

@@ -42,12 +42,14 @@ class DataSource:
       split: one of its splits.
       dir: where its source files lie.
       limit: at most so many problems, from the front; None: all.
+      skip_bad_gold: leave out a file's problems whose gold answer cannot be read.
     """
 
     name: str = "word_problems"
     split: str = "test"
     dir: str | None = None
     limit: int | None = None
+    skip_bad_gold: bool = False
 
     def __post_init__(self):
         if self.limit is not None and self.limit < 1:

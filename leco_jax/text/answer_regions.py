@@ -1,87 +1,109 @@
-r"""Where a response states its answer: `\boxed{}`, `####`, "the answer is", its last line."""
+r"""Where a response states its answer: `\boxed{}`, `####`, "the answer is", its last lines.
+
+Every function takes time linear in the length of the text.
+"""
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
-# No answer is longer; the bound keeps hostile text from costing quadratic time.
-_LONGEST = 300
-_RUN_ON = re.compile(r"^[ \t]*(?:Question|Q)[ \t]*[0-9]*[ \t]*:", re.MULTILINE)
-_BOXED = re.compile(r"boxed\s*")
-_HASHES = re.compile(r"####[ \t]*")
-_ANSWER_IS = re.compile(r"\banswer(?:\s+is\b|\s+was\b|\**\s*:)[\s:*]*", re.IGNORECASE)
+LONGEST = 300  # characters of an answer; what is longer is no answer
+_LAST = 4000  # characters at the end of a text without a marked answer
+_RUN_ON = re.compile(r"^[ \t]*+(?:Question|Q)[ \t]*+(?P<number>[0-9]*+)[ \t]*+:", re.MULTILINE)
+_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
+_SPACES = re.compile(r"\s*+")
+_LETTER_OR_DIGIT = re.compile(r"[^\W_]")
+# "Step 2: ...", "2. Add ...", "A total of": a heading of Markdown, not an answer.
+_HEADING = re.compile(r"[^\w\\$]*(?:[^\W\d_]{2}|[0-9]+[.)]\s+[^\W\d_]|A\s)")
+_ANSWER_IS = re.compile(r"\banswer(?:\s++(?:is|was)\b|\**+\s*+:)[\s:*]*+", re.IGNORECASE)
+_ANSWER = re.compile(r"boxed\s*+\{|####|" + _ANSWER_IS.pattern, re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
+_LIST_LABEL = re.compile(r"[0-9]+[.)][ \t]+\S")
 
 
 def cut_run_on(text: str) -> str:
     """Returns the text before a line that begins a further question ("Question:" or "Q:").
 
     A model that goes on inventing questions would otherwise have its last one graded. A first line
-    of that kind is kept.
+    of that kind is kept, and so are numbered ones ("Question 2:") where no answer stands before.
     """
+    first_word = len(text) - len(text.lstrip())
+    answer = _ANSWER.search(text)
     for match in _RUN_ON.finditer(text):
-        if text[: match.start()].strip():
+        if match.start() > first_word and (
+            not match["number"] or (answer and answer.start() < match.start())
+        ):
             return text[: match.start()]
     return text
 
 
-def boxed_contents(text: str) -> Iterator[str]:
-    r"""Yields what stands in each `\boxed{...}`, the last first, matching braces.
+def last_boxed(text: str) -> str | None:
+    r"""Returns the content of the last `\boxed{...}` with a letter or digit in it, or None.
 
-    An unclosed brace reaches to the end of its line; `\boxed 5` gives "5".
+    An unclosed brace reaches to the end of its line; `\boxed 5` gives "5". Of a content longer than
+    `LONGEST` the first `LONGEST` + 1 characters are returned.
     """
-    matches = list(_BOXED.finditer(text))
-    closing = _closing_braces(text) if matches else {}
-    for match in reversed(matches):
-        start = match.end()
-        if text[start : start + 1] == "{":
-            end = closing.get(start, -1)
-            if end < 0:
-                end = text.find("\n", start)
-            content = text[start + 1 : end if end >= 0 else len(text)]
-            if len(content) <= _LONGEST:
-                yield content
-        elif match.end() > match.start() + len("boxed"):
-            yield text[start : start + _LONGEST].split("\n")[0].split(" ")[0]
+    end = len(text)
+    while (start := text.rfind("boxed", 0, end)) >= 0:
+        content = _box_content(text, start, end)
+        if _LETTER_OR_DIGIT.search(content):
+            return content
+        end = start
+    return None
 
 
 def hash_lines(text: str) -> Iterator[str]:
-    """Yields the rest of each line after "####", the last first."""
-    for match in reversed(list(_HASHES.finditer(text))):
-        yield text[match.end() : match.end() + _LONGEST].split("\n")[0]
+    """Yields the rest of each line after "####", the last first, without headings and empty ones.
 
-
-def answer_sentences(text: str) -> Iterator[tuple[str, bool]]:
-    """Yields each sentence after "answer is" or "answer:", the last first.
-
-    The flag says that it was "answer is" (or "was"): a claim in words, which may hold more than
-    the answer itself.
+    Of a line longer than `LONGEST` the first `LONGEST` + 1 characters are yielded.
     """
-    for match in reversed(list(_ANSWER_IS.finditer(text))):
-        rest = text[match.end() : match.end() + _LONGEST]
-        end = _SENTENCE_END.search(rest)
-        in_words = match[0].rstrip(" \t\n:*")[-1:] in "sS"
-        yield (rest[: end.start()] if end else rest), in_words
+    for part in reversed(text.split("####")[1:]):
+        line = part[: LONGEST + 1].split("\n", 1)[0].lstrip(" \t#:")
+        if _LETTER_OR_DIGIT.search(line) and not _HEADING.match(line):
+            yield line
 
 
-def after_last_answer_sentence(text: str) -> str:
-    """Returns what follows the last sentence of `answer_sentences`; the whole text without one."""
+def answer_sentences(text: str) -> tuple[list[tuple[str, bool]], str]:
+    """Returns each sentence after "answer is" or "answer:", and the text after the last of them.
+
+    A sentence comes with a flag: true after "answer is" (or "was"), a claim in words, which may
+    hold more than the answer itself. Without any sentence the second result is the whole text.
+    """
     matches = list(_ANSWER_IS.finditer(text))
+    sentences = []
+    for match, following in itertools.zip_longest(matches, matches[1:]):
+        last = following.start() if following else len(text)
+        rest = text[match.end() : min(last, match.end() + LONGEST)]
+        if "\n" in match[0] and _LIST_LABEL.match(rest):
+            rest = ""  # "Answer:" and a list of steps
+        sentence = _SENTENCE_END.split(rest, maxsplit=1)[0]
+        sentences.append((sentence, match[0].rstrip(" \t\n:*")[-1:] in "sS"))
     if not matches:
-        return text
-    rest = text[matches[-1].end() :]
-    end = _SENTENCE_END.search(rest)
-    return rest[end.end() :] if end else ""
+        return sentences, text
+    end = _SENTENCE_END.search(text, matches[-1].end())
+    return sentences, text[end.end() :] if end else ""
 
 
-def _closing_braces(text: str) -> dict[int, int]:
-    # The position of the closing brace for each opening one, in one pass; \{ and \} do not count.
-    closing: dict[int, int] = {}
-    opened: list[int] = []
-    for match in re.finditer(r"\\.|[{}]", text, re.DOTALL):
-        if match[0] == "{":
-            opened.append(match.start())
-        elif match[0] == "}" and opened:
-            closing[opened.pop()] = match.start()
-    return closing
+def last_lines(text: str) -> list[str]:
+    """Returns the lines of the last 4,000 characters, the last first."""
+    if len(text) > _LAST:
+        text = text[-_LAST:].partition(" ")[2]  # not from inside a number
+    return text.splitlines()[::-1]
+
+
+def _box_content(text: str, start: int, end: int) -> str:
+    """Returns what the box at `start` holds, at most up to `end`; "" where it is no box."""
+    at = _SPACES.match(text, start + len("boxed")).end()  # type: ignore[union-attr]
+    if text[at : at + 1] == "{":
+        window = text[at + 1 : min(at + LONGEST + 2, end)]
+        depth = 1
+        for match in _BRACES.finditer(window):
+            depth += {"{": 1, "}": -1}.get(match[0], 0)
+            if not depth:
+                return window[: match.start()]
+        return window.split("\n", 1)[0]
+    if at > start + len("boxed") and text[start - 1 : start] == "\\":
+        return text[at : min(at + LONGEST + 1, end)].split("\n", 1)[0].split(" ", 1)[0]
+    return ""

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from leco_jax.text.number_answers import extract_number, format_number
+from leco_jax.text.number_answers import extract_number, format_number, read_gold_number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,12 +16,14 @@ class AnswerKind:
     Attributes:
       name: what data sets and configs call it.
       extract: the answer of a response, None where there is none; never raises.
+      read_gold: the value of a data set's answer, None where the text is not wholly one answer.
       equal: whether two answers (neither None) are the same.
       format: the answer as text for result files.
     """
 
     name: str
     extract: Callable[[str], Any]
+    read_gold: Callable[[str], Any]
     equal: Callable[[Any, Any], bool]
     format: Callable[[Any], str]
 
@@ -32,7 +34,7 @@ ANSWER_KINDS: dict[str, AnswerKind] = {}
 def register_answer_kind(kind: AnswerKind) -> AnswerKind:
     """Adds a kind of answers under its name; a name is given once."""
     if kind.name in ANSWER_KINDS:
-        raise ValueError(f"There is an answer kind {kind.name!r} already.")
+        raise ValueError(f"there is an answer kind {kind.name!r} already")
     ANSWER_KINDS[kind.name] = kind
     return kind
 
@@ -40,7 +42,7 @@ def register_answer_kind(kind: AnswerKind) -> AnswerKind:
 def answer_kind(name: str) -> AnswerKind:
     """Returns a kind of answers by name."""
     if name not in ANSWER_KINDS:
-        raise ValueError(f"No answer kind {name!r}; known are {sorted(ANSWER_KINDS)}.")
+        raise ValueError(f"no answer kind {name!r}; known are {sorted(ANSWER_KINDS)}")
     return ANSWER_KINDS[name]
 
 
@@ -63,6 +65,7 @@ register_answer_kind(
     AnswerKind(
         name="number",
         extract=extract_number,
+        read_gold=read_gold_number,
         equal=lambda a, b: a == b,
         format=format_number,
     )

@@ -17,7 +17,7 @@ from leco_jax.text.sentencepiece_tokenizer import (
     SentencePieceTokenizer,
     build_model,
 )
-from leco_jax.text.tokenizer import Tokenizer
+from leco_jax.text.tokenizer_base import Tokenizer
 from leco_jax.text.tokenizer_config import TokenizerSettings
 
 _PREFIX = "tokenizer.ggml."

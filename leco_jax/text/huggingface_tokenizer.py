@@ -9,8 +9,13 @@ from typing import Any
 
 import tokenizers
 
-from leco_jax.text.token_alphabets import SPACE_MARK, byte_level_bytes, sentencepiece_bytes
-from leco_jax.text.tokenizer import Tokenizer
+from leco_jax.storage.files import write_text
+from leco_jax.text.tokenizer_base import (
+    SPACE_MARK,
+    Tokenizer,
+    byte_level_bytes,
+    sentencepiece_bytes,
+)
 from leco_jax.text.tokenizer_config import TokenizerSettings, read_settings
 
 
@@ -76,6 +81,10 @@ class HuggingFaceTokenizer(Tokenizer):
             if core.encode_special_tokens is allow_special:
                 core.encode_special_tokens = not allow_special
             return core.encode(text, add_special_tokens=False).ids
+
+    def _write_vocabulary(self, directory: Path) -> dict[str, Any]:
+        write_text(directory / "tokenizer.json", self._core.to_str())
+        return {"tokenizer_class": "PreTrainedTokenizerFast"}
 
 
 class _Style:

@@ -8,8 +8,13 @@ from typing import Any
 
 import sentencepiece
 
-from leco_jax.text.token_alphabets import SPACE_MARK, sentencepiece_bytes
-from leco_jax.text.tokenizer import Tokenizer, split_at_names
+from leco_jax.storage.files import write_bytes
+from leco_jax.text.tokenizer_base import (
+    SPACE_MARK,
+    Tokenizer,
+    sentencepiece_bytes,
+    split_at_names,
+)
 from leco_jax.text.tokenizer_config import TokenizerSettings, read_settings
 
 # Piece types, the same numbers in sentencepiece's and GGUF's files.
@@ -100,6 +105,15 @@ class SentencePieceTokenizer(Tokenizer):
         for part in parts:
             ids += [part] if isinstance(part, int) else core.EncodeAsIds(part)
         return ids
+
+    def _write_vocabulary(self, directory: Path) -> dict[str, Any]:
+        write_bytes(directory / "tokenizer.model", self._model)
+        return {
+            "tokenizer_class": "LlamaTokenizer",
+            "legacy": False,
+            # transformers goes by this name, not by what the model file says.
+            "add_prefix_space": self._drops_first_space,
+        }
 
 
 def _without_first_space(model: bytes) -> sentencepiece.SentencePieceProcessor:

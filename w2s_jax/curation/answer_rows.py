@@ -13,6 +13,7 @@ from typing import Any
 
 from leco_jax.storage.jsonl import check_texts, read_rows
 from leco_jax.text.answers import answer_kind, answers_equal, extract_answer, format_answer
+from leco_jax.text.gold import BadGolds, read_gold
 
 _TEXTS = ("id", "question", "response", "model")
 _SHOWN = 3  # ids that a message lists
@@ -69,12 +70,13 @@ def answer_from_row(row: Mapping[str, Any], *, kind: str = "number") -> Answer:
 
     Args:
       row: the texts "id", "question", "response" and "model"; optional are "sample" (int), "gold"
-        (the answer or a text that gives it), "confidence" (float) and "answer" (already taken out
+        (the answer and nothing else), "confidence" (float) and "answer" (already taken out
         of the response; else it is read from the response).
       kind: the kind of answers.
 
     Raises:
-      ValueError: a field is missing or no such value; or the gold answer cannot be read.
+      BadGoldError: the gold answer is not wholly of its kind.
+      ValueError: a field is missing or no such value.
     """
     check_texts(row, _TEXTS)
     for name in ("id", "question", "model"):
@@ -92,11 +94,8 @@ def answer_from_row(row: Mapping[str, Any], *, kind: str = "number") -> Answer:
         or not abs(confidence) <= sys.float_info.max  # not NaN, nor an integer beyond the floats
     ):
         raise ValueError(f"'confidence' must be a finite number, not {confidence!r}")
-    if gold is not None and _read_gold(gold, kind) is None:
-        raise ValueError(
-            f"the gold answer {gold!r} is none of kind {kind!r}: choose another kind, or leave it "
-            "out where it cannot be compared"
-        )
+    if gold is not None:
+        _read_gold(gold, kind)
     given = row.get("answer")
     return Answer(
         **{name: row[name] for name in _TEXTS},
@@ -107,34 +106,43 @@ def answer_from_row(row: Mapping[str, Any], *, kind: str = "number") -> Answer:
     )
 
 
-def read_answers(path: str | Path, *, kind: str = "number") -> list[Answer]:
+def read_answers(
+    path: str | Path, *, kind: str = "number", skip_bad_gold: bool = False
+) -> list[Answer]:
     """Reads a JSONL file of answers; `answer_from_row` says what a line holds.
+
+    Args:
+      path: the file.
+      kind: the kind of answers.
+      skip_bad_gold: leave rows out whose gold answer cannot be read, and log how many.
 
     Raises:
       ValueError: a line is no such row, an id and sample number stand there twice, an id has two
-        questions, or the file has no rows; the message names the file and the line.
+        questions, or the file has no rows; the message names the file and the line, of bad gold
+        answers the first 20.
     """
     path = Path(path)
     answer_kind(kind)  # an unknown kind is no fault of a line
     found: list[Answer] = []
     places: dict[tuple[str, int], str] = {}
     questions: dict[str, tuple[str, str]] = {}
+    bad = BadGolds(path, skip=skip_bad_gold)
     for place, row in read_rows(path, fields=_TEXTS):
-        try:
+        with bad.noted(place):
             answer = answer_from_row(row, kind=kind)
-        except ValueError as error:
-            raise ValueError(f"{place}: {error}") from None
-        key = (answer.id, answer.sample)
-        if key in places:
-            raise ValueError(
-                f"{place}: id {answer.id!r}, sample {answer.sample}, stands there already "
-                f"({places[key]}); give several answers to a question different 'sample' numbers"
-            )
-        places[key] = place
-        text, first = questions.setdefault(answer.id, (answer.question, place))
-        if text != answer.question and question_key(text) != question_key(answer.question):
-            raise ValueError(f"{place}: id {answer.id!r} has another question at {first}")
-        found.append(answer)
+            key = (answer.id, answer.sample)
+            if key in places:
+                raise ValueError(
+                    f"id {answer.id!r}, sample {answer.sample}, stands there already "
+                    f"({places[key]}); give several answers to a question different 'sample' "
+                    "numbers"
+                )
+            places[key] = place
+            text, first = questions.setdefault(answer.id, (answer.question, place))
+            if text != answer.question and question_key(text) != question_key(answer.question):
+                raise ValueError(f"id {answer.id!r} has another question at {first}")
+            found.append(answer)
+    bad.finish()
     if not found:
         raise ValueError(f"{path} has no answers")
     return found
@@ -273,7 +281,7 @@ def share_correct(pairs: Iterable[tuple[Any, Any]], *, kind: str = "number") -> 
 @functools.lru_cache(maxsize=1 << 16)
 def _read_gold(gold: str, kind: str) -> Any:
     # The samples of a question all carry the same text.
-    return extract_answer(gold, kind=kind)
+    return read_gold(gold, kind=kind)
 
 
 def _list(ids: Sequence[str]) -> str:

@@ -1,12 +1,12 @@
 """A pipeline's problems: loaded once, split for each seed, and checked before anything runs."""
 
 import dataclasses
+import functools
 import re
 
 from leco_jax.configuration import at_least
-from leco_jax.datasets.problem import Problem
+from leco_jax.datasets.problem import Problem, problems_hash
 from leco_jax.datasets.registry import load_problems
-from leco_jax.datasets.source_hash import problems_hash
 from w2s_jax.curation import QuestionSplit, split_questions
 from w2s_jax.pipeline.generate import PromptLayout
 
@@ -23,6 +23,7 @@ class ProblemsConfig:
       gold_questions: D_gold,1: the weak model learns from their gold solutions.
       questions: D_gold,2: only their questions are used, except by the ceiling.
       test_questions: how many; 0: all.
+      skip_bad_gold: leave out problems of a file whose gold answer cannot be read.
       drop_duplicates: of questions, within and between the parts.
       prompt: of one question, with {question}.
       remove: a regular expression taken out of gold solutions; None: nothing.
@@ -35,6 +36,7 @@ class ProblemsConfig:
     gold_questions: int = 3_500
     questions: int = 3_500
     test_questions: int = 0
+    skip_bad_gold: bool = False
     drop_duplicates: bool = True
     prompt: str = "Question: {question}\nAnswer:\n"
     remove: str | None = None
@@ -76,10 +78,11 @@ def load_pool(data: ProblemsConfig) -> Pool:
       ValueError: no such data set, malformed rows, answers of several kinds, or a test problem
         without gold.
     """
-    training = load_problems(data.name, split=data.split, data_dir=data.dir)
-    test = load_problems(
-        data.name, split=data.test_split, data_dir=data.dir, limit=data.test_questions or None
+    load = functools.partial(
+        load_problems, data.name, data_dir=data.dir, skip_bad_gold=data.skip_bad_gold
     )
+    training = load(split=data.split)
+    test = load(split=data.test_split, limit=data.test_questions or None)
     kinds = sorted({problem.kind for problem in training + test})
     if len(kinds) > 1:
         raise ValueError(

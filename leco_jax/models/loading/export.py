@@ -17,7 +17,6 @@ from leco_jax.models.config import ModelConfig
 from leco_jax.models.loading.assemble import CheckpointError
 from leco_jax.models.weights import Params, stack_layers, weight_table
 from leco_jax.storage.files import replacing, write_json
-from leco_jax.text.saving import generation_config, save_tokenizer
 from leco_jax.text.tokenizer import Tokenizer
 
 _DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -67,8 +66,8 @@ def export_huggingface(
     _write_weights(directory, tensors, _DTYPES[dtype], shard_bytes, lead=lead)
     if lead:
         if tokenizer is not None:
-            save_tokenizer(tokenizer, directory)
-            write_json(directory / "generation_config.json", generation_config(tokenizer))
+            tokenizer.save(directory)
+            write_json(directory / "generation_config.json", tokenizer.generation_config())
         # Last: a directory with a config is a whole model.
         write_json(directory / "config.json", described)
 
@@ -121,7 +120,7 @@ def config_json(
         if config.sliding_window is not None:
             raw |= {"sliding_window": config.sliding_window, "max_window_layers": 0}
     if tokenizer is not None:
-        raw |= generation_config(tokenizer)
+        raw |= tokenizer.generation_config()
     return raw
 
 

@@ -19,7 +19,6 @@ from leco_jax.models.loading.export import config_json
 from leco_jax.models.sharding import RULES, Rules
 from leco_jax.models.weights import Params, abstract_params, stack_layers
 from leco_jax.storage.files import write_json
-from leco_jax.text.saving import generation_config, save_tokenizer
 from leco_jax.text.tokenizer import Tokenizer
 
 PARAMS = "params"
@@ -44,9 +43,9 @@ def save_orbax(
         raise FileExistsError(f"{directory}: holds a model already; name a new place")
     directory.mkdir(parents=True, exist_ok=True)
     ocp.save(directory / PARAMS, stack_layers(params))
-    save_tokenizer(tokenizer, directory)
+    tokenizer.save(directory)
     for name, value in (
-        ("generation_config.json", generation_config(tokenizer)),
+        ("generation_config.json", tokenizer.generation_config()),
         ("config.json", config_json(config, tokenizer=tokenizer)),
     ):
         write_json(directory / name, value)

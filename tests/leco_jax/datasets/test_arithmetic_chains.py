@@ -41,6 +41,11 @@ def test_files_are_written_once_for_each_configuration():
     assert {int(r["level"]) for r in builder.as_data_source("validation")} == {2}
 
 
+def test_preparing_prints_nothing(capfd):
+    ac.arithmetic_chains("test", ac.ChainsConfig(seed=7, test=3))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_registry_gives_the_test_split_in_order():
     found = load_problems("arithmetic_chains", limit=3)
     expected = list(itertools.islice(chains.problems("test"), 3))

@@ -91,14 +91,18 @@ def test_one_split_is_enough_and_the_missing_one_is_named(tmp_path):
         ("[1]", "must be a JSON object"),
         ('{"question": "Why?"}', r"needs the text fields answer"),
         ('{"question": "Why?", "answer": 7}', r"needs the text fields answer"),
-        ('{"question": "Why?", "answer": "7"}', "no number after '####'"),
-        ('{"question": "Why?", "answer": "#### seven"}', "no number after '####'"),
+        ('{"question": "Why?", "answer": "7"}', "the gold answer '' is empty"),
+        (
+            '{"question": "Why?", "answer": "#### seven"}',
+            "the gold answer 'seven' is not one",
+        ),
+        ('{"question": "Why?", "answer": "#### 1:45"}', "the gold answer '1:45' is not one"),
     ],
 )
 def test_a_malformed_row_is_named_by_its_line(tmp_path, cache, line, reason):
     rows = {"test": [ROWS["test"][0], "", line]}
     directory = write(tmp_path / "data", rows)
-    with pytest.raises(ValueError, match=rf"test\.jsonl, line 3: .*{reason}"):
+    with pytest.raises(ValueError, match=rf"(?s)test\.jsonl.*line 3: .*{reason}"):
         load_problems("gsm8k", data_dir=directory)
     assert not list((cache / "tfds").iterdir())  # nothing half-made stays behind
 

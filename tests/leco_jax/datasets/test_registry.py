@@ -8,7 +8,7 @@ from leco_jax.datasets.registry import DATASETS, Dataset, load_problems, registe
 
 
 def test_unknown_names_and_bad_limits_are_named():
-    with pytest.raises(ValueError, match=r"No data set 'gsm9k'; known are \[.*'gsm8k'"):
+    with pytest.raises(ValueError, match=r"no data set 'gsm9k'; known are \[.*'gsm8k'"):
         load_problems("gsm9k")
     with pytest.raises(ValueError, match=r"no split 'dev'; it has \['train', 'test'\]"):
         load_problems("gsm8k", split="dev")

@@ -5,7 +5,7 @@ import pytest
 
 from leco_jax.datasets.registry import load_problems
 from leco_jax.text.answers import extract_answer
-from leco_jax.text.demonstrations import DEMONSTRATIONS
+from leco_jax.text.prompts import DEMONSTRATIONS
 
 
 def test_answers_follow_from_the_solutions():

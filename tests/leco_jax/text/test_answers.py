@@ -50,11 +50,13 @@ def test_format():
 
 def test_kinds():
     assert answer_kind("number").name == "number"
-    with pytest.raises(ValueError, match=r"No answer kind 'colour'; known are \['number'\]"):
+    with pytest.raises(ValueError, match=r"no answer kind 'colour'; known are \['number'\]"):
         extract_answer("red", kind="colour")
     with pytest.raises(ValueError, match="already"):
         register_answer_kind(ANSWER_KINDS["number"])
-    colour = AnswerKind(name="colour", extract=str.strip, equal=str.__eq__, format=str)
+    colour = AnswerKind(
+        name="colour", extract=str.strip, read_gold=str.strip, equal=str.__eq__, format=str
+    )
     try:
         register_answer_kind(colour)
         assert answers_equal(extract_answer(" red", kind="colour"), "red", kind="colour")

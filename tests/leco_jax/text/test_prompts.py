@@ -4,9 +4,9 @@ from fractions import Fraction
 import pytest
 
 from leco_jax.text.answers import answers_equal, extract_answer
-from leco_jax.text.demonstrations import DEMONSTRATIONS
 from leco_jax.text.prompts import (
     BOX_INSTRUCTION,
+    DEMONSTRATIONS,
     FEW_SHOT_STOP,
     SYSTEM_PROMPT,
     chat_messages,

@@ -42,12 +42,12 @@ def main(argv: list[str]) -> int:
             return 1
         print(format_table(run.summary, SUMMARY_COLUMNS))
         print(SUMMARY_CAPTION)
-        print(f"\nEvery chain with its steps, scores and cuts: {workdir / 'results.jsonl'}")
         if run.failures:
             print(f"\n{len(run.failures)} results failed and count as wrong:")
             print("\n".join(run.failures[:_SHOWN]))
             if len(run.failures) > _SHOWN:
                 print(f"... and {len(run.failures) - _SHOWN} more")
+        print(f"\nEvery chain with its steps, scores and cuts: {workdir / 'results.jsonl'}")
         if run.left:
             print(
                 f"Interrupted, {run.left} results are missing: the same command goes on from here."

@@ -67,11 +67,7 @@ class PublishedLeco:
                 tokens, {"logprob": logprob}, self._peer.tokenizer, PRESETS["paper"]
             )
             cut = cut_step(
-                [step.text for step in steps],
-                [step.score for step in steps],
-                rule=self._config.cut_rule,
-                first=frozen,
-                exclude=self._config.exclude,
+                steps, rule=self._config.cut_rule, first=frozen, exclude=self._config.exclude
             )
             if cut is None:
                 break

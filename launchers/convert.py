@@ -12,11 +12,11 @@ in parallel. GGUF is read only; llama.cpp's convert_hf_to_gguf.py makes one of t
 Exit codes: 0 done; 1 the input is no such model, or the output holds one already.
 """
 
-from absl import app, flags, logging
+from absl import flags
 
-from leco_jax.models.loading import CheckpointError, ModelNotAvailableError
+from launchers import runtime
 from leco_jax.models.sharding import make_mesh
-from leco_jax.storage.paths import local_path
+from leco_jax.storage.paths import check_output
 from w2s_jax.training.conversion import read_model, write_model
 
 _INPUT = flags.DEFINE_string("input", None, "model to read", required=True)
@@ -30,21 +30,14 @@ _SHARD_GB = flags.DEFINE_float(
 )
 
 
-def main(argv: list[str]) -> int:
-    """Runs the program; returns the exit code."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    try:
-        target = local_path(_OUTPUT.value)
-        model = read_model(_INPUT.value, make_mesh(fsdp=-1), dtype=_DTYPE.value)
-        shard_bytes = int(_SHARD_GB.value * 1e9)
-        write_model(model, target, form=_FORMAT.value, shard_bytes=shard_bytes)
-    except (ValueError, OSError, CheckpointError, ModelNotAvailableError) as error:
-        logging.error("%s", error)
-        return 1
+def main() -> int:
+    """Converts one model."""
+    target = check_output(_OUTPUT.value, inputs=[_INPUT.value], directory=True)
+    model = read_model(_INPUT.value, make_mesh(fsdp=-1), dtype=_DTYPE.value)
+    write_model(model, target, form=_FORMAT.value, shard_bytes=int(_SHARD_GB.value * 1e9))
     print(f"{_INPUT.value} -> {_OUTPUT.value} ({_FORMAT.value}, {model.config.param_dtype})")
-    return 0
+    return runtime.DONE
 
 
 if __name__ == "__main__":
-    app.run(main)
+    runtime.run(main)

@@ -7,19 +7,21 @@ the model's chat template turns into one; each gives an output line with the num
 its "id" if it has one, token_logprobs, sum_logprob and steps. If a line is bad nothing is written,
 unless --skip_bad leaves it out.
 
-Exit codes: 0 done; 1 something is wrong (the message says what).
+Exit codes: 0 done; 1 something is wrong (the message says what), and nothing was written; 3 done,
+but --skip_bad left lines out.
 """
 
 from pathlib import Path
 
-import tqdm
-from absl import app, flags, logging
+from absl import flags
 
+from launchers import runtime
 from leco_jax.evaluation.chain_scoring import read_chains, score_chains
-from leco_jax.models.loading import CheckpointError, ModelNotAvailableError, load_model
+from leco_jax.models.loading import load_model
+from leco_jax.progress import progress_bar
 from leco_jax.scoring.presets import PRESETS
 from leco_jax.storage.jsonl import numbered_lines, write_rows
-from leco_jax.storage.paths import local_path
+from leco_jax.storage.paths import check_output
 
 _MODEL = flags.DEFINE_string(
     "model", None, "A known model's name, a directory or a .gguf file.", required=True
@@ -28,38 +30,30 @@ _INPUT = flags.DEFINE_string("input", None, "JSONL of prompts and responses.", r
 _OUTPUT = flags.DEFINE_string("output", None, "JSONL to write, whole or not at all.", required=True)
 _PRESET = flags.DEFINE_enum("preset", "paper", sorted(PRESETS), "Variant of the step scores.")
 _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "Leave bad lines out instead of stopping.")
-_DTYPE = flags.DEFINE_string("dtype", None, "Type of the computation; default: the checkpoint's.")
+_DTYPE = flags.DEFINE_enum(
+    "dtype", None, ["float32", "bfloat16"], "Of matrix products; default: the checkpoint's."
+)
 _BATCH = flags.DEFINE_integer(
     "batch_tokens", 4096, "Most tokens of a batch, padding included.", lower_bound=1
 )
 
 
-def main(argv: list[str]) -> int:
+def main() -> int:
     """Scores one file."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    logging.set_verbosity(logging.INFO)
-    try:
-        return _score(Path(_INPUT.value), local_path(_OUTPUT.value))
-    except (ValueError, FileNotFoundError, CheckpointError, ModelNotAvailableError) as error:
-        logging.error("%s", error)
-        return 1
-
-
-def _score(source: Path, target: Path) -> int:
+    source = Path(_INPUT.value)
+    target = check_output(_OUTPUT.value, inputs=[source, _MODEL.value])
     lines = list(numbered_lines(source))
     model = load_model(_MODEL.value, dtype=_DTYPE.value)
     chains, bad = read_chains(lines, model.tokenizer, max_length=model.config.max_positions)
     for line in bad:
-        logging.error("%s, line %d: %s", source, line.number, line.reason)
+        runtime.log.error("%s, line %d: %s", source, line.number, line.reason)
     if bad and not _SKIP_BAD.value:
-        logging.error("%d bad lines; nothing was written (--skip_bad leaves them out).", len(bad))
-        return 1
-    scored = score_chains(model, chains, PRESETS[_PRESET.value], batch_tokens=_BATCH.value)
-    write_rows(target, tqdm.tqdm(scored, total=len(chains), unit="chain"))
-    logging.info("%d chains scored, %d lines left out: %s", len(chains), len(bad), target)
-    return 0
+        return runtime.fail(f"{len(bad)} bad lines; nothing was written (--skip_bad drops them)")
+    rows = score_chains(model, chains, PRESETS[_PRESET.value], batch_tokens=_BATCH.value)
+    write_rows(target, progress_bar(rows, total=len(chains), unit="chain"))
+    runtime.log.info("%d chains scored, %d lines left out: %s", len(chains), len(bad), target)
+    return runtime.SOME_FAILED if bad else runtime.DONE
 
 
 if __name__ == "__main__":
-    app.run(main)
+    runtime.run(main)

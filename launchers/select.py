@@ -14,15 +14,13 @@ so is how much of it is right, where gold is given. Gold decides nothing.
 Exit codes: 0 done; 1 something is wrong (the message says what), and nothing was written.
 """
 
-import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags
 
+from launchers import runtime
 from leco_jax.storage.jsonl import write_rows
-from leco_jax.storage.paths import local_path
+from leco_jax.storage.paths import check_output
 from leco_jax.text.answers import ANSWER_KINDS
 from w2s_jax import curation
 from w2s_jax.curation.tables import (
@@ -83,50 +81,37 @@ _SEED = flags.DEFINE_integer("seed", 42, "Of every random choice.")
 Rows = list[dict[str, Any]]
 
 
-def main(argv: list[str]) -> int:
+def main() -> int:
     """Selects, writes the rows and prints the counts."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    logging.set_verbosity(logging.INFO)
-    try:
-        _check_flags(_TASK.value)
-        return _run(_TASKS[_TASK.value], local_path(_OUTPUT.value))
-    except (ValueError, OSError) as error:
-        logging.error("%s", error)
-        return 1
+    _check_flags(_TASK.value)
+    inputs = [str(flags.FLAGS[name].value) for name in _INPUTS[_TASK.value]]
+    target = check_output(_OUTPUT.value, inputs=inputs)
+    rows, table = _TASKS[_TASK.value]()
+    print(format_lines([*table, ("rows", len(rows))]))
+    if not rows:
+        return runtime.fail("nothing was selected (counts on standard output), nothing was written")
+    replaced = " (in place of an older file)" if target.exists() else ""
+    write_rows(target, rows)
+    runtime.log.info("%d rows%s: %s", len(rows), replaced, target)
+    return runtime.DONE
 
 
 def _check_flags(task: str) -> None:
     """Refuses what is missing, and what was given and would do nothing."""
-    wanted = _INPUTS[task]
-    missing = [f"--{name}" for name in wanted if not flags.FLAGS[name].value]
+    inputs = _INPUTS[task]
+    missing = [f"--{name}" for name in inputs if not flags.FLAGS[name].value]
     if missing:
-        raise ValueError(f"--task={task} needs {' and '.join(missing)}.")
+        raise ValueError(f"--task={task} needs {' and '.join(missing)}")
     known = {name for table in (_INPUTS, _OPTIONS) for names in table.values() for name in names}
     unused = [
         f"--{name}"
-        for name in sorted(known - {*wanted, *_OPTIONS[task]})
+        for name in sorted(known - {*inputs, *_OPTIONS[task]})
         if flags.FLAGS[name].present
     ]
     if unused:
-        raise ValueError(f"--task={task} does not use {' and '.join(unused)}: leave it out.")
+        raise ValueError(f"--task={task} does not use {' and '.join(unused)}: leave it out")
     if task == "pairs" and flags.FLAGS["temperature"].present and _VOTE.value != "cisc":
-        raise ValueError("--temperature belongs to --vote=cisc: leave it out.")
-    for name in wanted:
-        if os.path.realpath(str(flags.FLAGS[name].value)) == os.path.realpath(_OUTPUT.value):
-            raise ValueError(f"--output and --{name} are the same file.")
-
-
-def _run(select: Callable[[], tuple[Rows, Table]], target: Path) -> int:
-    rows, table = select()
-    print(format_lines([*table, ("rows", len(rows))]))
-    if not rows:
-        logging.error("Nothing was selected (the counts stand above); nothing was written.")
-        return 1
-    replaced = " (in place of an older file)" if target.exists() else ""
-    write_rows(target, rows)
-    logging.info("%d rows%s: %s", len(rows), replaced, target)
-    return 0
+        raise ValueError("--temperature belongs to --vote=cisc: leave it out")
 
 
 def _read(flag: flags.FlagHolder) -> list[curation.Answer]:
@@ -134,10 +119,10 @@ def _read(flag: flags.FlagHolder) -> list[curation.Answer]:
 
 
 def _consistency() -> tuple[Rows, Table]:
-    found = curation.select_consistent(
+    selection = curation.select_consistent(
         _read(_WEAK), _read(_STRONG), kind=_KIND.value, pad_to=_PAD_TO.value, seed=_SEED.value
     )
-    return curation.training_rows(found, _SET.value), consistency_table(found)
+    return curation.training_rows(selection, _SET.value), consistency_table(selection)
 
 
 def _confidence() -> tuple[Rows, Table]:
@@ -161,13 +146,13 @@ def _confidence() -> tuple[Rows, Table]:
 def _pairs() -> tuple[Rows, Table]:
     rule = _pair_rule()
     weak, samples = _read(_WEAK), _read(_SAMPLES)
-    found = curation.build_pairs(weak, samples, rule, kind=_KIND.value)
+    pairs = curation.build_pairs(weak, samples, rule, kind=_KIND.value)
     head = [
         ("weak model", weak[0].model),
         ("sampled model", samples[0].model),
         ("samples of a question", _group_sizes(samples)),
     ]
-    return found.rows, head + pair_table(found.funnel, rule)
+    return pairs.rows, head + pair_table(pairs.funnel, rule)
 
 
 def _pair_rule() -> curation.PairRule:
@@ -176,9 +161,9 @@ def _pair_rule() -> curation.PairRule:
         preset = curation.PAIR_RULES[_RULE.value or "paper"]
         first, second = preset.threshold, preset.weak_rejected_threshold
     elif _RULE.value is not None:
-        raise ValueError("Give either --rule or thresholds of your own, not both.")
+        raise ValueError("Give either --rule or thresholds of your own, not both")
     elif first is None:
-        raise ValueError("--weak_rejected_threshold needs --threshold beside it.")
+        raise ValueError("--weak_rejected_threshold needs --threshold beside it")
     return curation.PairRule(
         threshold=first,
         weak_rejected_threshold=first if second is None else second,
@@ -190,11 +175,11 @@ def _pair_rule() -> curation.PairRule:
 
 
 def _group_sizes(samples: list[curation.Answer]) -> str:
-    found = sorted({len(group) for group in curation.by_question(samples).values()})
-    return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
+    sizes = sorted({len(group) for group in curation.by_question(samples).values()})
+    return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
 
 
 _TASKS = {"consistency": _consistency, "confidence": _confidence, "pairs": _pairs}
 
 if __name__ == "__main__":
-    app.run(main)
+    runtime.run(main)

@@ -6,26 +6,18 @@ Any field of the config can be set on the command line: --config.run.num_steps=5
 stopped goes on where it was when the same command is given again. On a pod every host runs the same
 command with --distributed.
 
-Exit codes: 0 done; 1 a config or a file is wrong; 2 loss or gradients are not finite (the message
-names step and batch); 75 SIGTERM or Ctrl-C came and the state is saved, run the same
+Exit codes: 0 done; 1 a flag, a config or a file is wrong; 2 loss or gradients are not finite (the
+message names train step and batch); 75 SIGTERM or Ctrl-C came and the state is saved, run the same
 command again (a second Ctrl-C stops at once and saves nothing).
 """
-
-from absl import app
 
 from launchers import training
 
 
-def main(argv: list[str]) -> int:
+def main() -> None:
     """Trains."""
-    return training.main(argv, objectives=("sft",))
-
-
-def run() -> None:
-    """The console entry."""
-    training.require_flags()
-    app.run(main)
+    training.run(objectives=("sft",))
 
 
 if __name__ == "__main__":
-    run()
+    main()

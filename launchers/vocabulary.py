@@ -10,10 +10,11 @@ Exit codes: 0 done; 1 something is wrong (the message says what).
 
 import itertools
 
-from absl import app, flags, logging
+from absl import flags
 
+from launchers import runtime
 from leco_jax.datasets.registry import load_problems
-from leco_jax.storage.paths import local_path
+from leco_jax.storage.paths import check_output
 from leco_jax.text.prompts import few_shot_prompt
 from w2s_jax.training.data.vocabulary import train_vocabulary, write_tokenizer
 
@@ -25,20 +26,9 @@ _SIZE = flags.DEFINE_integer("size", 640, "number of tokens", lower_bound=270)
 _OUTPUT = flags.DEFINE_string("output", None, "directory to write", required=True)
 
 
-def main(argv: list[str]) -> int:
+def main() -> int:
     """Trains one vocabulary."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    try:
-        _train()
-    except (ValueError, OSError) as error:
-        logging.error("%s", error)
-        return 1
-    return 0
-
-
-def _train() -> None:
-    output = local_path(_OUTPUT.value)  # before the minutes that the training takes
+    output = check_output(_OUTPUT.value, directory=True)
     problems = load_problems(
         _DATASET.value, split=_SPLIT.value, data_dir=_DATA_DIR.value, limit=_LIMIT.value
     )
@@ -49,7 +39,8 @@ def _train() -> None:
     print(
         f"{_SIZE.value} tokens from {len(problems)} problems of {_DATASET.value}: {_OUTPUT.value}"
     )
+    return runtime.DONE
 
 
 if __name__ == "__main__":
-    app.run(main)
+    runtime.run(main)

@@ -16,8 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import tqdm
-
 from leco_jax.configuration import as_json, build
 from leco_jax.datasets.problem import problems_hash
 from leco_jax.datasets.registry import load_problems
@@ -28,6 +26,7 @@ from leco_jax.evaluation.experiment_config import METHODS, ExperimentConfig
 from leco_jax.evaluation.questions import common_prefix, make_questions, without_prefix
 from leco_jax.evaluation.summary import summarise
 from leco_jax.models.loading import LoadedModel, load_model
+from leco_jax.progress import progress_bar
 from leco_jax.reasoning.chain_reader import ChainReader, rounded
 from leco_jax.reasoning.question import Question
 from leco_jax.scoring.presets import PRESETS, StepPreset
@@ -108,7 +107,7 @@ def _run(config: ExperimentConfig, workdir: Path, stop: Callable[[], bool]) -> R
         for name, method in todo
     )
     started = time.monotonic()
-    with tqdm.tqdm(total=len(order), initial=len(order) - len(todo), unit="result") as bar:
+    with progress_bar(total=len(order), initial=len(order) - len(todo), unit="result") as bar:
         for (name, method), result, error in run_tasks(engine, tasks, stop=stop):
             if result is None:
                 row = by_id[name].failure(method, error)
@@ -118,7 +117,7 @@ def _run(config: ExperimentConfig, workdir: Path, stop: Callable[[], bool]) -> R
                 row["rounds"] = rounded(row["rounds"])
             results.append(row)
             rate = engine.counters.sampled / (time.monotonic() - started)
-            bar.set_postfix_str(f"{rate:.0f} tokens/s")
+            bar.set_postfix_str(f"{rate:.0f} tokens/s", refresh=False)
             bar.update()
     results.close(order=order)
     rows = list(results.rows.values())

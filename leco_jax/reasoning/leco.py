@@ -6,7 +6,7 @@ option of `LecoConfig`; the defaults are the paper's.
 
 import dataclasses
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from leco_jax.configuration import check
 from leco_jax.decoding.engine import Engine
@@ -137,7 +137,7 @@ def leco(
                 stopped = "hook"
                 break
             steps = last.steps if complete else last.steps[: len(chain.closed_steps)]
-            cut = _cut(config, [s.text for s in steps], [s.score for s in steps], first=frozen)
+            cut = cut_step(steps, rule=config.cut_rule, first=frozen, exclude=config.exclude)
             if cut is None:
                 stopped = "no_candidate"
                 break
@@ -161,10 +161,9 @@ def leco(
     )
 
 
-def _cut(
-    config: LecoConfig, texts: Sequence[str], scores: Sequence[float], *, first: int
-) -> int | None:
-    return cut_step(texts, scores, rule=config.cut_rule, first=first, exclude=config.exclude)
+class _ClosedStep(NamedTuple):
+    text: str
+    score: float
 
 
 def _watch(config: LecoConfig, reader: ChainReader, *, first: int, rounds: int) -> WeakStep | None:
@@ -174,8 +173,9 @@ def _watch(config: LecoConfig, reader: ChainReader, *, first: int, rounds: int) 
 
     def would_be_cut(chain: Chain, step: int) -> bool:
         texts = split_steps(chain.tokens, reader.tokenizer, label=reader.preset.label).texts
-        scores = chain.closed_steps
-        return _cut(config, texts[: len(scores)], scores, first=first) == step
+        steps = [_ClosedStep(*pair) for pair in zip(texts, chain.closed_steps, strict=False)]
+        cut = cut_step(steps, rule=config.cut_rule, first=first, exclude=config.exclude)
+        return cut == step
 
     return WeakStep(margin=config.online_margin, first=first, agrees=would_be_cut)
 

@@ -1,7 +1,7 @@
 """Small rules of the methods: where to cut, when to stop, how to vote, which answer to give."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 CutRule = Literal["weakest", "earlier_of_two_weakest"]
 FinalRule = Literal["last", "weighted_vote"]
@@ -9,9 +9,20 @@ FinalRule = Literal["last", "weighted_vote"]
 _FIRST_WEIGHT = 1.5  # what the first answer counts in the vote; published program
 
 
+class Step(Protocol):
+    """What decides whether a step is cut; a `ScoredStep` is one."""
+
+    @property
+    def text(self) -> str:
+        """Its line, label included."""
+
+    @property
+    def score(self) -> float:
+        """Its confidence."""
+
+
 def cut_step(
-    texts: Sequence[str],
-    scores: Sequence[float],
+    steps: Sequence[Step],
     *,
     rule: CutRule | None,
     first: int = 0,
@@ -20,8 +31,7 @@ def cut_step(
     """Picks the step at which a chain is cut.
 
     Args:
-      texts: the chain's steps in order, labels included.
-      scores: their confidence.
+      steps: the chain's steps in order.
       rule: `"weakest"`, the step of lowest score (the paper), or `"earlier_of_two_weakest"`, the
         one that comes first among the two lowest (the published program). Equal scores go to the
         earlier step.
@@ -33,10 +43,10 @@ def cut_step(
     """
     candidates = [
         i
-        for i in range(first, len(texts))
-        if not any(text.lower() in texts[i].lower() for text in exclude)
+        for i in range(first, len(steps))
+        if not any(text.lower() in steps[i].text.lower() for text in exclude)
     ]
-    weakest_first = sorted(candidates, key=lambda i: scores[i])
+    weakest_first = sorted(candidates, key=lambda i: steps[i].score)
     return min(weakest_first[: 1 if rule == "weakest" else 2], default=None)
 
 

@@ -92,7 +92,8 @@ def test_a_bad_line_is_named_and_nothing_is_written_unless_it_may_be_left_out(sc
         assert f"line {number}: " in done.stderr
     assert "--skip_bad" in done.stderr
     done, rows = score(lines, "--skip_bad")
-    assert done.returncode == 0
+    assert done.returncode == 3
+    assert done.stdout == ""
     assert [row["line"] for row in rows] == [1, 4]  # an empty prompt is BOS, if there is one
 
 

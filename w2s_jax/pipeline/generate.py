@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
-import tqdm
 from jax.sharding import Mesh
 
 from leco_jax.configuration import at_least
@@ -16,6 +15,7 @@ from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain, Request, Sampling
 from leco_jax.decoding.tasks import run_tasks
 from leco_jax.models.loading import LoadedModel
+from leco_jax.progress import progress_bar
 from leco_jax.reasoning.chain_reader import ChainReader, Round, rounded
 from leco_jax.scoring.presets import PRESETS
 from leco_jax.storage.results_file import ResultsFile
@@ -177,8 +177,8 @@ def generate_answers(
         for s in samples
         if (q["id"], s.number) not in results
     )
-    with tqdm.tqdm(
-        total=len(order), initial=len(results.rows), unit="answer", desc=model_name, mininterval=5
+    with progress_bar(
+        total=len(order), initial=len(results.rows), unit="answer", label=model_name
     ) as bar:
         for (name, number), row, error in run_tasks(engine, tasks, stop=stop):
             if row is None:

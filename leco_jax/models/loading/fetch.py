@@ -45,7 +45,7 @@ MODELS: dict[str, WheelModel] = {
 }
 
 
-class ModelNotAvailableError(RuntimeError):
+class ModelNotAvailableError(OSError):
     """A named model is neither in the cache nor could it be fetched."""
 
 

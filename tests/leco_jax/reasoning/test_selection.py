@@ -2,6 +2,7 @@ from fractions import Fraction
 
 import pytest
 
+from leco_jax.reasoning.chain_reader import ScoredStep
 from leco_jax.reasoning.selection import (
     Candidate,
     converged,
@@ -11,6 +12,16 @@ from leco_jax.reasoning.selection import (
     vote,
 )
 from leco_jax.text.answers import answers_equal
+
+
+def _steps(*scores, texts=None):
+    return [
+        ScoredStep(
+            text=texts[i] if texts else f"step {i}", tokens=(i, i + 1), label_end=i,
+            average=0.0, divergence=0.0, transition=0.0, score=score,
+        )
+        for i, score in enumerate(scores)
+    ]  # fmt: skip
 
 
 # The two chains of the paper's first figure; it marks the second step and the third as the error.
@@ -25,17 +36,16 @@ from leco_jax.text.answers import answers_equal
     ],
 )
 def test_cut_rules(scores, weakest, earlier):
-    texts = ["a step"] * len(scores)
-    assert cut_step(texts, scores, rule="weakest") == weakest
-    assert cut_step(texts, scores, rule="earlier_of_two_weakest") == earlier
+    assert cut_step(_steps(*scores), rule="weakest") == weakest
+    assert cut_step(_steps(*scores), rule="earlier_of_two_weakest") == earlier
 
 
 def test_frozen_and_excluded_steps_are_no_candidates():
-    steps = (["a", "b", "So The Answer is 3"], [0.1, 0.9, 0.2])
-    assert cut_step(*steps, rule="weakest", first=1) == 2
-    assert cut_step(*steps, rule="weakest", first=1, exclude=("the answer is",)) == 1
-    assert cut_step(*steps, rule="weakest", first=2, exclude=("the answer is",)) is None
-    assert cut_step([], [], rule="weakest") is None
+    steps = _steps(0.1, 0.9, 0.2, texts=["a", "b", "So The Answer is 3"])
+    assert cut_step(steps, rule="weakest", first=1) == 2
+    assert cut_step(steps, rule="weakest", first=1, exclude=("the answer is",)) == 1
+    assert cut_step(steps, rule="weakest", first=2, exclude=("the answer is",)) is None
+    assert cut_step([], rule="weakest") is None
 
 
 def _a(*values):

@@ -81,12 +81,12 @@ def _read_chain(number: int, line: bytes, tokenizer: Tokenizer, max_length: int)
     prompt = _encode_prompt(row, tokenizer)
     response = tokenizer.encode(row["response"], continuation=True)
     if not prompt:
-        raise ValueError("the prompt is empty: nothing predicts the response's first token.")
+        raise ValueError("the prompt is empty: nothing predicts the response's first token")
     if not response:
-        raise ValueError("the response is empty.")
+        raise ValueError("the response is empty")
     if len(prompt) + len(response) > max_length:
         raise ValueError(
-            f"there are {len(prompt) + len(response)} tokens; the model was made for {max_length}."
+            f"there are {len(prompt) + len(response)} tokens; the model was made for {max_length}"
         )
     named = {"line": number} | ({"id": row["id"]} if "id" in row else {})
     return GivenChain(prompt=tuple(prompt), response=tuple(response), named=named)
@@ -94,21 +94,19 @@ def _read_chain(number: int, line: bytes, tokenizer: Tokenizer, max_length: int)
 
 def _encode_prompt(row: dict[str, Any], tokenizer: Tokenizer) -> list[int]:
     if ("prompt" in row) == ("messages" in row):
-        raise ValueError('the row needs either the text "prompt" or the list "messages".')
+        raise ValueError('the row needs either the text "prompt" or the list "messages"')
     if "prompt" in row:
         if not isinstance(row["prompt"], str):
-            raise ValueError('"prompt" must be a text.')
+            raise ValueError('"prompt" must be a text')
         return tokenizer.encode(row["prompt"], add_bos=tokenizer.wants_bos)
     messages = row["messages"]
-    if not isinstance(messages, list) or not all(map(_is_message, messages)) or not messages:
-        raise ValueError('"messages" must be {"role": str, "content": str} each, at least one.')
+    fields = ("role", "content")
+    if not (isinstance(messages, list) and messages) or not all(
+        isinstance(m, dict) and all(isinstance(m.get(name), str) for name in fields)
+        for m in messages
+    ):
+        raise ValueError('"messages" must be {"role": str, "content": str} each, at least one')
     return encode_chat(tokenizer, messages)
-
-
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(value.get(name), str) for name in ("role", "content")
-    )
 
 
 def score_chains(
@@ -131,7 +129,7 @@ def score_chains(
         ValueError: a row's figures are not finite; the message names its line.
     """
     if batch_tokens < 1:
-        raise ValueError(f"batch_tokens must be at least 1, not {batch_tokens}.")
+        raise ValueError(f"batch_tokens must be at least 1, not {batch_tokens}")
     for start in range(0, len(chains), _WINDOW):
         window = chains[start : start + _WINDOW]
         by_length = sorted(range(len(window)), key=lambda i: _length(window[i]))

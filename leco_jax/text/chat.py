@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 
 import jinja2
 import jinja2.ext
-import jinja2.sandbox
 
-from leco_jax.text.tokenizer import Tokenizer
+from leco_jax.text import template_sandbox
+from leco_jax.text.tokenizer_base import Tokenizer
 
 
 def render_chat(
@@ -33,11 +33,15 @@ def render_chat(
     Returns:
       The text of the conversation; encode it with `allow_special=True` and without BOS, which the
       template writes itself where the model wants it.
+
+    Raises:
+      ValueError: there is no template, or it is invalid, refuses the messages, fails, or goes
+        beyond a limit of `template_sandbox`; the message is one line.
     """
     if tokenizer.chat_template is None:
         raise ValueError(
-            "This tokenizer has no chat template. Use a few-shot prompt, or put the model's "
-            "chat_template.jinja beside its tokenizer."
+            "this tokenizer has no chat template; use a few-shot prompt, or put the model's "
+            "chat_template.jinja beside its tokenizer"
         )
     names = {
         "bos_token": tokenizer.token_text(tokenizer.bos_id),
@@ -45,14 +49,21 @@ def render_chat(
         "pad_token": tokenizer.token_text(tokenizer.pad_id),
         "unk_token": tokenizer.token_text(tokenizer.unk_id),
     }
+    values = {
+        "messages": [dict(message) for message in messages],
+        "add_generation_prompt": add_generation_prompt,
+        "tools": None,
+        "documents": None,
+    }
+    template = _compile(tokenizer.chat_template)
     try:
-        return _compile(tokenizer.chat_template).render(
-            messages=[dict(message) for message in messages],
-            add_generation_prompt=add_generation_prompt,
-            **(names | {"tools": None, "documents": None} | variables),
-        )
+        return template_sandbox.render(template, values | names | variables)
+    except template_sandbox.TemplateLimitError as error:
+        raise ValueError(f"the chat template goes beyond a limit: {error}") from None
     except jinja2.TemplateError as error:
-        raise ValueError(f"The chat template refuses these messages: {error}") from error
+        raise ValueError(f"the chat template refuses these messages: {_line(error)}") from error
+    except Exception as error:  # an expression of the template may raise anything
+        raise ValueError(f"the chat template fails: {_line(error)}") from error
 
 
 def encode_chat(
@@ -74,18 +85,24 @@ def encode_chat(
 
 @functools.lru_cache(maxsize=16)
 def _compile(template: str) -> jinja2.Template:
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+    environment = template_sandbox.LimitedEnvironment(
+        filters={"tojson": _to_json},
         trim_blocks=True,
         lstrip_blocks=True,
         extensions=[jinja2.ext.loopcontrols, _GenerationBlock],
     )
-    environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = _strftime_now
     try:
         return environment.from_string(template)
-    except jinja2.TemplateError as error:
-        raise ValueError(f"The chat template is no jinja2: {error}") from error
+    except Exception as error:  # deep nesting raises RecursionError
+        raise ValueError(f"the chat template is not valid jinja2: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    lines = str(error).splitlines() or [""]
+    name = "" if isinstance(error, jinja2.TemplateError) else f"{type(error).__name__}: "
+    return f"{name}{lines[0][:200]}"
 
 
 class _GenerationBlock(jinja2.ext.Extension):

@@ -22,7 +22,7 @@ def test_a_vocabulary_is_trained_and_written(tmp_path):
 
 @pytest.mark.parametrize(
     ("flag", "message"),
-    [("--dataset=nope", "No data set 'nope'"), ("--size=99999", "no vocabulary of size=99999")],
+    [("--dataset=nope", "no data set 'nope'"), ("--size=99999", "no vocabulary of size=99999")],
 )
 def test_what_is_wrong_is_said_without_a_traceback(tmp_path, flag, message):
     done = _run(f"--output={tmp_path / 'v'}", "--limit=20", flag)

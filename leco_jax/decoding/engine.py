@@ -37,7 +37,6 @@ from leco_jax.decoding.request import (
 )
 from leco_jax.decoding.row_cache import RowCache
 from leco_jax.decoding.rows import cached_tokens, cut_at_stop_text, take_row, to_rows
-from leco_jax.decoding.step_scorer import StepScorer
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.weights import unstack_layers
 from leco_jax.shapes import power_of_two
@@ -62,7 +61,6 @@ class Engine:
         capture: str = "raw",
         stop_ids: Sequence[int] = (),
         token_bytes: Callable[[int], bytes] | None = None,
-        step_scorer: StepScorer | None = None,
         chunk: int = 8,
         mesh: jax.sharding.Mesh | None = None,
     ):
@@ -81,7 +79,6 @@ class Engine:
                 temperature and truncation.
             stop_ids: sampled tokens that end a chain.
             token_bytes: bytes of a token, needed for stop texts.
-            step_scorer: scores closed steps for the watches that need them.
             chunk: tokens decoded between two looks at the results.
             mesh: where the weights live and the rows go; None: the default device. With several
                 processes, each runs an engine of its own over the same requests in the same order.
@@ -114,7 +111,6 @@ class Engine:
         self._stop_ids = frozenset(stop_ids)
         self._stop_array = jnp.asarray(sorted(stop_ids) or [-1], jnp.int32)
         self._token_bytes = token_bytes
-        self._step_scorer = step_scorer
         self._queue: collections.deque[Chain] = collections.deque()
         self._cancelled: list[Chain] = []  # since the last step
         self._rows: list[Chain | None] = [None] * slots
@@ -204,7 +200,6 @@ class Engine:
         chain.tail = b""
         chain.forbid = forbid
         chain.sampling = chain.sampling if sampling is None else sampling
-        chain.closed_steps = []
         if chain not in self._rows:
             self._enqueue(chain)
 
@@ -246,7 +241,6 @@ class Engine:
             "prefill": chunks,
             "insert": caches * chunks,
             "resize": 2 * caches * (caches - 1),  # keys and values
-            "step_scorer": caches,
         }
 
     @property
@@ -300,8 +294,6 @@ class Engine:
                     f"{type(watch).__name__} needs the statistics {sorted(missing)}, which this "
                     f"engine does not capture: Engine(stats={(*self._stats, *sorted(missing))})."
                 )
-            if watch.needs_steps and self._step_scorer is None:
-                raise ValueError(f"{type(watch).__name__} needs an engine with a step_scorer")
         return watch
 
     # Slots
@@ -380,9 +372,6 @@ class Engine:
         return [chain for _, chain in ended]
 
     def _ask_watches(self, chains: list[Chain], fresh: dict[Chain, int]) -> None:
-        with_steps = [c for c in chains if c.watch is not None and c.watch.needs_steps]
-        if with_steps and self._step_scorer is not None:
-            self._step_scorer(with_steps, rows=self.slots, length=self._cache.slots)
         for chain in chains:
             if chain.watch is None or chain.done:  # another chain's watch may have cancelled it
                 continue

@@ -58,10 +58,6 @@ class Watch(Protocol):
     def stats(self) -> tuple[str, ...]:
         """Statistics that the engine has to capture."""
 
-    @property
-    def needs_steps(self) -> bool:
-        """Whether `Chain.closed_steps` is to be filled."""
-
     def look(self, chain: "Chain", fresh: int) -> tuple[str, int] | None:
         """Decides whether to end the chain: why (its `finish`) and how many tokens to keep.
 
@@ -162,7 +158,6 @@ class Chain:
         appended: ids that were given by `resume` and are still to be fed.
         sampled: tokens sampled in this round.
         sampling, forbid, watch: as the request or the last `resume` has them.
-        closed_steps: scores of the steps closed so far, if the watch asks for them.
     """
 
     request: Request
@@ -176,7 +171,6 @@ class Chain:
     sampling: Sampling = GREEDY
     forbid: tuple[int, ...] = ()
     watch: Watch | None = None
-    closed_steps: list[float] = dataclasses.field(default_factory=list)
 
     @property
     def done(self) -> bool:

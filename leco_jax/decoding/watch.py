@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,6 @@ class ConfidenceFloor:
     threshold: float
     window: int = 2048
     stats = ("topk_logprob",)
-    needs_steps = False
 
     def look(self, chain: Chain, fresh: int) -> tuple[str, int] | None:
         """See `Watch`."""
@@ -61,25 +61,28 @@ class WeakStep:
 
     Attributes:
         margin: by how much its score has to lie below every other closed step's.
-        first: steps before this one are not looked at, and count among the others.
-        agrees: asked about a chain and the step that stands out; false lets the chain go on.
+        closed_steps: gives a chain's closed steps, each with a `score`, or none where no token
+            from a given one on closes a step.
+        first: steps before this one are never the reason, but others are compared with them.
+        agrees: asked about the closed steps and the weakest one's number; false lets the chain
+            go on.
     """
 
     margin: float
+    closed_steps: Callable[[Chain, int], Sequence[Any]]
     first: int = 0
-    agrees: Callable[[Chain, int], bool] | None = None
+    agrees: Callable[[Sequence[Any], int], bool] = lambda steps, weakest: True
     stats = ("logprob",)
-    needs_steps = True
 
     def look(self, chain: Chain, fresh: int) -> tuple[str, int] | None:
         """See `Watch`."""
-        scores = chain.closed_steps
+        first_look = chain.sampled == len(chain.tokens) - fresh  # since the chain was resumed
+        steps = self.closed_steps(chain, 0 if first_look else fresh)
+        scores = [step.score for step in steps]
         if len(scores) < 2:
             return None
         weakest = min(range(len(scores)), key=lambda i: scores[i])
         others = min(score for i, score in enumerate(scores) if i != weakest)
         if weakest < self.first or not scores[weakest] < others - self.margin:
             return None
-        if self.agrees is not None and not self.agrees(chain, weakest):
-            return None
-        return WEAK_STEP, len(chain.tokens)
+        return (WEAK_STEP, len(chain.tokens)) if self.agrees(steps, weakest) else None

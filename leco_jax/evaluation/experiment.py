@@ -20,7 +20,6 @@ from leco_jax.configuration import as_json, build
 from leco_jax.datasets.problem import problems_hash
 from leco_jax.datasets.registry import load_problems
 from leco_jax.decoding.engine import Engine
-from leco_jax.decoding.step_scorer import StepScorer
 from leco_jax.decoding.tasks import run_tasks
 from leco_jax.evaluation.experiment_config import METHODS, ExperimentConfig
 from leco_jax.evaluation.questions import common_prefix, make_questions, without_prefix
@@ -33,7 +32,6 @@ from leco_jax.scoring.presets import PRESETS, StepPreset
 from leco_jax.storage.files import read_json, write_json
 from leco_jax.storage.results_file import ResultsFile
 from leco_jax.storage.workdir import claim, lock, refuse_other
-from leco_jax.text.step_tables import step_tables
 
 _log = logging.getLogger(__name__)
 _APPENDED = 64  # tokens that a policy may put before a pass
@@ -167,9 +165,6 @@ def make_engine(
     longest = max((len(q.request.prompt) - len(prefix) for q in questions), default=1)
     passes = max(own.passes for own in options)
     need = longest + passes * (config.generation.max_new_tokens + _APPENDED)
-    scorer = None
-    if any(own.watches_steps for own in options):
-        scorer = StepScorer(step_tables(model.tokenizer, size=model.config.vocab_size), preset)
     return Engine(
         model.config,
         model.params,
@@ -184,5 +179,4 @@ def make_engine(
         stop_ids=model.tokenizer.eos_ids,
         token_bytes=model.tokenizer.token_bytes,
         capture=config.engine.capture,
-        step_scorer=scorer,
     )

@@ -14,7 +14,7 @@ from leco_jax.decoding.request import Chain
 from leco_jax.scoring.presets import StepPreset
 from leco_jax.shapes import power_of_two
 from leco_jax.text.answers import extract_answer, format_answer
-from leco_jax.text.steps import split_steps
+from leco_jax.text.steps import closes_line, split_steps
 from leco_jax.text.tokenizer import Tokenizer
 
 TRUNCATED = ("unanswered", "read")
@@ -126,6 +126,20 @@ class ChainReader:
             answer,
         )
 
+    def closed_steps(self, chain: Chain, fresh: int = 0) -> list[ScoredStep]:
+        """The steps that a line break has closed, scored as `read` will score them.
+
+        Args:
+          chain: the chain, perhaps still running.
+          fresh: none are returned if no token from here on holds a line break.
+        """
+        end = len(chain.tokens)
+        while end > fresh and not closes_line(chain.tokens[end - 1], self.tokenizer):
+            end -= 1
+        if end == fresh:
+            return []
+        return score_chain(chain.tokens[:end], chain.stats, self.tokenizer, self.preset)
+
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
@@ -141,7 +155,7 @@ def score_chain(
 
     Args:
       tokens: ids after the prompt.
-      stats: those of `preset.stats`, one number a token.
+      stats: those of `preset.stats`, one number for each token; more are ignored.
       tokenizer: whose texts hold the line breaks and labels.
       preset: which variant of the scores.
     """
@@ -153,7 +167,10 @@ def score_chain(
     padding = (0, power_of_two(size, least=64) - size)
     scores = jax.device_get(
         _step_scores(
-            {name: np.pad(np.asarray(stats[name], np.float32), padding) for name in preset.stats},
+            {
+                name: np.pad(np.asarray(stats[name][:size], np.float32), padding)
+                for name in preset.stats
+            },
             np.pad(steps.step_ids, padding, constant_values=-1),
             np.pad(steps.in_label, padding),
             num_steps=power_of_two(len(steps), least=8),

@@ -16,7 +16,6 @@ from leco_jax.reasoning.chain_reader import ChainReader, Round, ScoredStep
 from leco_jax.reasoning.question import MethodConfig, Question, Result
 from leco_jax.reasoning.selection import CutRule, FinalRule, converged, cut_step, final_answer
 from leco_jax.text.prompts import reprompt
-from leco_jax.text.steps import split_steps
 
 _RULES: dict[str, tuple[CutRule, FinalRule]] = {
     "paper": ("weakest", "last"),
@@ -81,10 +80,6 @@ class LecoConfig(MethodConfig):
     def passes(self) -> int:
         return 1 + self.max_rethinks
 
-    @property
-    def watches_steps(self) -> bool:
-        return self.online_margin is not None
-
     def with_rules(self) -> "LecoConfig":
         """The same with the preset's cut rule and final rule where none is given."""
         cut_rule, final_rule = _RULES[self.preset]
@@ -106,7 +101,7 @@ def leco(
     """Answers one question with LeCo; a task for `decoding.tasks.run_tasks`.
 
     Args:
-      engine: captures at least `reader.preset.stats`; `online_margin` needs its step scorer.
+      engine: captures at least `reader.preset.stats`.
       reader: turns an ended chain into a round.
       question: the prompt, how to sample the first pass, and the right answer if known.
       config: LeCo's options.
@@ -136,8 +131,8 @@ def leco(
             if complete and stop_early is not None and stop_early(rounds):
                 stopped = "hook"
                 break
-            steps = last.steps if complete else last.steps[: len(chain.closed_steps)]
-            cut = cut_step(steps, rule=config.cut_rule, first=frozen, exclude=config.exclude)
+            steps = last.steps if complete else reader.closed_steps(chain)
+            cut = _cut(config, steps, first=frozen)
             if cut is None:
                 stopped = "no_candidate"
                 break
@@ -161,9 +156,8 @@ def leco(
     )
 
 
-class _ClosedStep(NamedTuple):
-    text: str
-    score: float
+def _cut(config: LecoConfig, steps: Sequence[ScoredStep], *, first: int) -> int | None:
+    return cut_step(steps, rule=config.cut_rule, first=first, exclude=config.exclude)
 
 
 def _watch(config: LecoConfig, reader: ChainReader, *, first: int, rounds: int) -> WeakStep | None:
@@ -171,13 +165,15 @@ def _watch(config: LecoConfig, reader: ChainReader, *, first: int, rounds: int) 
     if config.online_margin is None or rounds == config.max_rethinks:
         return None
 
-    def would_be_cut(chain: Chain, step: int) -> bool:
-        texts = split_steps(chain.tokens, reader.tokenizer, label=reader.preset.label).texts
-        steps = [_ClosedStep(*pair) for pair in zip(texts, chain.closed_steps, strict=False)]
-        cut = cut_step(steps, rule=config.cut_rule, first=first, exclude=config.exclude)
-        return cut == step
+    def would_be_cut(steps: Sequence[ScoredStep], step: int) -> bool:
+        return _cut(config, steps, first=first) == step
 
-    return WeakStep(margin=config.online_margin, first=first, agrees=would_be_cut)
+    return WeakStep(
+        margin=config.online_margin,
+        closed_steps=reader.closed_steps,
+        first=first,
+        agrees=would_be_cut,
+    )
 
 
 def _change(

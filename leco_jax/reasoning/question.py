@@ -17,7 +17,6 @@ class MethodConfig:
     Attributes:
       passes: most passes that one chain takes, one after another.
       stats: statistics that have to be captured, beside those of the step scores.
-      watches_steps: whether steps have to be scored while they are written.
     """
 
     @property
@@ -27,10 +26,6 @@ class MethodConfig:
     @property
     def stats(self) -> tuple[str, ...]:
         return ()
-
-    @property
-    def watches_steps(self) -> bool:
-        return False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

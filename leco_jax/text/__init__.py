@@ -7,9 +7,6 @@ from leco_jax.text.answers import extract_answer as extract_answer
 from leco_jax.text.answers import format_answer as format_answer
 from leco_jax.text.chat import encode_chat as encode_chat
 from leco_jax.text.chat import render_chat as render_chat
-from leco_jax.text.step_tables import StepTables as StepTables
-from leco_jax.text.step_tables import line_break_table as line_break_table
-from leco_jax.text.step_tables import step_tables as step_tables
 from leco_jax.text.steps import Steps as Steps
 from leco_jax.text.steps import split_steps as split_steps
 from leco_jax.text.tokenizer import Tokenizer as Tokenizer

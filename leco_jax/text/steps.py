@@ -1,4 +1,4 @@
-r"""Cuts a response into steps, on the host; `leco_jax.decoding.step_ids` does it on the device.
+r"""Cuts a response into steps.
 
 A step is a line. The token whose text holds a line break (\n or \r) closes the step and is not
 scored; special tokens are not scored; a line without a scored token is no step, so blank lines make
@@ -95,6 +95,12 @@ def split_steps(
         texts=tuple(texts),
         label_ends=tuple(label_ends),
     )
+
+
+def closes_line(token_id: int, tokenizer: Tokenizer) -> bool:
+    """Whether a token's text holds a line break; a special token's never does."""
+    special = token_id in tokenizer.special_ids
+    return not special and LINE_BREAK.search(tokenizer.token_bytes(token_id)) is not None
 
 
 @dataclasses.dataclass

@@ -3,13 +3,9 @@
 import jax
 import numpy as np
 
-from leco_jax.decoding import programs, row_cache, step_scorer
+from leco_jax.decoding import programs, row_cache
 from leco_jax.decoding.request import Request, Sampling
-from leco_jax.decoding.watch import WeakStep
-from leco_jax.scoring.presets import PRESETS
-from leco_jax.text.step_tables import step_tables
 from tests.leco_jax.decoding.plain_loop import CONFIG, PROMPTS, greedy, make_engine, run
-from tests.leco_jax.reasoning.scripted import Pieces
 
 
 def test_samples_of_one_prompt_share_its_prefill(params):
@@ -110,13 +106,11 @@ def test_a_cache_grows_array_by_array(params, monkeypatch):
 def test_shapes_compiled_are_bounded_by_the_buckets(params):
     compiled = {
         "decode": programs.decode, "prefill": programs.prefill, "insert": row_cache.insert,
-        "resize": row_cache.resize, "step_scorer": step_scorer._closed_steps,
+        "resize": row_cache.resize,
     }  # fmt: skip
     for program in compiled.values():
         program.clear_cache()
-    tables = step_tables(Pieces([chr(i + 256) for i in range(254)] + ["\n"]))
-    scorer = step_scorer.StepScorer(tables, PRESETS["paper"])
-    engine = make_engine(params, slots=8, max_length=240, chunk=8, step_scorer=scorer)
+    engine = make_engine(params, slots=8, max_length=240, chunk=8)
     rng = np.random.default_rng(0)
     chains = [
         engine.submit(
@@ -125,7 +119,6 @@ def test_shapes_compiled_are_bounded_by_the_buckets(params):
                 max_new_tokens=int(rng.integers(1, 12)),
                 sampling=Sampling(temperature=i % 2, top_k=i % 9),
                 problem=i,
-                watch=WeakStep(margin=0.1) if i % 3 else None,
             )
         )
         for i in range(200)

@@ -198,7 +198,6 @@ class _EndsTheOthers:
     """Cancels the other chains of a group as soon as its own has written so many tokens."""
 
     stats = ()
-    needs_steps = False
 
     def __init__(self, engine, group, tokens):
         self.engine, self.group, self.tokens = engine, group, tokens

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,35 @@ def test_the_floor_sees_the_same_windows_whatever_the_chunks():
     ],
 )
 def test_a_weak_step_stands_out_from_all_others(scores, verdict):
-    watch = WeakStep(margin=0.3, first=1)
-    found = watch.look(_chain(closed_steps=scores, tokens=[1, 2, 3]), 0)
-    assert (None if found is None else found[0]) == verdict
+    watch = WeakStep(margin=0.3, first=1, closed_steps=_steps(scores))
+    outcome = watch.look(_chain(tokens=[1, 2, 3]), 0)
+    assert (None if outcome is None else outcome[0]) == verdict
+
+
+def _steps(scores, calls=None):
+    def closed_steps(chain, fresh):
+        if calls is not None:
+            calls.append(fresh)
+        return [SimpleNamespace(score=score) for score in scores]
+
+    return closed_steps
+
+
+def test_whoever_agrees_is_asked_about_the_weakest_step_alone():
+    asked = []
+
+    def agrees(steps, weakest):
+        asked.append([steps[weakest].score, weakest])
+        return False
+
+    watch = WeakStep(margin=0.3, closed_steps=_steps([1.5, 0.2, 1.4]), agrees=agrees)
+    assert watch.look(_chain(tokens=[1, 2, 3]), 0) is None
+    assert asked == [[0.2, 1]]
+
+
+def test_the_first_look_of_a_round_sees_the_kept_tokens_too():
+    calls = []
+    watch = WeakStep(margin=0.3, closed_steps=_steps([], calls))
+    watch.look(_chain(tokens=[1] * 9, sampled=2), 7)  # seven kept, two sampled since
+    watch.look(_chain(tokens=[1] * 11, sampled=4), 9)
+    assert calls == [0, 9]

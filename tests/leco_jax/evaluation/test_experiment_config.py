@@ -53,7 +53,7 @@ def test_options_come_from_the_config():
     made = build(ExperimentConfig, config)
     assert made.options("self_consistency") == SelfConsistencyConfig(samples=3)
     assert made.options("leco").passes == 6
-    assert made.options("leco").watches_steps
+    assert made.options("leco").online_margin == 0.5
     assert made.generation.sampling.temperature == 0.5
     assert made.data.limit == 7
 

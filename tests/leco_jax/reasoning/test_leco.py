@@ -8,14 +8,12 @@ import pytest
 
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Request, Sampling
-from leco_jax.decoding.step_scorer import StepScorer
 from leco_jax.decoding.tasks import run_tasks
 from leco_jax.reasoning.chain_reader import ChainReader
 from leco_jax.reasoning.cot import chain_of_thought
 from leco_jax.reasoning.leco import LecoConfig, leco
 from leco_jax.reasoning.question import Question
 from leco_jax.scoring.presets import PRESETS
-from leco_jax.text.step_tables import step_tables
 from tests.leco_jax.reasoning.scripted import Pieces, scripted_model
 
 # Sure of its first step, unsure in the second, where the runner-up leads to the right answer.
@@ -69,7 +67,6 @@ def _run(
     engine = Engine(
         *config_and_params, slots=2, max_length=200, stop_ids=TOKENIZER.eos_ids, chunk=2,
         stats=reader.preset.stats, topk=reader.preset.topk,
-        step_scorer=StepScorer(step_tables(TOKENIZER), reader.preset),
     )  # fmt: skip
     tasks = []
     for i in range(problems):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from leco_jax.text.step_tables import line_break_table
+from leco_jax.text.steps import closes_line
 from w2s_jax.training.data.vocabulary import train_vocabulary
 
 
@@ -25,7 +25,7 @@ def test_digits_and_line_breaks_are_tokens_of_their_own(tokenizer):
         piece = tokenizer.token_bytes(i)
         if i not in tokenizer.special_ids:
             assert sum(c in b"0123456789" for c in piece) <= 1
-            assert bool(line_break_table(tokenizer)[i]) == (piece in (b"\n", b"\r"))
+            assert closes_line(i, tokenizer) == (piece in (b"\n", b"\r"))
 
 
 def test_the_same_texts_give_the_same_vocabulary(texts):

@@ -1,11 +1,13 @@
-"""The key/value cache: rows of their own lengths and a shared prefix. `attention` reads it.
+"""The key/value cache as a data structure; `cache_attention` reads it.
 
 A cache is a dict of lists with one array per layer (`S` slots), so that every array is donated and
 updated in place: `"v"`, values `[B, K, S, H]`, and keys either as `"k"`, `[B, K, S, H]`, or as
-`"kt"`, `[B, K, H, S]`. Lengths live outside: rolling a row back changes one number, and stale slots
-are masked, never cleared. A prefix is the same as `"k"` and `"v"` with `[K, P, H]`.
+`"kt"`, `[B, K, H, S]`. The rows' lengths are kept outside: rolling a row back changes one number,
+and stale slots are masked, not cleared. The shared prefix is a dict of `"k"` and `"v"` with arrays
+`[K, P, H]`.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -50,10 +52,11 @@ def empty_cache(
 
 
 def sharded(cache: Cache) -> Cache:
-    """The cache as its rules place it, so that it is updated where it lies."""
+    """Constrains a cache to the sharding that its rules give, so that it is updated in place."""
     return {name: [constrain(x, *AXES[name]) for x in arrays] for name, arrays in cache.items()}
 
 
+@functools.partial(jax.jit, static_argnames=("slots",))
 def resize(cache: Cache, slots: int) -> Cache:
     """Gives every row `slots` slots: zeros are added at the end, or the end is cut off."""
 
@@ -63,13 +66,14 @@ def resize(cache: Cache, slots: int) -> Cache:
             return jax.lax.slice_in_dim(x, 0, slots, axis=axis)
         return jnp.pad(x, [(0, slots - have if i == axis else 0) for i in range(x.ndim)])
 
-    return _each(one, cache)
+    return sharded(_each(one, cache))
 
 
+@functools.partial(jax.jit, donate_argnames=("cache",))
 def insert(cache: Cache, chunk: Cache, row: jax.Array) -> Cache:
     """Writes a prefilled chunk (`"k"` and `"v"`, `[1, K, T, H]`) into a row's first slots.
 
-    A chunk's end that finds no slots is left out: it must be padding.
+    What is longer than the cache is left out: it must be padding. The cache is donated.
     """
     slots = cache["v"][0].shape[2]
     chunk = jax.tree.map(lambda x: x[:, :, :slots], chunk)
@@ -79,11 +83,11 @@ def insert(cache: Cache, chunk: Cache, row: jax.Array) -> Cache:
     def one(x, new):
         return jax.lax.dynamic_update_slice(x, new, (row, 0, 0, 0))
 
-    return jax.tree.map(one, cache, chunk)
+    return sharded(jax.tree.map(one, cache, chunk))
 
 
 def append(x: jax.Array, new_BKH: jax.Array, length_B: jax.Array, *, axis: int = 2) -> jax.Array:
-    """Writes each row's new key or value into its slot `length`; a full row stays as it is.
+    """Writes each row's new key or value into slot `length`; a full row stays as it is.
 
     Args:
         x: an array of the cache, slots on `axis`.
@@ -95,13 +99,17 @@ def append(x: jax.Array, new_BKH: jax.Array, length_B: jax.Array, *, axis: int =
     def one(x, new_H, slot):
         return (x.at[slot] if axis == 2 else x.at[:, slot]).set(new_H, mode="drop")
 
-    # Mapped over rows and heads: a sharded cache is updated where it lies, and on TPU a scatter of
-    # several heads at once would have XLA lay the whole cache out anew at every step.
+    # Mapped over rows and heads: a sharded cache is updated in place, and on TPU a scatter of
+    # several heads at once would make XLA change the layout of the whole cache at every token.
     return jax.vmap(jax.vmap(one, (0, 0, None)))(x, new_BKH, length_B)
 
 
-def clear(cache: Cache, row: jax.Array, *, start: int | jax.Array = 0) -> Cache:
-    """Zeros one row's slots from `start` on: after NaN, which even a weight of 0 lets through."""
+@functools.partial(jax.jit, donate_argnames=("cache",))
+def clear(cache: Cache, row: jax.Array, start: int | jax.Array = 0) -> Cache:
+    """Zeros one row's slots from `start` on: a mask does not stop NaN, as 0 · NaN is NaN.
+
+    The cache is donated.
+    """
 
     def one(x, axis):
         part = jax.lax.dynamic_slice_in_dim(x, row, 1)
@@ -109,11 +117,11 @@ def clear(cache: Cache, row: jax.Array, *, start: int | jax.Array = 0) -> Cache:
         part = jnp.where(keep, part, jnp.zeros_like(part))
         return jax.lax.dynamic_update_slice_in_dim(x, part, row, 0)
 
-    return _each(one, cache)
+    return sharded(_each(one, cache))
 
 
 def layer_states(cache: Cache | None, prefix: Cache | None, num_layers: int) -> list[dict]:
-    """Regroups a cache and a prefix by layer, the order in which the model asks for them."""
+    """Regroups a cache and a prefix by layer: the `layer_state` of `transformer.forward`."""
     states: list[dict] = [{} for _ in range(num_layers)]
     for group, source in (("", cache), ("prefix_", prefix)):
         for name, arrays in (source or {}).items():
@@ -123,7 +131,7 @@ def layer_states(cache: Cache | None, prefix: Cache | None, num_layers: int) -> 
 
 
 def cache_of(states: list[dict]) -> Cache:
-    """The inverse of `layer_states` for what a forward pass hands back."""
+    """The inverse of `layer_states`, for the states that a forward pass returns."""
     return {name: [state[name] for state in states] for name in states[0]}
 
 

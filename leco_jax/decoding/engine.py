@@ -1,10 +1,10 @@
-"""The generation engine: a queue of requests, and a fixed number of slots that it fills.
+"""The generation engine: a queue of requests and a fixed number of slots that decode together.
 
-One thread, one loop. `submit` and `resume` return at once; `step` fills free slots, decodes a
-chunk of tokens for every row, and returns the chains that ended. A chain's tokens (in float32)
-depend on its own request and on the number of slots, not on what else is in the batch. So do its
-statistics but for their last digits: the cache's size follows the longest chain in it, and with it
-the order in which attention adds up.
+One thread, one loop. `submit`, `resume` and `cancel` return at once; `step` fills free slots,
+decodes a chunk of tokens for every row, and returns the chains that ended. A chain's tokens (in
+float32) depend on its own request and on the number of slots, not on the other rows. The same holds
+for its statistics except for their last digits: the cache is as long as the longest chain in it,
+and its length sets the order in which attention sums.
 
     engine = Engine(config, params, slots=16, stop_ids=tokenizer.eos_ids)
     chain = engine.submit(Request(prompt=tuple(ids), max_new_tokens=256))
@@ -13,7 +13,6 @@ the order in which attention adds up.
 """
 
 import collections
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,9 +22,6 @@ import numpy as np
 
 from leco_jax.decoding import cache as kv
 from leco_jax.decoding import programs
-from leco_jax.decoding.counters import Counters
-from leco_jax.decoding.memory import explained
-from leco_jax.decoding.prompt_chunks import PromptChunks
 from leco_jax.decoding.request import (
     CANCELLED,
     Chain,
@@ -35,8 +31,8 @@ from leco_jax.decoding.request import (
     token_ids,
     whole_number,
 )
-from leco_jax.decoding.row_cache import RowCache
-from leco_jax.decoding.rows import cached_tokens, cut_at_stop_text, take_row, to_rows
+from leco_jax.decoding.row_cache import PromptChunks, RowCache, explained
+from leco_jax.decoding.rows import Counters, cached_tokens, cut_at_stop_text, take_row, to_rows
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.weights import unstack_layers
 from leco_jax.shapes import power_of_two
@@ -70,21 +66,22 @@ class Engine:
             config: the model.
             params: its weights, stacked or as a list of layers.
             slots: rows decoded together (`B`).
-            max_length: most tokens of one row, prompt and answer, the prefix not counted; default:
+            max_length: most tokens of one row, prompt and answer without the prefix; default:
                 2048, or what the prefix leaves of the model's `max_positions`.
-            prefix: token ids that stand before every prompt; computed once.
+            prefix: token ids that precede every prompt; computed once.
             stats: statistics of `scoring.token_stats` to capture for each token.
             topk: `k` of the top-k statistics.
-            capture: `"raw"`, the model's own distribution, or `"processed"`, the one after
-                temperature and truncation.
+            capture: whose statistics: `"raw"`, the model's distribution, or `"processed"`, the one
+                after temperature and truncation.
             stop_ids: sampled tokens that end a chain.
-            token_bytes: bytes of a token, needed for stop texts.
-            chunk: tokens decoded between two looks at the results.
-            mesh: where the weights live and the rows go; None: the default device. With several
-                processes, each runs an engine of its own over the same requests in the same order.
+            token_bytes: gives the bytes of a token; needed for stop texts.
+            chunk: tokens decoded for every row in one `step`.
+            mesh: what the weights and the rows are sharded over; None: the default device. With
+                several processes, each runs its own engine on the same requests in the same order.
 
         Raises:
-            ValueError: an option out of range, or more positions than the model was made for.
+            ValueError: an option of the wrong type or out of range, or a prefix and `max_length`
+                that exceed the model's `max_positions`.
             OutOfMemoryError: the cache would not fit at its largest.
         """
         self.config = config
@@ -103,7 +100,6 @@ class Engine:
             raise ValueError(f'capture={capture!r} must be "raw" or "processed"')
         self.counters = Counters()
         self.max_length = max_length
-        self._mesh = mesh
         self._params = unstack_layers(params)
         self._stats = stats
         self._chunk = chunk
@@ -161,15 +157,15 @@ class Engine:
         forbid: Sequence[int] = (),
         watch: Watch | None = None,
     ) -> None:
-        """Cuts an ended chain after `keep` tokens and lets it go on, in a new round.
+        """Cuts an ended chain after `keep` tokens and continues it, in a new round.
 
         Args:
             chain: an ended chain; its tokens from `keep` on are dropped.
             keep: number of tokens to keep, counted after the prompt.
             append: tokens to put after them.
-            sampling: how to choose from here on; default: as before.
+            sampling: how tokens are chosen from here on; default: as before.
             forbid: tokens that may not be the first one sampled.
-            watch: for this round; the one of the round before is gone.
+            watch: of this round; the watch of the round before does not go on.
 
         Raises:
             ValueError: the chain is still running, an option is of the wrong type or out of range,
@@ -231,7 +227,7 @@ class Engine:
 
     @property
     def program_bound(self) -> dict[str, int]:
-        """Most programs of each kind, as long as no chain forbids more than four tokens at once."""
+        """Most programs of each kind, while no chain forbids more than four tokens at once."""
         lengths = range(1, self.max_length + self._chunk + 1)
         prompts = lengths[: self.max_length]
         caches = len({self._cache.bucket(n) for n in lengths})
@@ -242,6 +238,11 @@ class Engine:
             "insert": caches * chunks,
             "resize": 2 * caches * (caches - 1),  # keys and values
         }
+
+    @property
+    def cache_shape(self) -> tuple[int, ...]:
+        """`[B, K, S, H]` of each layer's values; `S` follows the longest row."""
+        return self._cache.arrays["v"][0].shape
 
     @property
     def busy(self) -> bool:
@@ -267,8 +268,21 @@ class Engine:
             return cancelled
         longest = max(cached_tokens(c) for c in self._rows if c is not None)
         self._cache.fit(longest + self._chunk + 1)
-        with self._on_mesh():
-            self._cache.arrays, decoded = programs.decode(
+        self._cache.arrays, decoded = self._decode(programs.decode)
+        decoded = jax.device_get(decoded)
+        self.counters.row_steps += self._chunk * self.slots
+        return cancelled + self._harvest(decoded)
+
+    def lowered(self) -> dict[str, jax.stages.Lowered]:
+        """The programs at their current shapes, to be compiled and read: "decode" and "insert"."""
+        chunk = self._run_prefill((0,), _LEAST_PROMPT)
+        with self._cache.on_mesh():
+            insert = kv.insert.lower(self._cache.arrays, chunk, np.int32(0))
+        return {"decode": self._decode(programs.decode.lower), "insert": insert}
+
+    def _decode(self, call: Callable) -> Any:
+        with self._cache.on_mesh():
+            return call(
                 self._params,
                 self._cache.arrays,
                 self._prefix,
@@ -278,9 +292,6 @@ class Engine:
                 prefix_length=self._prefix_length,
                 **self._options,
             )
-        decoded = jax.device_get(decoded)
-        self.counters.row_steps += self._chunk * self.slots
-        return cancelled + self._harvest(decoded)
 
     def _checked_ids(self, name: str, ids: Sequence[int]) -> tuple[int, ...]:
         vocab_size = self.config.valid_vocab or self.config.vocab_size
@@ -292,7 +303,7 @@ class Engine:
             if missing:
                 raise ValueError(
                     f"{type(watch).__name__} needs the statistics {sorted(missing)}, which this "
-                    f"engine does not capture: Engine(stats={(*self._stats, *sorted(missing))})."
+                    f"engine does not capture: Engine(stats={(*self._stats, *sorted(missing))})"
                 )
         return watch
 
@@ -303,9 +314,9 @@ class Engine:
         self._queue.append(chain)
 
     def _admit(self) -> None:
-        """Moves waiting chains into free slots; held ones make room only when nothing else runs."""
+        """Moves waiting chains into free slots; a held chain loses its slot if all are held."""
         if self._queue and None not in self._rows and all(c and c.done for c in self._rows):
-            self._free(0)  # its holder will pay with a second prefill, and not wait for ever
+            self._free(0)  # resuming it costs a second prefill; keeping it, a deadlock
         for row, occupant in enumerate(self._rows):
             if occupant is None and self._queue:
                 chain = self._queue.popleft()
@@ -315,7 +326,7 @@ class Engine:
     def _place(self, chain: Chain, row: int) -> None:
         prompt = chain.request.prompt + tuple(chain.tokens)
         chunk = self._prompts.take(prompt)
-        count = len(prompt) - 1  # the last token goes through decoding
+        count = len(prompt) - 1  # the last token is fed by `decode`
         if not count:
             return
         if chunk is None:
@@ -336,7 +347,7 @@ class Engine:
     def _run_prefill(self, tokens: Sequence[int], bucket: int) -> kv.Cache:
         padded = np.zeros((1, bucket), np.int32)
         padded[0, : len(tokens)] = tokens
-        with self._on_mesh():
+        with self._cache.on_mesh():
             return programs.prefill(
                 self._params,
                 self._prefix,
@@ -345,11 +356,8 @@ class Engine:
                 prefix_length=self._prefix_length,
             )
 
-    def _on_mesh(self):
-        return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
-
     def _harvest(self, decoded: programs.Decoded) -> list[Chain]:
-        """Takes the decoded tokens over and returns the chains that ended."""
+        """Appends the decoded tokens to their chains and returns the chains that ended."""
         running = [(row, c) for row, c in enumerate(self._rows) if c is not None and not c.done]
         fresh = {}
         for row, chain in running:

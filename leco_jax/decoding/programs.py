@@ -1,58 +1,19 @@
 """The compiled programs of the engine: prefill a prompt, decode a chunk of tokens for every row."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from leco_jax import scoring
 from leco_jax.decoding.cache import Cache, cache_of, layer_states, sharded
 from leco_jax.decoding.cache_attention import decode_attend, prefill_attend
-from leco_jax.decoding.capture import captured_stats
+from leco_jax.decoding.rows import Decoded, Rows
 from leco_jax.decoding.sampling import SamplingRows, choose, process
 from leco_jax.models import transformer
 from leco_jax.models.config import ModelConfig
-from leco_jax.models.sharding import constrain
-
-
-class Rows(NamedTuple):
-    """What one decoding chunk needs to know of each row; rebuilt by the host for every chunk.
-
-    Attributes:
-        token: `[B]` int32, the last token known, not yet in the cache.
-        length: `[B]` int32, tokens of the row in the cache (the shared prefix not counted).
-        remaining: `[B]` int32, tokens still to come; 0 for an idle row.
-        forced: `[B, n]` int32, tokens that are given and only need to be fed and scored.
-        num_forced: `[B]` int32, how many of them are real.
-        temperature, top_k, top_p, forbid: sampling options, see `SamplingRows`; `forbid` holds
-            for the first sampled token.
-        key_ids: `[B, 4]` uint32: seed, problem, sample, round.
-    """
-
-    token: Any
-    length: Any
-    remaining: Any
-    forced: Any
-    num_forced: Any
-    temperature: Any
-    top_k: Any
-    top_p: Any
-    forbid: Any
-    key_ids: Any
-
-
-class Decoded(NamedTuple):
-    """A chunk's outcome, each field `[n, B]` (steps first).
-
-    Attributes:
-        token: int32, the token that follows at each step, given or sampled.
-        finite: bool, false where the logits held a NaN or no token was possible.
-        stats: the captured statistics by name, float32.
-    """
-
-    token: jax.Array
-    finite: jax.Array
-    stats: dict[str, jax.Array]
+from leco_jax.models.sharding import RULES, constrain, resolve
 
 
 @functools.partial(jax.jit, static_argnames=("config", "prefix_length"))
@@ -64,7 +25,7 @@ def prefill(
     config: ModelConfig,
     prefix_length: int,
 ) -> Cache:
-    """Computes keys and values of one prompt; no logits: its last token goes through decoding."""
+    """Keys and values of one prompt; no logits, as its last token is fed by `decode`."""
     positions_1T = prefix_length + jnp.arange(tokens_1T.shape[1])[None]
     _, states = transformer.forward(
         params,
@@ -96,17 +57,17 @@ def decode(
     topk: int,
     capture: str,
 ) -> tuple[Cache, Decoded]:
-    """Feeds and chooses `steps` tokens for every row.
+    """Feeds a token and chooses the next one, `steps` times for every row.
 
     Args:
         params: weights with `layers` as a list.
-        cache: keys and values; donated.
+        cache: keys and values of the rows; donated.
         prefix: keys and values shared by all rows, or None.
-        rows: the rows' state, options and given tokens.
+        rows: state, options and given tokens of the rows.
         stop_ids: `[E]` int32, sampled tokens that end a row.
         config: the model.
         prefix_length: length of `prefix`.
-        steps: tokens to go.
+        steps: tokens of the chunk.
         stats: statistics of `scoring.token_stats` to capture.
         topk: `k` of the top-k statistics.
         capture: `"raw"` takes them from the model's distribution, `"processed"` from the one that
@@ -157,12 +118,45 @@ def decode(
 
     start: Any = (cache, rows.token, rows.length, rows.remaining, rows.forbid)
     (cache, *_), decoded = jax.lax.scan(step, start, (jnp.arange(steps), rows.forced.T))
-    # Every process reads the whole outcome: a few numbers a row and step.
+    # Replicated, as every process reads all of it: a few numbers a row and token.
     return cache, jax.tree.map(lambda x: constrain(x, "length", "length"), decoded)
 
 
+def captured_stats(
+    logits_BV: jax.Array, token_B: jax.Array, *, stats: tuple[str, ...], **options
+) -> dict[str, jax.Array]:
+    """Statistics of each row's token, `[B]` float32 by name, sharded over the vocabulary or not.
+
+    Where the mesh shards the vocabulary, each device reads its own shard; two all-reduces of a few
+    numbers a row join the results.
+
+    Args:
+        logits_BV: `[B, V]` float32.
+        token_B: `[B]` int32.
+        stats: names of statistics of `scoring.token_stats`.
+        **options: its other options.
+    """
+
+    def score(logits_BV, token_B, axis_name=None):
+        out = scoring.token_stats(logits_BV, token_B, stats=stats, axis_name=axis_name, **options)
+        return {name: getattr(out, name) for name in stats}
+
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not stats:
+        return score(logits_BV, token_B) if stats else {}
+    spec, _ = resolve("logits", logits_BV.shape, ("batch", "act_vocab"), dict(mesh.shape), RULES)
+    rows, vocabulary = spec
+    if vocabulary is None:
+        return score(logits_BV, token_B)
+    return jax.shard_map(
+        lambda logits, token: score(logits, token, axis_name=vocabulary),
+        in_specs=(spec, jax.P(rows)),
+        out_specs=jax.P(rows),
+    )(logits_BV, token_B)
+
+
 def _request_key(ids_4: jax.Array) -> jax.Array:
-    """The key of (seed, problem, sample, round); a token's key folds in its position."""
+    """The key of (seed, problem, sample, round); `choose` folds in the token's position."""
     key = jax.random.key(ids_4[0])
     for part in range(1, 4):
         key = jax.random.fold_in(key, ids_4[part])

@@ -1,23 +1,89 @@
-"""Between chains, which the host keeps, and rows, which the device decodes."""
+"""Between chains, which the host keeps, and rows, which the device decodes; imports no jax."""
 
+import dataclasses
 from collections.abc import Callable, Sequence, Set
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from leco_jax.decoding.programs import Decoded, Rows
 from leco_jax.decoding.request import Chain
 from leco_jax.shapes import power_of_two
 
-_FORBIDDEN = 4  # forbidden tokens of a row that need no program of their own
+_FORBIDDEN = 4  # width of `Rows.forbid`; a chain that forbids more widens it
+
+
+class Rows(NamedTuple):
+    """The state of each row before a chunk; the host builds it anew for every chunk.
+
+    Attributes:
+        token: `[B]` int32, the last known token, not yet in the cache.
+        length: `[B]` int32, tokens of the row in the cache (without the shared prefix).
+        remaining: `[B]` int32, tokens still to come; 0 for an idle row.
+        forced: `[B, n]` int32, given tokens, which are fed and scored, not sampled.
+        num_forced: `[B]` int32, how many of them are real; the others are padding.
+        temperature, top_k, top_p, forbid: sampling options, see `SamplingRows`; `forbid` applies
+            to the first sampled token.
+        key_ids: `[B, 4]` uint32: seed, problem, sample, round.
+    """
+
+    token: Any
+    length: Any
+    remaining: Any
+    forced: Any
+    num_forced: Any
+    temperature: Any
+    top_k: Any
+    top_p: Any
+    forbid: Any
+    key_ids: Any
+
+
+class Decoded(NamedTuple):
+    """What a chunk of n tokens gave; each field is `[n, B]`.
+
+    Attributes:
+        token: int32, the next token, given or sampled.
+        finite: bool, false where the logits held a NaN or no token was possible.
+        stats: the captured statistics by name, float32.
+    """
+
+    token: Any
+    finite: Any
+    stats: dict[str, Any]
+
+
+@dataclasses.dataclass
+class Counters:
+    """What an engine did so far, in tokens: the cost of a method on any machine.
+
+    Attributes:
+        prefilled: prompt tokens whose keys and values were computed, without padding.
+        prefilled_twice: those of them whose prompt had been prefilled before, or whose chain had
+            lost its slot.
+        reused: prompt tokens taken over from a chain with the same prompt.
+        given: tokens appended by `resume`; they are fed while other rows decode.
+        sampled: tokens sampled.
+        discarded: tokens rolled back, or cut off with a stop text.
+        row_steps: tokens decoded over all rows, idle ones included; `sampled + given` of them
+            were used.
+    """
+
+    prefilled: int = 0
+    prefilled_twice: int = 0
+    reused: int = 0
+    given: int = 0
+    sampled: int = 0
+    discarded: int = 0
+    row_steps: int = 0
 
 
 def cached_tokens(chain: Chain) -> int:
-    """Tokens of a chain that stand in the cache: all known ones but the last."""
+    """Tokens of a chain that are in the cache: all known ones but the last."""
     return len(chain.request.prompt) + len(chain.tokens) - 1
 
 
 def to_rows(chains: Sequence[Chain | None], *, chunk: int) -> Rows:
-    """Writes down where each slot's chain stands; slots without one, and held ones, are idle."""
+    """The rows of a chunk; empty slots and held chains are idle rows."""
     batch = len(chains)
     forbidden = power_of_two(max((len(c.forbid) for c in chains if c), default=0), least=_FORBIDDEN)
     rows = Rows(
@@ -39,7 +105,7 @@ def to_rows(chains: Sequence[Chain | None], *, chunk: int) -> Rows:
         rows.token[b] = chain.tokens[-1] if chain.tokens else request.prompt[-1]
         rows.length[b] = cached_tokens(chain)
         if chain.done:
-            continue  # held: it rewrites its own last slot with the same values
+            continue  # held: decoding writes the same values again into its last slot
         forced = chain.appended[:chunk]
         rows.remaining[b] = len(chain.appended) + request.max_new_tokens - chain.sampled
         rows.forced[b, : len(forced)] = forced
@@ -54,10 +120,10 @@ def to_rows(chains: Sequence[Chain | None], *, chunk: int) -> Rows:
 
 
 def take_row(chain: Chain, decoded: Decoded, row: int, *, stop_ids: Set[int]) -> tuple[int, int]:
-    """Moves a row's decoded tokens into its chain, up to the one that ends it.
+    """Appends a row's decoded tokens to its chain, up to the one that ends it.
 
     Returns:
-        How many tokens were given and how many were sampled.
+        The numbers of given and of sampled tokens.
     """
     steps = len(decoded.token)
     given = min(len(chain.appended), steps)
@@ -92,7 +158,7 @@ def _add(chain: Chain, decoded: Decoded, i: int, row: int) -> None:
 
 
 def cut_at_stop_text(chain: Chain, fresh: int, token_bytes: Callable[[int], bytes]) -> None:
-    """Ends a chain at the first of its stop texts that the tokens from `fresh` on complete."""
+    """Ends a chain at the first stop text that the tokens from `fresh` on complete."""
     pieces = [token_bytes(t) for t in chain.tokens]
     ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
     text = b"".join(pieces)

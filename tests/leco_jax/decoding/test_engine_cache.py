@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from leco_jax.decoding import programs, row_cache
+from leco_jax.decoding import cache, programs
 from leco_jax.decoding.request import Request, Sampling
 from tests.leco_jax.decoding.plain_loop import CONFIG, PROMPTS, greedy, make_engine, run
 
@@ -66,16 +66,16 @@ def test_a_held_row_lives_through_growth_and_shrinkage(params):
     held = engine.submit(Request(prompt=PROMPTS[2], max_new_tokens=12, hold=True))
     run(engine, [held])
     first = list(held.tokens)
-    sizes = [engine._cache.slots]
+    sizes = [engine.cache_shape[2]]
     long = tuple(np.random.default_rng(1).integers(1, 50, size=300).tolist())
     neighbour = engine.submit(Request(prompt=long, max_new_tokens=150))
     while not neighbour.done:
         engine.step()
-        sizes.append(engine._cache.slots)
+        sizes.append(engine.cache_shape[2])
     engine.resume(held, keep=5, append=(8, 6))  # greedy in a small cache again
     known = [*first[:5], 8, 6]
     run(engine, [held])
-    sizes.append(engine._cache.slots)
+    sizes.append(engine.cache_shape[2])
     assert held.tokens == [*known, *greedy(params, (*PROMPTS[2], *known), 12)]
     assert sizes[0] == sizes[-1] == 128
     assert len(set(sizes)) >= 3
@@ -90,14 +90,14 @@ def test_a_cache_grows_array_by_array(params, monkeypatch):
     engine = make_engine(params, slots=3, max_length=480)
     alive = []
 
-    def note(cache, slots):
-        new = original(cache, slots=slots)
+    def note(arrays, slots):
+        new = original(arrays, slots=slots)
         shapes = [x.shape for x in jax.live_arrays()]
         alive.append(sum(len(s) == 4 and s[0] == 3 for s in shapes))
         return new
 
-    original = row_cache.resize
-    monkeypatch.setattr(row_cache, "resize", note)
+    original = cache.resize
+    monkeypatch.setattr(cache, "resize", note)
     run(engine, [engine.submit(Request(prompt=tuple(range(1, 200)), max_new_tokens=4))])
     assert alive
     assert max(alive) <= 2 * CONFIG.num_layers + 1  # keys and values, and one of them twice
@@ -105,8 +105,8 @@ def test_a_cache_grows_array_by_array(params, monkeypatch):
 
 def test_shapes_compiled_are_bounded_by_the_buckets(params):
     compiled = {
-        "decode": programs.decode, "prefill": programs.prefill, "insert": row_cache.insert,
-        "resize": row_cache.resize,
+        "decode": programs.decode, "prefill": programs.prefill, "insert": cache.insert,
+        "resize": cache.resize,
     }  # fmt: skip
     for program in compiled.values():
         program.clear_cache()

@@ -14,10 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from leco_jax.decoding import programs, row_cache
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Request, Sampling
-from leco_jax.decoding.rows import to_rows
 from leco_jax.models.architectures import preset
 from leco_jax.models.sharding import make_mesh
 from leco_jax.models.weights import init_params, param_shardings
@@ -73,22 +71,14 @@ def test_the_cache_is_split_and_nothing_of_its_size_is_gathered():
     params = init_params(CONFIG, jax.random.key(7), mesh)
     assert param_shardings(CONFIG, mesh)["layers"]["k_proj"].spec[2] == "tensor"
     engine = Engine(CONFIG, params, slots=4, max_length=64, mesh=mesh)
-    (v, *_) = engine._cache.arrays["v"]
-    assert {shard.data.shape for shard in v.addressable_shards} == {(1, 1, 128, 16)}
     engine.submit(Request(prompt=(1, 2, 3), max_new_tokens=4))
-    texts = []
-    with jax.set_mesh(mesh):
-        chunk = engine._run_prefill((1, 2), 64)
-        texts.append(row_cache.insert.lower(engine._cache.arrays, chunk, 0).compile().as_text())
-        texts.append(
-            programs.decode.lower(
-                engine._params, engine._cache.arrays, None, to_rows(engine._rows, chunk=8),
-                engine._stop_array, config=CONFIG, prefix_length=0, **engine._options,
-            ).compile().as_text()
-        )  # fmt: skip
-    for text in texts:
-        for shape in re.findall(r"= f32\[([0-9,]+)\]\S* all-gather", text):
-            assert math.prod(map(int, shape.split(","))) < v.size, shape
+    programs = {name: program.compile() for name, program in engine.lowered().items()}
+    args, _ = programs["decode"].input_shardings
+    for placed in args[1]["v"]:
+        assert placed.shard_shape(engine.cache_shape) == (1, 1, 128, 16)
+    for program in programs.values():
+        for shape in re.findall(r"= f32\[([0-9,]+)\]\S* all-gather", program.as_text()):
+            assert math.prod(map(int, shape.split(","))) < math.prod(engine.cache_shape), shape
 
 
 def test_two_processes_give_the_same_tokens(tmp_path):

@@ -6,7 +6,7 @@ option of `LecoConfig`; the defaults are the paper's.
 
 import dataclasses
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from leco_jax.configuration import check
 from leco_jax.decoding.engine import Engine

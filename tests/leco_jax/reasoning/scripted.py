@@ -30,6 +30,9 @@ class Pieces(Tokenizer):
             text = text[len(piece) :]
         return ids
 
+    def _write_vocabulary(self, directory):
+        raise NotImplementedError
+
 
 def scripted_model(vocab_size: int, table: dict[int, dict[int, float]]) -> tuple[ModelConfig, dict]:
     """A model with P(next | current) = table[current][next]; what is left over is spread evenly."""

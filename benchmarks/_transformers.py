@@ -67,6 +67,6 @@ def torch_smollm2(model: LoadedModel) -> TorchModel | None:
     except ImportError:
         return None
     with tempfile.TemporaryDirectory() as directory:
-        export_huggingface(directory, model.config, model.params, tokenizer=model.tokenizer)
+        export_huggingface(directory, model.model, tokenizer=model.tokenizer)
         peer = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     return TorchModel(peer.eval(), torch, model.tokenizer)

@@ -37,8 +37,7 @@ def solve(model: LoadedModel, records: list[dict]) -> np.ndarray:
         for r in records
     ]
     engine = Engine(
-        model.config,
-        model.params,
+        model.model,
         slots=64,
         max_length=max(map(len, prompts)) + 192,
         stop_ids=tokenizer.eos_ids,

@@ -90,7 +90,7 @@ def prompts_of(batch: int) -> np.ndarray:
 def ours_decode(model, batch: int, stats: tuple[str, ...], count: int = 1 + NEW_TOKENS):
     """A call that generates for a fresh batch; no stop token, so that all rows run on."""
     engine = Engine(
-        model.config, model.params, slots=batch, chunk=16, max_length=PROMPT_LENGTH + count,
+        model.model, slots=batch, chunk=16, max_length=PROMPT_LENGTH + count,
         stats=stats,
     )  # fmt: skip
 
@@ -198,7 +198,7 @@ def leco_rows(model, peer, count: int, published_count: int) -> list[Row]:
 
     def ours():
         engine = Engine(
-            model.config, model.params, slots=32, max_length=1200, prefix=prefix,
+            model.model, slots=32, max_length=1200, prefix=prefix,
             stop_ids=model.tokenizer.eos_ids,
         )  # fmt: skip
         tasks = ((q.id, leco(engine, reader, q, config)) for q in shortened)

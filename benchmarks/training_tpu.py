@@ -16,6 +16,7 @@ from jax.experimental import topologies
 from benchmarks import _common
 from leco_jax.models.architectures import preset
 from leco_jax.models.config import ModelConfig
+from leco_jax.models.llama import Llama
 from leco_jax.models.sharding import make_mesh
 from leco_jax.models.transformer import unembedding
 from leco_jax.models.weights import abstract_params
@@ -23,7 +24,13 @@ from leco_jax.scoring import TokenStats
 from w2s_jax.training import batch_scores
 from w2s_jax.training.objectives import Objective
 from w2s_jax.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
-from w2s_jax.training.train_step import StepConfig, abstract_batch, abstract_state, make_train_step
+from w2s_jax.training.train_step import (
+    StepConfig,
+    abstract_batch,
+    abstract_state,
+    make_train_step,
+    split_model,
+)
 
 # libtpu describes a topology without a TPU.
 ENVIRONMENT = {
@@ -76,10 +83,11 @@ def compile_dpo_step(
     mesh = make_mesh(fsdp=-1, tensor=tensor, devices=devices)
     optimizer = OptimizerConfig()
     tx = make_optimizer(optimizer, 1000)
-    state, shardings = abstract_state(abstract_params(model, mesh), tx, mesh)
+    graph, weights, _ = split_model(Llama(model, params=abstract_params(model, mesh)))
+    state, shardings = abstract_state(weights, tx, mesh)
     batch = abstract_batch(pairs, length, mesh, pairs=True, reference=True)
     step = make_train_step(
-        model=model,
+        graph=graph,
         objective=Objective(name="dpo"),
         tx=tx,
         schedule=make_schedule(optimizer, 1000),

@@ -34,17 +34,24 @@ def ours(kind: str, model_dir: str, pairs: int, length: int, prompt: int, remat:
     from leco_jax.models.sharding import make_mesh
     from w2s_jax.training.objectives import Objective
     from w2s_jax.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
-    from w2s_jax.training.train_step import StepConfig, init_state, make_train_step, place_batch
+    from w2s_jax.training.train_step import (
+        StepConfig,
+        init_state,
+        make_train_step,
+        place_batch,
+        split_model,
+    )
 
     mesh = make_mesh(devices=jax.devices()[:1])
     loaded = load_model(model_dir, mesh=mesh, dtype="float32", param_dtype="float32")
-    model = loaded.config
+    vocab_size = loaded.config.vocab_size
     optimizer = OptimizerConfig(learning_rate=1e-6, schedule="constant")
     tx = make_optimizer(optimizer, 1000)
-    state, shardings = init_state(loaded.params, tx, mesh)
-    del loaded
+    graph, weights, _ = split_model(loaded.model)
+    state, shardings = init_state(weights, tx, mesh)
+    del loaded, weights
     step = make_train_step(
-        model=model,
+        graph=graph,
         objective=Objective(name=kind),
         tx=tx,
         schedule=make_schedule(optimizer, 1000),
@@ -56,7 +63,7 @@ def ours(kind: str, model_dir: str, pairs: int, length: int, prompt: int, remat:
             most_scored=length + 1 - prompt,
         ),
     )
-    prompts, chosen, rejected = token_ids(pairs, length + 1, model.vocab_size, prompt)
+    prompts, chosen, rejected = token_ids(pairs, length + 1, vocab_size, prompt)
     sides = (chosen, rejected) if kind == "dpo" else (chosen,)
     rows = np.concatenate([np.concatenate([prompts, side], axis=1) for side in sides])
     at = np.broadcast_to(np.arange(length), (len(rows), length))
@@ -72,7 +79,7 @@ def ours(kind: str, model_dir: str, pairs: int, length: int, prompt: int, remat:
     with jax.set_mesh(mesh):
         while True:
             placed = place_batch(batch, mesh, pairs=kind == "dpo")
-            state, metrics = step(state, None, placed)
+            state, metrics = step(state, {}, placed)
             yield float(metrics["loss"])
 
 

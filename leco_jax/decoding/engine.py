@@ -6,7 +6,7 @@ float32) depend on its own request and on the number of slots, not on the other 
 for its statistics except for their last digits: the cache is as long as the longest chain in it,
 and its length sets the order in which attention sums.
 
-    engine = Engine(config, params, slots=16, stop_ids=tokenizer.eos_ids)
+    engine = Engine(model, slots=16, stop_ids=tokenizer.eos_ids)
     chain = engine.submit(Request(prompt=tuple(ids), max_new_tokens=256))
     while not chain.done:
         engine.step()
@@ -14,7 +14,6 @@ and its length sets the order in which attention sums.
 
 import collections
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +32,7 @@ from leco_jax.decoding.request import (
 )
 from leco_jax.decoding.row_cache import PromptChunks, RowCache, explained
 from leco_jax.decoding.rows import Counters, cached_tokens, cut_at_stop_text, take_row, to_rows
-from leco_jax.models.config import ModelConfig
+from leco_jax.models.llama import Llama
 from leco_jax.models.weights import unstack_layers
 from leco_jax.shapes import power_of_two
 
@@ -46,8 +45,7 @@ class Engine:
 
     def __init__(
         self,
-        config: ModelConfig,
-        params: Any,
+        model: Llama,
         *,
         slots: int = 16,
         max_length: int | None = None,
@@ -63,8 +61,8 @@ class Engine:
         """Computes the prefix and allocates the cache.
 
         Args:
-            config: the model.
-            params: its weights, stacked or as a list of layers.
+            model: the model; its weights are those of this moment. Stacked layers are copied, so
+                load a large model with `load_model(..., unstacked=True)`.
             slots: rows decoded together (`B`).
             max_length: most tokens of one row, prompt and answer without the prefix; default:
                 2048, or what the prefix leaves of the model's `max_positions`.
@@ -84,7 +82,7 @@ class Engine:
                 that exceed the model's `max_positions`.
             OutOfMemoryError: the cache would not fit at its largest.
         """
-        self.config = config
+        self.config = config = model.config
         prefix = self._checked_ids("prefix", prefix)
         stop_ids = token_ids("stop_ids", stop_ids)
         room = config.max_positions - len(prefix)
@@ -100,7 +98,7 @@ class Engine:
             raise ValueError(f'capture={capture!r} must be "raw" or "processed"')
         self.counters = Counters()
         self.max_length = max_length
-        self._params = unstack_layers(params)
+        self._params = unstack_layers(model.adapted())
         self._stats = stats
         self._chunk = chunk
         self._options = {"stats": stats, "topk": topk, "capture": capture, "steps": chunk}

@@ -166,8 +166,7 @@ def make_engine(
     passes = max(own.passes for own in options)
     need = longest + passes * (config.generation.max_new_tokens + _APPENDED)
     return Engine(
-        model.config,
-        model.params,
+        model.model,
         slots=config.engine.slots,
         chunk=config.engine.chunk,
         max_length=max(min(need, model.config.max_positions - len(prefix)), 2),

@@ -5,8 +5,8 @@ import pytest
 
 from leco_jax.examples import bundled_path
 from leco_jax.models.architectures import preset
+from leco_jax.models.llama import Llama
 from leco_jax.models.loading.export import export_huggingface
-from leco_jax.models.weights import init_params
 from leco_jax.text.tokenizer import load_tokenizer
 
 
@@ -15,5 +15,5 @@ def model_dir(tmp_path_factory):
     directory = tmp_path_factory.mktemp("model") / "tiny"
     tokenizer = load_tokenizer(bundled_path("arithmetic-1m"))
     config = preset("tiny", vocab_size=640, max_positions=2048)
-    export_huggingface(directory, config, init_params(config, jax.random.key(5)), tokenizer)
+    export_huggingface(directory, Llama(config, rngs=jax.random.key(5)), tokenizer)
     return directory

@@ -8,8 +8,8 @@ import jax
 
 from leco_jax.examples import bundled_path
 from leco_jax.models.architectures import preset
+from leco_jax.models.llama import Llama
 from leco_jax.models.loading.export import export_huggingface
-from leco_jax.models.weights import init_params
 from leco_jax.text.tokenizer import load_tokenizer
 
 
@@ -21,7 +21,7 @@ def _run(*flags):
 def test_the_command_line_converts_and_says_what_is_wrong(tmp_path):
     config = preset("tiny", vocab_size=640)
     tokenizer = load_tokenizer(bundled_path("arithmetic-1m"))
-    export_huggingface(tmp_path / "a", config, init_params(config, jax.random.key(0)), tokenizer)
+    export_huggingface(tmp_path / "a", Llama(config, rngs=jax.random.key(0)), tokenizer)
 
     flags = (f"--input={tmp_path / 'a'}", f"--output={tmp_path / 'b'}")
     done = _run(*flags, "--dtype=bfloat16", "--shard_gb=1e-4")

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from leco_jax.models.llama import Llama
 from leco_jax.models.loading import load_model
 
 CHAINS = [
@@ -52,7 +51,7 @@ def test_scores_are_those_of_a_forward_pass(score, model_dir):
     done, rows = score([_line(*chain) for chain in CHAINS], "--batch_tokens=128")
     assert done.returncode == 0, done.stderr
     model = load_model(model_dir)
-    llama = Llama.from_params(model.config, model.params)
+    llama = model.model
     tokenizer = model.tokenizer
     for (prompt, response), row in zip(CHAINS, rows, strict=True):
         head = tokenizer.encode(prompt, add_bos=tokenizer.wants_bos)

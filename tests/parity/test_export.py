@@ -46,13 +46,13 @@ def test_exported_models_have_the_same_logits_in_transformers(
         [x + 0.2 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
     )
     tokenizer = load_tokenizer(bundled_path("arithmetic-1m"))
-    export_huggingface(tmp_path, config, params, tokenizer, shard_bytes=200_000)
+    export_huggingface(tmp_path, Llama(config, params=params), tokenizer, shard_bytes=200_000)
     model = transformers.AutoModelForCausalLM.from_pretrained(
         tmp_path, attn_implementation="eager", dtype="float32"
     ).eval()
     tokens = np.random.default_rng(0).integers(0, 640, (2, 24))
     want = figures.reference_logits(model, tokens)
-    got = Llama.from_params(config, params)(jnp.asarray(tokens))
+    got = Llama(config, params=params)(jnp.asarray(tokens))
     np.testing.assert_allclose(np.asarray(got), want, atol=1e-4)
     assert model.generation_config.eos_token_id == [2]
 
@@ -67,14 +67,14 @@ def test_the_bundled_model_says_the_same_in_transformers(transformers, figures):
     assert theirs.decode(ids) == text
     model = transformers.AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager")
     want = figures.reference_logits(model.eval(), np.asarray([ids]))
-    got = Llama.from_params(loaded.config, loaded.params)(jnp.asarray([ids]))
+    got = loaded.model(jnp.asarray([ids]))
     np.testing.assert_allclose(np.asarray(got), want, atol=1e-4)
 
 
 def test_a_byte_level_tokenizer_comes_back_in_transformers(transformers, tmp_path):
     loaded = load_model("smollm2-135m-instruct")
     config = preset("tiny", vocab_size=loaded.config.vocab_size)
-    export_huggingface(tmp_path, config, init_params(config, jax.random.key(0)), loaded.tokenizer)
+    export_huggingface(tmp_path, Llama(config, rngs=jax.random.key(0)), loaded.tokenizer)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     text = "Step 12: She had 3.5 apples, naïve 🙂\n\n  twice"
     assert theirs.encode(text, add_special_tokens=False) == loaded.tokenizer.encode(text)

@@ -50,7 +50,7 @@ def test_small_model(case, transformers, figures, tmp_path):
     model.save_pretrained(tmp_path, max_shard_size="20KB")
     assert (tmp_path / "model.safetensors.index.json").exists()
     config = huggingface_config(json.loads((tmp_path / "config.json").read_text()))
-    ours = Llama.from_params(config, load_huggingface(tmp_path, config))
+    ours = Llama(config, params=load_huggingface(tmp_path, config))
     tokens = np.random.default_rng(1).integers(0, config.vocab_size, (2, 50))
     assert_same(ours(jnp.asarray(tokens)), figures.reference_logits(model, tokens))
 
@@ -69,8 +69,9 @@ def test_smollm2(transformers, figures):
     model = figures.gguf_model(fetch(MODELS[name]))
     tokens = np.asarray([loaded.tokenizer.encode(figures.TEXT, allow_special=True)])
     assert tokens.shape[1] > 80
-    ours = Llama.from_params(loaded.config, loaded.params)
-    got = np.asarray(jax.jit(lambda model, tokens: model(tokens))(ours, jnp.asarray(tokens)))
+    got = np.asarray(
+        jax.jit(lambda model, tokens: model(tokens))(loaded.model, jnp.asarray(tokens))
+    )
     want = figures.reference_logits(model, tokens)
 
     # The log-probability of every token of the text.

@@ -152,7 +152,7 @@ def generate_answers(
     prefix = layout.prefix(tokenizer)
     prompts = {q["id"]: layout.rest(q["question"], tokenizer) for q in questions}
     engine = Engine(
-        model.config, model.params, slots=config.slots, chunk=config.chunk, prefix=prefix,
+        model.model, slots=config.slots, chunk=config.chunk, prefix=prefix,
         max_length=max(map(len, prompts.values())) + config.max_new_tokens,
         stats=_STATS, stop_ids=tokenizer.eos_ids, token_bytes=tokenizer.token_bytes, mesh=mesh,
     )  # fmt: skip

@@ -11,10 +11,9 @@ from jax.sharding import Mesh
 
 from leco_jax.configuration import as_json
 from leco_jax.models.loading import LoadedModel, load_model
-from leco_jax.models.weights import unstack_layers
 from leco_jax.storage.hashes import content_hash
 from w2s_jax.pipeline.graph import Cost, Interrupted, Stage, Work
-from w2s_jax.training.initial_weights import trained_weights
+from w2s_jax.training.initial_weights import restore_run
 from w2s_jax.training.job import run_job, what_decides
 from w2s_jax.training.job_config import TrainingConfig
 
@@ -62,11 +61,11 @@ class Lineage:
           inputs: the directories of its training stages' artifacts.
           mesh: where the weights go.
         """
-        model = load_model(self.base, mesh=mesh, dtype=self.dtype, param_dtype=self.dtype)
-        params = model.params
+        loaded = load_model(self.base, mesh=mesh, dtype=self.dtype, param_dtype=self.dtype)
         for stage in self.trained:
-            params = trained_weights(run_directory(inputs[stage]), model.config, params, mesh)
-        return dataclasses.replace(model, params=unstack_layers(params, consume=True))
+            restore_run(run_directory(inputs[stage]), loaded.model, mesh)
+        loaded.model.unstack()
+        return loaded
 
 
 def training_stage(

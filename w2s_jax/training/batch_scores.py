@@ -1,7 +1,4 @@
-"""From trainable arrays and a batch to per-token statistics, on any mesh."""
-
-from collections.abc import Callable
-from typing import Any
+"""From weights and a batch to per-token statistics, on any mesh."""
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +10,8 @@ from leco_jax.models.attention import attention_mask, dot_product_attention
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.transformer import Attend, forward, unembedding
 
-# (trainable, frozen weights, dropout key) -> the weights of a forward pass. What is trained may be
-# the weights themselves or a few arrays beside frozen ones (LoRA); the training step need not know.
-Weights = Callable[[Any, Any, Array | None], dict]
-
 BATCH_AXES = ("data", "fsdp")
 _WORTH_CHOOSING = 0.8  # of a row's positions; above it copying hidden states costs what it saves
-
-
-def full_weights(trainable: Any, frozen: Any, key: Array | None) -> dict:
-    """Full fine-tuning: what is trained is the weights."""
-    del frozen, key
-    return trainable
 
 
 def compute_copy(params: dict, config: ModelConfig) -> dict:

@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 from jax.sharding import Mesh
 
+from leco_jax.models.llama import Llama
 from leco_jax.models.loading import LoadedModel, load_model
 from leco_jax.models.loading.export import export_huggingface
 from leco_jax.models.loading.orbax import save_orbax
@@ -25,12 +26,12 @@ def read_model(name: str, mesh: Mesh, *, dtype: str | None = None) -> LoadedMode
     """
     if not (Path(name) / "checkpoints").is_dir():
         return load_model(name, mesh=mesh, dtype=dtype)
-    found = load_run(name, mesh)
+    ended = load_run(name, mesh)
     if dtype is None:
-        return LoadedModel(found.config, found.params, found.tokenizer)
-    params = jax.tree.map(lambda x: x.astype(dtype), found.params)
-    config = found.config.replace(param_dtype=dtype, dtype=dtype)
-    return LoadedModel(config, params, found.tokenizer)
+        return LoadedModel(ended.model, ended.tokenizer)
+    params = jax.tree.map(lambda x: x.astype(dtype), ended.model.params)
+    config = ended.model.config.replace(param_dtype=dtype, dtype=dtype)
+    return LoadedModel(Llama(config, params=params), ended.tokenizer)
 
 
 def write_model(
@@ -48,10 +49,8 @@ def write_model(
       Exception: as `export_huggingface` and `save_orbax`.
     """
     if form == "orbax":
-        save_orbax(directory, model.config, model.params, model.tokenizer)
+        save_orbax(directory, model.model, model.tokenizer)
     elif form == "huggingface":
-        export_huggingface(
-            directory, model.config, model.params, model.tokenizer, shard_bytes=shard_bytes
-        )
+        export_huggingface(directory, model.model, model.tokenizer, shard_bytes=shard_bytes)
     else:
         raise ValueError(f"format {form!r} is neither 'huggingface' nor 'orbax'")

@@ -1,27 +1,27 @@
-"""What training starts from: a model, or what earlier runs made of it, one after the other.
+"""What training starts from: a model, or what an earlier run made of one.
 
-A run with adapters keeps its adapters alone, so its model is that of the run before it with these
-added. Runs are told apart by the weights that they hold, not by where they lie.
+A run with adapters keeps its adapters alone, so its model is the one it began with and these added.
+Models are told apart by the weights that they hold, not by where they lie.
 """
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import ml_collections
+from flax import nnx
 from jax.sharding import Mesh
 
 from leco_jax.models.architectures import preset
-from leco_jax.models.config import ModelConfig
+from leco_jax.models.llama import Llama
 from leco_jax.models.loading import load_model
-from leco_jax.models.lora import LoraConfig, init_adapters, merge
-from leco_jax.models.weights import init_params
+from leco_jax.models.lora import LoraConfig
 from leco_jax.text.tokenizer import Tokenizer, load_tokenizer
 from w2s_jax.training.checkpoints import abstract, load_weights, read_description
 from w2s_jax.training.reference import weights_fingerprint
+from w2s_jax.training.train_step import split_model
 
 
 class Start(NamedTuple):
@@ -31,8 +31,7 @@ class Start(NamedTuple):
     same on any mesh, in any dtype and wherever files lie.
     """
 
-    config: ModelConfig
-    params: dict
+    model: Llama
     tokenizer: Tokenizer
     base: str
     identity: str
@@ -46,143 +45,117 @@ def load_start(config: Any, mesh: Mesh) -> Start:
       mesh: where to put them.
 
     Raises:
-      ValueError: a config that says something impossible, or a checkpoint of another model.
+      ValueError: a config that says something impossible, a checkpoint of another model, or one of
+        adapters trained on what another run ended with (they must be converted first).
       FileNotFoundError: the model, the checkpoint, or a run that it went on from is not there.
     """
-    base = _base(config, mesh)
-    return _after(Path(config.model.checkpoint), base, mesh) if config.model.checkpoint else base
+    start = _base(config, mesh)
+    if not config.model.checkpoint:
+        return start
+    workdir = Path(config.model.checkpoint)
+    saved = _saved_config(workdir)
+    if saved["lora"]["rank"] and saved["model"]["checkpoint"]:
+        raise ValueError(
+            f"the run in {workdir} trained adapters on what the run in "
+            f"{saved['model']['checkpoint']} ended with. Make one model of both: python -m "
+            f"launchers.convert --input={workdir} --output=MODEL; then start from it with "
+            "config.model.name=MODEL and no config.model.checkpoint"
+        )
+    return _after(workdir, saved, start, mesh)
 
 
 def load_run(workdir: str | Path, mesh: Mesh) -> Start:
     """Loads the model that a run ended with; errors as `load_start`."""
-    described = read_description(Path(workdir) / "checkpoints")["config"]
-    return _after(Path(workdir), _base(ml_collections.ConfigDict(described), mesh), mesh)
+    saved = _saved_config(Path(workdir))
+    config = ml_collections.ConfigDict(saved)
+    # Only adapters need the weights that they were trained on.
+    start = load_start(config, mesh) if saved["lora"]["rank"] else _base(config, mesh)
+    return _after(Path(workdir), saved, start, mesh)
 
 
-def trained_weights(workdir: str | Path, model: ModelConfig, params: dict, mesh: Mesh) -> dict:
-    """Loads the weights that one run ended with; its adapters are merged into `params`.
+def restore_run(workdir: str | Path, model: Llama, mesh: Mesh) -> None:
+    """Gives a model the weights that a run ended with, in place.
 
     Args:
       workdir: the run's.
-      model: its model.
-      params: the weights that it started from; only their shapes count if it trained all of them.
-      mesh: where to put them.
+      model: the model that the run started from; only its shapes count if the run trained all
+        weights. The run's adapters are merged.
+      mesh: where the weights go.
     """
-    described = read_description(Path(workdir) / "checkpoints")["config"]
-    trained, lora = _trained(Path(workdir), described, model, params, mesh)
-    return _merged(params, trained, lora) if lora else trained
+    _restore(Path(workdir), _saved_config(Path(workdir)), model, mesh)
 
 
-def description(start: Start, checkpoint: str, workdir: Path) -> dict[str, str]:
-    """Says what a run started from, for its own checkpoints.
-
-    Args:
-      start: its start.
-      checkpoint: the earlier run's workdir, if there is one.
-      workdir: the run's own.
-    """
-    described = {"base": start.base, "identity": start.identity}
-    if checkpoint:
-        # From the directory that both share: they are found again when it moves.
-        here, there = workdir.absolute(), Path(checkpoint).absolute()
-        described["checkpoint"] = str(there.relative_to(os.path.commonpath([here, there])))
-    return described
-
-
-def lora_config(described: Any) -> LoraConfig:
-    """The adapters of a config's part "lora"."""
+def lora_config(section: Any) -> LoraConfig:
+    """The adapters of a config's section "lora"."""
     return LoraConfig(
-        rank=described["rank"],
-        alpha=described["alpha"],
-        dropout=described["dropout"],
-        targets=tuple(described["targets"]),
-        layers=tuple(described["layers"] or ()) or None,
+        rank=section["rank"],
+        alpha=section["alpha"],
+        dropout=section["dropout"],
+        targets=tuple(section["targets"]),
+        layers=tuple(section["layers"] or ()) or None,
     )
 
 
 def _base(config: Any, mesh: Mesh) -> Start:
-    wanted = config.model
-    if bool(wanted.name) == bool(wanted.preset):
+    section = config.model
+    if bool(section.name) == bool(section.preset):
         raise ValueError("give either model.name, or model.preset for fresh weights")
-    if wanted.name:
+    if section.name:
         loaded = load_model(
-            wanted.name, mesh=mesh, dtype=wanted.dtype, param_dtype=wanted.param_dtype
+            section.name, mesh=mesh, dtype=section.dtype, param_dtype=section.param_dtype
         )
         name = weights_fingerprint(loaded.params, dtype="bfloat16")
-        return Start(loaded.config, loaded.params, loaded.tokenizer, name, name)
-    if not wanted.tokenizer:
+        return Start(loaded.model, loaded.tokenizer, name, name)
+    if not section.tokenizer:
         raise ValueError("model.preset needs model.tokenizer: a tokenizer file or directory")
-    tokenizer = load_tokenizer(wanted.tokenizer)
-    model = preset(wanted.preset, dtype=wanted.dtype, param_dtype=wanted.param_dtype)
-    if tokenizer.vocab_size > model.vocab_size:
-        model = model.replace(vocab_size=tokenizer.vocab_size)
-    elif tokenizer.vocab_size < model.vocab_size:
-        model = model.replace(valid_vocab=tokenizer.vocab_size)
+    tokenizer = load_tokenizer(section.tokenizer)
+    sizes = preset(section.preset, dtype=section.dtype, param_dtype=section.param_dtype)
+    if tokenizer.vocab_size > sizes.vocab_size:
+        sizes = sizes.replace(vocab_size=tokenizer.vocab_size)
+    elif tokenizer.vocab_size < sizes.vocab_size:
+        sizes = sizes.replace(valid_vocab=tokenizer.vocab_size)
     # What is drawn differs by rounding from mesh to mesh: its name stands for it.
-    name = f"{wanted.preset} with {model.vocab_size} tokens"
-    params = init_params(model, jax.random.key(config.seed), mesh)
-    return Start(model, params, tokenizer, name, f"{name}, seed {config.seed}")
+    name = f"{section.preset} with {sizes.vocab_size} tokens"
+    model = Llama(sizes, rngs=jax.random.key(config.seed), mesh=mesh)
+    return Start(model, tokenizer, name, f"{name}, seed {config.seed}")
 
 
-def _after(workdir: Path, base: Start, mesh: Mesh) -> Start:
-    """What the run of `workdir` ended with, if `base` is what the first of its line began with."""
-    described = read_description(workdir / "checkpoints")["config"]
-    recorded = described.get("start", {})  # checkpoints of before it was written have none
-    begun, same = base, recorded.get("base", base.base) == base.base
-    if described["lora"]["rank"]:
-        before = described["model"]["checkpoint"]
-        if before:
-            begun = _after(_find(before, workdir, recorded), base, mesh)
-        same = recorded.get("identity", begun.identity) == begun.identity
+def _saved_config(workdir: Path) -> dict[str, Any]:
+    return read_description(workdir / "checkpoints")["config"]
+
+
+def _after(workdir: Path, saved: Mapping[str, Any], start: Start, mesh: Mesh) -> Start:
+    """What the run of `workdir` ended with, if `start` is what it began with."""
+    if saved["lora"]["rank"]:
+        same = saved["start"]["identity"] == start.identity
+    else:
+        same = saved["start"]["base"] == start.base
     if not same:
+        names = [f"model.{k}={v}" for k, v in saved["model"].items() if v and "dtype" not in k]
         raise ValueError(
             f"the run in {workdir} did not begin with the weights that this config names, but with "
-            f"{_shown(described)}. Give the same model and, for adapters of fresh weights, the "
-            "same seed; a run that it went on from must not have been trained further"
+            f"{', '.join(names)}, seed={saved['seed']}. Give the same model and, for adapters of "
+            "fresh weights, the same seed; a run that it went on from must not have been trained "
+            "further"
         )
-    trained, lora = _trained(workdir, described, begun.config, begun.params, mesh)
-    identity = weights_fingerprint(trained, dtype="bfloat16")
-    if lora is None:
-        return begun._replace(params=trained, identity=identity)
-    identity = f"{begun.identity} + {lora.scale} {identity}"
-    return begun._replace(
-        params=_merged(begun.params, trained, lora),
-        identity=hashlib.blake2b(identity.encode(), digest_size=16).hexdigest(),
-    )
+    trained = _restore(workdir, saved, start.model, mesh)
+    if not saved["lora"]["rank"]:
+        return start._replace(identity=trained)
+    # Of the parts: the sum's last digits differ from mesh to mesh and from dtype to dtype.
+    identity = f"{start.identity} + {lora_config(saved['lora']).scale} {trained}"
+    digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
+    return start._replace(identity=digest)
 
 
-def _find(before: str, workdir: Path, recorded: Mapping[str, str]) -> Path:
-    """Where the run that another went on from lies now."""
-    tail = recorded.get("checkpoint", before)
-    for above in workdir.absolute().parents:
-        if (above / tail / "checkpoints").is_dir():
-            return above / tail
-    raise FileNotFoundError(
-        f"the run in {workdir} trained adapters on what the run in {before} ended with, and that "
-        "run is not there: put it back, or beside this one where it was"
-    )
-
-
-def _shown(described: Mapping[str, Any]) -> str:
-    names = ("name", "preset", "checkpoint")
-    found = [f"model.{k}={described['model'][k]}" for k in names if described["model"][k]]
-    return ", ".join([*found, f"seed={described['seed']}"])
-
-
-def _trained(
-    workdir: Path, described: Mapping[str, Any], model: ModelConfig, params: dict, mesh: Mesh
-) -> tuple[Any, LoraConfig | None]:
-    """A run's arrays, and its adapters' config if that is what they are."""
-    directory = workdir / "checkpoints"
-    if not described["lora"]["rank"]:
-        return load_weights(directory, abstract(params)), None
-    lora = lora_config(described["lora"])
-    adapters = init_adapters(model, lora, jax.random.key(0), mesh)
-    return load_weights(directory, abstract(adapters)), lora
-
-
-def _merged(params: dict, adapters: Any, lora: LoraConfig) -> dict:
-    return jax.jit(
-        lambda params, adapters: merge(params, adapters, lora),
-        out_shardings=jax.tree.map(lambda x: x.sharding, params),
-    )(params, adapters)
+def _restore(workdir: Path, saved: Mapping[str, Any], model: Llama, mesh: Mesh) -> str:
+    """See `restore_run`; returns the hash of what the run trained."""
+    if saved["lora"]["rank"]:
+        model.add_adapters(lora_config(saved["lora"]), rngs=jax.random.key(0), mesh=mesh)
+    _, trainable, _ = split_model(model)
+    shapes = abstract(trainable)
+    del trainable
+    nnx.update(model, shapes)  # the memory is needed for what is loaded
+    trained = load_weights(workdir / "checkpoints", shapes)
+    nnx.update(model, trained)
+    model.merge_adapters()
+    return weights_fingerprint(trained, dtype="bfloat16")

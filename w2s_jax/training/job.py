@@ -14,16 +14,13 @@ from jax.sharding import Mesh
 
 from leco_jax.configuration import as_json
 from leco_jax.datasets.registry import load_problems
-from leco_jax.models.lora import adapt, init_adapters
 from leco_jax.models.sharding import make_mesh
 from leco_jax.storage.paths import local_path
 from leco_jax.storage.workdir import claim, lock
 from leco_jax.text.tokenizer import Tokenizer
 from w2s_jax.training import data as batches
-from w2s_jax.training.batch_scores import Weights, full_weights
 from w2s_jax.training.checkpoints import has_checkpoint
 from w2s_jax.training.initial_weights import Start, load_start
-from w2s_jax.training.initial_weights import description as describe_start
 from w2s_jax.training.job_config import DataConfig, TrainingConfig
 from w2s_jax.training.loop import DataSource, RunConfig, TrainResult, train
 from w2s_jax.training.metrics import tensorboard_module
@@ -78,20 +75,22 @@ def _run(config: TrainingConfig, workdir: Path, stop: Stop) -> TrainResult:
         stored = [
             store_reference(
                 source,
-                start.params,
+                start.model.params,
                 num_steps=steps,
                 directory=workdir / "reference",
-                model=start.config,
+                model=start.model.config,
                 mesh=mesh,
                 stop=stop,
             )
             for source, steps in _sources(data, held_out, config.run)
         ]
         data, held_out = stored[0], stored[1] if held_out else None
-    description["start"] = describe_start(start, config.model.checkpoint or "", workdir)
-    trainable, frozen, weights = _policy(config, start, mesh, reference)
-    model = start.config
-    del start  # What is not trained or frozen need not stay in memory.
+    description["start"] = {"base": start.base, "identity": start.identity}
+    model, copy = start.model, None
+    if config.lora.rank:
+        model.add_adapters(config.lora, rngs=jax.random.key(config.seed), mesh=mesh)
+    elif reference == "frozen":
+        copy = frozen_copy(model.params, model.config)
 
     return train(
         workdir=workdir,
@@ -102,9 +101,7 @@ def _run(config: TrainingConfig, workdir: Path, stop: Stop) -> TrainResult:
         data=data,
         eval_data=held_out,
         mesh=mesh,
-        init=trainable.pop,
-        frozen=frozen,
-        weights=weights,
+        reference=copy,
         step_config=dataclasses.replace(config.step, reference=reference, seed=config.seed),
         description=description,
         stop=stop,
@@ -214,24 +211,6 @@ def _reference(config: TrainingConfig) -> str:
     if reference == "frozen" and lora:
         raise ValueError("with LoRA the frozen copy is the base itself: use reference='lora_off'")
     return reference
-
-
-def _policy(
-    config: TrainingConfig, start: Start, mesh: Mesh, reference: str
-) -> tuple[list[Any], dict[str, Any], Weights]:
-    """Gives what is trained (in a list, to be taken out), what stays, and how they make weights."""
-    if config.lora.rank:
-        lora = config.lora
-        adapters = init_adapters(start.config, lora, jax.random.key(config.seed), mesh)
-
-        def weights(adapters: Any, frozen: Any, key: jax.Array | None) -> dict:
-            return adapt(frozen["base"], adapters, lora, dropout_key=key)
-
-        return [adapters], {"base": start.params}, weights
-    frozen = {}
-    if reference == "frozen":
-        frozen["reference"] = frozen_copy(start.params, start.config)
-    return [start.params], frozen, full_weights
 
 
 def _claim(workdir: Path, description: dict, start: Start, data: DataSource) -> None:

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh
 
 from leco_jax.configuration import check
-from leco_jax.models.config import ModelConfig
-from w2s_jax.training.batch_scores import Weights, full_weights
+from leco_jax.models.llama import Llama
 from w2s_jax.training.checkpoints import Checkpoints, abstract
 from w2s_jax.training.curves import write_report
 from w2s_jax.training.flops import peak_flops, train_flops_per_token
@@ -30,6 +30,7 @@ from w2s_jax.training.train_step import (
     make_eval_step,
     make_train_step,
     place_batch,
+    split_model,
 )
 
 _log = logging.getLogger(__name__)
@@ -128,15 +129,13 @@ def train(
     *,
     workdir: str | pathlib.Path,
     run: RunConfig,
-    model: ModelConfig,
+    model: Llama,
     objective: Objective,
     optimizer: OptimizerConfig,
     data: DataSource,
     mesh: Mesh,
-    init: Callable[[], Any],
     step_config: StepConfig,
-    frozen: Any = None,
-    weights: Weights = full_weights,
+    reference: Any = None,
     eval_data: DataSource | None = None,
     description: Mapping[str, Any] | None = None,
     stop: Stop = lambda: False,
@@ -146,15 +145,14 @@ def train(
     Args:
       workdir: gets checkpoints/, metrics.jsonl and report.html.
       run: length and output.
-      model: the model.
+      model: the model on the mesh, of step 0. Its adapters are trained if it has any, else all its
+        weights; its arrays are donated to the train step, and those of the end take their place.
       objective: what is minimised.
       optimizer: how weights are updated.
       data: training batches.
       mesh: ("data", "fsdp", "tensor").
-      init: makes the trainable arrays of step 0, on the mesh.
       step_config: how a step is computed.
-      frozen: arrays that `weights` and the reference need: {"base": ..., "reference": ...}.
-      weights: how trainable and frozen arrays become weights.
+      reference: the reference's weights, where they are a frozen copy.
       eval_data: held-out batches.
       description: the config, JSON values, kept in checkpoints and the report.
       stop: asked after every step; true saves the state and ends (see `stopping`).
@@ -175,20 +173,20 @@ def train(
     num_steps = run.steps(data)
     tx = make_optimizer(optimizer, num_steps)
     schedule = make_schedule(optimizer, num_steps)
-    state, shardings = init_state(init(), tx, mesh)
+    graph, trainable, rest = split_model(model)
+    state, shardings = init_state(trainable, tx, mesh)
+    frozen = {"base": rest, "reference": reference}
+    del trainable
     train_step = make_train_step(
-        model=model,
+        graph=graph,
         objective=objective,
         tx=tx,
         schedule=schedule,
         mesh=mesh,
         shardings=shardings,
         config=step_config,
-        weights=weights,
     )
-    eval_step = make_eval_step(
-        model=model, objective=objective, mesh=mesh, config=step_config, weights=weights
-    )
+    eval_step = make_eval_step(graph=graph, objective=objective, mesh=mesh, config=step_config)
 
     checkpoints = Checkpoints(
         workdir / "checkpoints",
@@ -206,6 +204,7 @@ def train(
         if first:
             empty = abstract(state)
             del state  # Its memory is needed for what is loaded.
+            nnx.update(model, empty.trainable)
             trainable, rest = checkpoints.restore(
                 empty.trainable, {"step": empty.step, "opt_state": empty.opt_state}
             )
@@ -219,9 +218,9 @@ def train(
         batch = data.batch(first)
         adapters = sum(x.size for x in jax.tree.leaves(state.trainable))
         flops_per_token = train_flops_per_token(
-            model,
+            model.config,
             batch["tokens"].shape[-1],
-            adapters=0 if weights is full_weights else adapters,
+            adapters=0 if model.lora is None else adapters,
         )
         progress = Progress(
             num_steps=num_steps,
@@ -312,6 +311,7 @@ def train(
         # --- the end ---------------------------------------------------------------------------
         profile.close()
         checkpoints.wait()
+        nnx.update(model, state.trainable)
         if lead and last:
             _log.info("report: %s", write_report(workdir, description))
     return TrainResult(

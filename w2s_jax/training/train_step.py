@@ -8,17 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
 
 from leco_jax.configuration import check, internal
-from leco_jax.models.config import ModelConfig
+from leco_jax.models.llama import Llama
 from w2s_jax.training.batch_scores import (
     BATCH_AXES,
-    Weights,
     batch_stats,
     compute_copy,
-    full_weights,
 )
 from w2s_jax.training.losses import sequence_sum
 from w2s_jax.training.objectives import Objective, loss_and_metrics, totals
@@ -93,6 +92,19 @@ def place_batch(batch: dict[str, np.ndarray], mesh: Mesh, *, pairs: bool) -> dic
         return {name: place(np.asarray(x)) for name, x in batch.items()}
 
 
+def split_model(model: Llama) -> tuple[nnx.GraphDef, dict, dict]:
+    """Splits a model into what a compiled step takes.
+
+    Returns:
+      (the module without arrays; the state that is trained: the adapters if there are any, else
+      all weights; the rest of the state). The states are nested dicts of the module's own arrays;
+      `nnx.update(model, state)` puts them back.
+    """
+    trained = nnx.LoRAParam if model.lora is not None else nnx.Param
+    graph, trainable, *(rest,) = nnx.split(model, trained, ...)
+    return graph, nnx.to_pure_dict(trainable), nnx.to_pure_dict(rest)
+
+
 def init_state(
     trainable: Any, tx: optax.GradientTransformation, mesh: Mesh
 ) -> tuple[TrainState, TrainState]:
@@ -153,9 +165,7 @@ def abstract_batch(
     }
 
 
-def _losses(
-    objective: Objective, model: ModelConfig, config: StepConfig, mesh: Mesh, weights: Weights
-) -> Callable:
+def _losses(graph: nnx.GraphDef, objective: Objective, config: StepConfig, mesh: Mesh) -> Callable:
     """Makes (trainable, frozen, batch part, totals, key) -> (loss, metrics)."""
     if objective.needs_reference != (config.reference != "none"):
         raise ValueError(
@@ -164,30 +174,34 @@ def _losses(
             + f", but reference={config.reference!r}"
         )
 
-    def reference_logprob(frozen, batch):
+    def reference_logprob(frozen, batch, model):
         if config.reference == "none":
             return None
         if config.reference == "stored":
             return batch["reference_logprob"]
         params = frozen["reference" if config.reference == "frozen" else "base"]
-        params = compute_copy(params, model)
         stats = batch_stats(
-            params, batch, config=model, mesh=mesh, remat="full", most_scored=config.most_scored
+            compute_copy(params, model),
+            batch,
+            config=model,
+            mesh=mesh,
+            remat="full",
+            most_scored=config.most_scored,
         )
         return sequence_sum(stats.logprob, batch["loss_mask"])
 
     def loss_fn(trainable, frozen, batch, counts, key):
-        params = compute_copy(weights(trainable, frozen, key), model)
+        policy = nnx.merge(graph, trainable, frozen.get("base", {}))
         stats = batch_stats(
-            params,
+            compute_copy(policy.adapted(dropout_key=key), policy.config),
             batch,
-            config=model,
+            config=policy.config,
             mesh=mesh,
             remat=config.remat,
             stats=("logprob", *config.stats),
             most_scored=None if objective.reads_prompts else config.most_scored,
         )
-        reference_B2 = jax.lax.stop_gradient(reference_logprob(frozen, batch))
+        reference_B2 = jax.lax.stop_gradient(reference_logprob(frozen, batch, policy.config))
         return loss_and_metrics(objective, stats, batch, counts, reference_B2)
 
     return loss_fn
@@ -195,31 +209,31 @@ def _losses(
 
 def make_train_step(
     *,
-    model: ModelConfig,
+    graph: nnx.GraphDef,
     objective: Objective,
     tx: optax.GradientTransformation,
     schedule: optax.Schedule,
     mesh: Mesh,
     shardings: TrainState,
     config: StepConfig,
-    weights: Weights = full_weights,
 ) -> Any:
-    """Compiles nothing yet: gives the jitted step.
+    """Returns the jitted train step, compiled when it is first called.
 
     Args:
-      model: the model.
+      graph: the model without arrays, from `split_model`.
       objective: what is minimised.
       tx: the optimiser.
       schedule: its learning rate, to be reported.
       mesh: the mesh.
       shardings: of the state, from `init_state`.
       config: how the step is computed.
-      weights: how trainable and frozen arrays become weights.
 
     Returns:
       step(state, frozen, batch) -> (state, metrics). The state is donated: use the returned one.
+      `frozen` is a dict: "base", the rest of the model's state, where adapters are trained;
+      "reference", the reference's weights, where they are a copy.
     """
-    loss_fn = _losses(objective, model, config, mesh, weights)
+    loss_fn = _losses(graph, objective, config, mesh)
     gradient_fn = jax.value_and_grad(loss_fn, has_aux=True)
     parts = config.accumulate
 
@@ -271,17 +285,16 @@ def make_train_step(
 
 def make_eval_step(
     *,
-    model: ModelConfig,
+    graph: nnx.GraphDef,
     objective: Objective,
     mesh: Mesh,
     config: StepConfig,
-    weights: Weights = full_weights,
 ) -> Callable:
     """Gives the jitted (trainable, frozen, batch) -> metrics, without dropout.
 
     Its metric "rows" counts the rows (pairs) that are not padding.
     """
-    loss_fn = _losses(objective, model, config, mesh, weights)
+    loss_fn = _losses(graph, objective, config, mesh)
 
     def eval_step(trainable: Any, frozen: Any, batch: dict[str, Array]):
         counts = totals(objective, batch)

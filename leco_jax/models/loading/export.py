@@ -14,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from leco_jax.models.config import ModelConfig
+from leco_jax.models.llama import Llama
 from leco_jax.models.loading.assemble import CheckpointError
 from leco_jax.models.weights import Params, stack_layers, weight_table
 from leco_jax.storage.files import replacing, write_json
@@ -25,8 +26,7 @@ _ARCHITECTURES = {"llama": "Llama", "mistral": "Mistral", "gemma": "Gemma", "qwe
 
 def export_huggingface(
     directory: str | Path,
-    config: ModelConfig,
-    params: Params,
+    model: Llama,
     tokenizer: Tokenizer | None = None,
     *,
     dtype: str | None = None,
@@ -39,8 +39,7 @@ def export_huggingface(
 
     Args:
       directory: made if need be; must not hold another model.
-      config: the model.
-      params: its weights, stacked or as a list of layers; adapters merged.
+      model: the model, stacked or unstacked, its adapters merged.
       tokenizer: writes the tokenizer's files and generation_config.json too.
       dtype: of the weights in the files: "float32", "bfloat16" or "float16"; default:
         `config.param_dtype`.
@@ -49,9 +48,9 @@ def export_huggingface(
     Raises:
       CheckpointError: no architecture of transformers does what `config` says.
       FileExistsError: `directory` holds a model already.
-      ValueError: an unknown dtype.
+      ValueError: an unknown dtype, or adapters that are not merged.
     """
-    directory = Path(directory)
+    directory, config = Path(directory), model.config
     dtype = dtype or config.param_dtype
     if dtype not in _DTYPES:
         raise ValueError(f"dtype {dtype!r} is none of {', '.join(_DTYPES)}")
@@ -62,7 +61,7 @@ def export_huggingface(
     lead = jax.process_index() == 0
     if lead:
         directory.mkdir(parents=True, exist_ok=True)
-    tensors = list(_tensors(config, stack_layers(params), jnp.dtype(dtype)))
+    tensors = list(_tensors(config, stacked_params(model), jnp.dtype(dtype)))
     _write_weights(directory, tensors, _DTYPES[dtype], shard_bytes, lead=lead)
     if lead:
         if tokenizer is not None:
@@ -70,6 +69,17 @@ def export_huggingface(
             write_json(directory / "generation_config.json", tokenizer.generation_config())
         # Last: a directory with a config is a whole model.
         write_json(directory / "config.json", described)
+
+
+def stacked_params(model: Llama) -> Params:
+    """A model's weights as files hold them: stacked, without adapters.
+
+    Raises:
+      ValueError: the model has adapters.
+    """
+    if model.lora is not None:
+        raise ValueError("the model has adapters: call its merge_adapters() before it is written")
+    return stack_layers(model.params)
 
 
 def config_json(

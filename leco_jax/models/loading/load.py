@@ -8,22 +8,37 @@ from jax.sharding import Mesh
 
 from leco_jax.examples import BUNDLED, bundled_path
 from leco_jax.models.config import ModelConfig
+from leco_jax.models.llama import Llama
 from leco_jax.models.loading.fetch import MODELS, fetch
 from leco_jax.models.loading.gguf import gguf_config, load_gguf, open_gguf
 from leco_jax.models.loading.huggingface import load_huggingface, read_json
 from leco_jax.models.loading.huggingface_config import huggingface_config
 from leco_jax.models.sharding import RULES, Rules
-from leco_jax.models.weights import Params, unstack_layers
+from leco_jax.models.weights import Params
 from leco_jax.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_from_gguf
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model ready for use."""
+    """A model and its tokenizer.
 
-    config: ModelConfig
-    params: Params
+    Attributes:
+      model: an `nnx.Module`.
+      tokenizer: its tokenizer.
+    """
+
+    model: Llama
     tokenizer: Tokenizer
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's sizes and settings."""
+        return self.model.config
+
+    @property
+    def params(self) -> Params:
+        """The model's own arrays as a nested dict; see `Llama.params`."""
+        return self.model.params
 
 
 def load_model(
@@ -49,7 +64,7 @@ def load_model(
         engine does not hold its own copy beside the stacked weights.
 
     Returns:
-      config, params and tokenizer. `config.valid_vocab` is the tokenizer's size where the embedding
+      The module and the tokenizer. `config.valid_vocab` is the tokenizer's size where the embedding
       has more rows.
 
     Raises:
@@ -71,9 +86,11 @@ def load_model(
         reader = open_gguf(path)
         config, tokenizer = _described_gguf(reader, dtype, param_dtype)
         params = load_gguf(reader, config, mesh=mesh, rules=rules, where=str(path))
+    model = Llama(config, params=params)
+    del params  # the module alone holds the weights while they are unstacked
     if unstacked:
-        params = unstack_layers(params, consume=True)
-    return LoadedModel(config, params, tokenizer)
+        model.unstack()
+    return LoadedModel(model, tokenizer)
 
 
 def load_config(

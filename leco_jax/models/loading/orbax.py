@@ -14,39 +14,38 @@ from jax.sharding import Mesh
 from orbax.checkpoint import v1 as ocp
 
 from leco_jax.models.config import ModelConfig
+from leco_jax.models.llama import Llama
 from leco_jax.models.loading.assemble import CheckpointError
-from leco_jax.models.loading.export import config_json
+from leco_jax.models.loading.export import config_json, stacked_params
 from leco_jax.models.sharding import RULES, Rules
-from leco_jax.models.weights import Params, abstract_params, stack_layers
+from leco_jax.models.weights import Params, abstract_params
 from leco_jax.storage.files import write_json
 from leco_jax.text.tokenizer import Tokenizer
 
 PARAMS = "params"
 
 
-def save_orbax(
-    directory: str | Path, config: ModelConfig, params: Params, tokenizer: Tokenizer
-) -> None:
+def save_orbax(directory: str | Path, model: Llama, tokenizer: Tokenizer) -> None:
     """Writes a model that `load_model` reads; every process must call this.
 
     Args:
       directory: made if need be; must not hold a model.
-      config: the model.
-      params: its weights, in the dtype to be written.
+      model: the model, its weights in the dtype to be written, its adapters merged.
       tokenizer: its files are written beside.
 
     Raises:
       FileExistsError: `directory` holds a model already.
+      ValueError: the model has adapters.
     """
     directory = Path(directory).absolute()
     if (directory / PARAMS).exists() or (directory / "config.json").exists():
         raise FileExistsError(f"{directory}: holds a model already; name a new place")
     directory.mkdir(parents=True, exist_ok=True)
-    ocp.save(directory / PARAMS, stack_layers(params))
+    ocp.save(directory / PARAMS, stacked_params(model))
     tokenizer.save(directory)
     for name, value in (
         ("generation_config.json", tokenizer.generation_config()),
-        ("config.json", config_json(config, tokenizer=tokenizer)),
+        ("config.json", config_json(model.config, tokenizer=tokenizer)),
     ):
         write_json(directory / name, value)
 

@@ -10,6 +10,7 @@ from leco_jax.decoding.engine import Engine
 from leco_jax.models import transformer
 from leco_jax.models.architectures import preset
 from leco_jax.models.attention import causal_attend
+from leco_jax.models.llama import Llama
 
 CONFIG = preset("tiny")
 STATS = ("logprob", "entropy", "self_certainty")
@@ -17,7 +18,8 @@ PROMPTS = [(5, 9, 2), (7,), tuple(range(1, 40)), (3, 3, 3, 8, 1)]
 
 
 def make_engine(params, config=CONFIG, **options):
-    return Engine(config, params, **({"slots": 4, "max_length": 100, "stats": STATS} | options))
+    model = Llama(config, params=params)
+    return Engine(model, **({"slots": 4, "max_length": 100, "stats": STATS} | options))
 
 
 def run(engine, chains):

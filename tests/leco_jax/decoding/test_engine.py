@@ -7,6 +7,7 @@ import pytest
 from leco_jax import scoring
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Request, Sampling
+from leco_jax.models.llama import Llama
 from tests.leco_jax.decoding.plain_loop import (
     CONFIG,
     PROMPTS,
@@ -38,7 +39,7 @@ def test_a_sliding_window_and_a_prefix_change_nothing_but_the_work(params):
     config = CONFIG.replace(sliding_window=6)
     prefix = tuple(range(10, 23))
     for prompt in ((4, 5), tuple(range(30, 49))):
-        engine = Engine(config, params, slots=2, max_length=64, prefix=prefix)
+        engine = Engine(Llama(config, params=params), slots=2, max_length=64, prefix=prefix)
         (chain,) = run(engine, [engine.submit(Request(prompt=prompt, max_new_tokens=9))])
         assert chain.tokens == greedy(params, (*prefix, *prompt), 9, config)
         assert engine.counters.prefilled == len(prompt) - 1
@@ -163,7 +164,12 @@ def test_every_statistic_is_that_of_a_forward_pass(params):
     for valid_vocab, capture in ((None, "raw"), (200, "raw"), (200, "processed")):
         config = CONFIG.replace(valid_vocab=valid_vocab)
         engine = Engine(
-            config, params, slots=3, max_length=100, stats=stats, topk=7, capture=capture
+            Llama(config, params=params),
+            slots=3,
+            max_length=100,
+            stats=stats,
+            topk=7,
+            capture=capture,
         )
         hot = Sampling(temperature=0.6)
         chain = engine.submit(Request(prompt=PROMPTS[2], max_new_tokens=12, sampling=hot))
@@ -211,5 +217,5 @@ def test_what_cannot_be_done_is_refused_by_name(params):
     with pytest.raises(ValueError, match=r"prefix of 13 tokens .* max_positions=512"):
         make_engine(params, max_length=500, prefix=tuple(range(13)))
     with pytest.raises(ValueError, match="max_positions=512"):
-        Engine(CONFIG, params, prefix=(1,) * 511)
-    assert Engine(CONFIG, params, slots=1, prefix=(1, 2)).max_length == 510
+        Engine(Llama(CONFIG, params=params), prefix=(1,) * 511)
+    assert Engine(Llama(CONFIG, params=params), slots=1, prefix=(1, 2)).max_length == 510

@@ -8,6 +8,7 @@ from leco_jax.decoding import row_cache
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.row_cache import OutOfMemoryError, PromptChunks, cache_bytes
 from leco_jax.models.architectures import preset
+from leco_jax.models.llama import Llama
 from leco_jax.models.weights import init_params
 
 CONFIG = preset("tiny", max_positions=4096)
@@ -27,7 +28,7 @@ def test_the_runtime_s_complaint_names_the_cache_and_the_way_out(params):
     # Half a petabyte: the allocator refuses at once.
     wide = CONFIG.replace(head_width=2**20)
     with pytest.raises(OutOfMemoryError, match=r"slots=1000000 rows.*lower slots or max_length"):
-        Engine(wide, params, slots=10**6)
+        Engine(Llama(wide, params=params), slots=10**6)
 
 
 class _Device:
@@ -41,10 +42,10 @@ class _Device:
 def test_a_cache_that_will_grow_too_large_is_refused_at_the_start(params, monkeypatch):
     need = cache_bytes(CONFIG, rows=4 + 1, slots=2048)  # a row's worth of prompts is kept
     monkeypatch.setattr(row_cache.jax, "local_devices", lambda: [_Device(need + 1_000)])
-    Engine(CONFIG, params, slots=4, max_length=2000)
+    Engine(Llama(CONFIG, params=params), slots=4, max_length=2000)
     monkeypatch.setattr(row_cache.jax, "local_devices", lambda: [_Device(need + 999)])
     with pytest.raises(OutOfMemoryError, match=r"slots=4 rows of 2048 tokens.*has 0\.01 GB free"):
-        Engine(CONFIG, params, slots=4, max_length=2000)
+        Engine(Llama(CONFIG, params=params), slots=4, max_length=2000)
 
 
 def test_other_errors_pass_unchanged():

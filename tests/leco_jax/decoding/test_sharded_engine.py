@@ -17,8 +17,9 @@ import pytest
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Request, Sampling
 from leco_jax.models.architectures import preset
+from leco_jax.models.llama import Llama
 from leco_jax.models.sharding import make_mesh
-from leco_jax.models.weights import init_params, param_shardings
+from leco_jax.models.weights import param_shardings
 
 CONFIG = preset("tiny")
 PROMPTS = [(5, 9, 2), (7,), tuple(range(1, 20)), (3, 3, 3, 8, 1), (9, 8), (200, 100)]
@@ -26,9 +27,9 @@ PROMPTS = [(5, 9, 2), (7,), tuple(range(1, 20)), (3, 3, 3, 8, 1), (9, 8), (200, 
 
 def run_engine(mesh=None) -> list[dict]:
     """Twelve requests over four slots, greedy and sampled, one of them rolled back."""
-    params = init_params(CONFIG, jax.random.key(7), mesh)
+    model = Llama(CONFIG, rngs=jax.random.key(7), mesh=mesh)
     engine = Engine(
-        CONFIG, params, slots=4, max_length=64, mesh=mesh, prefix=(1, 2, 3, 4, 5),
+        model, slots=4, max_length=64, mesh=mesh, prefix=(1, 2, 3, 4, 5),
         stats=("logprob", "entropy"),
     )  # fmt: skip
     chains = [
@@ -68,9 +69,9 @@ def test_eight_devices_give_the_same_tokens(sizes):
 
 def test_the_cache_is_split_and_nothing_of_its_size_is_gathered():
     mesh = make_mesh(data=4, tensor=2)
-    params = init_params(CONFIG, jax.random.key(7), mesh)
+    model = Llama(CONFIG, rngs=jax.random.key(7), mesh=mesh)
     assert param_shardings(CONFIG, mesh)["layers"]["k_proj"].spec[2] == "tensor"
-    engine = Engine(CONFIG, params, slots=4, max_length=64, mesh=mesh)
+    engine = Engine(model, slots=4, max_length=64, mesh=mesh)
     engine.submit(Request(prompt=(1, 2, 3), max_new_tokens=4))
     programs = {name: program.compile() for name, program in engine.lowered().items()}
     args, _ = programs["decode"].input_shardings

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from leco_jax.models.architectures import preset
-from leco_jax.models.config import ModelConfig
+from leco_jax.models.llama import Llama
 from leco_jax.models.weights import init_params
 from leco_jax.text.tokenizer import Tokenizer
 
@@ -34,7 +34,7 @@ class Pieces(Tokenizer):
         raise NotImplementedError
 
 
-def scripted_model(vocab_size: int, table: dict[int, dict[int, float]]) -> tuple[ModelConfig, dict]:
+def scripted_model(vocab_size: int, table: dict[int, dict[int, float]]) -> Llama:
     """A model with P(next | current) = table[current][next]; what is left over is spread evenly."""
     config = preset("tiny").replace(
         vocab_size=vocab_size, width=vocab_size, num_layers=1, tied=False, norm_eps=1e-12
@@ -51,4 +51,4 @@ def scripted_model(vocab_size: int, table: dict[int, dict[int, float]]) -> tuple
             p[current, token] = probability
     # The norm of a one-hot vector has length sqrt(V).
     params["unembed"] = jnp.asarray(np.log(p).T / np.sqrt(vocab_size), jnp.float32)
-    return config, params
+    return Llama(config, params=params)

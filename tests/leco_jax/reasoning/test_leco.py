@@ -62,10 +62,10 @@ def _run(
     model, config=None, *, table=None, gold=4, stop_early=None, problems=1, preset="paper",
     truncated="read", **request,
 ):  # fmt: skip
-    config_and_params = model if table is None else scripted_model(len(PIECES) + 1, TABLE | table)
+    scripted = model if table is None else scripted_model(len(PIECES) + 1, TABLE | table)
     reader = ChainReader(TOKENIZER, PRESETS[preset], truncated)
     engine = Engine(
-        *config_and_params, slots=2, max_length=200, stop_ids=TOKENIZER.eos_ids, chunk=2,
+        scripted, slots=2, max_length=200, stop_ids=TOKENIZER.eos_ids, chunk=2,
         stats=reader.preset.stats, topk=reader.preset.topk,
     )  # fmt: skip
     tasks = []

@@ -52,7 +52,7 @@ def _question(problem=0, *, gold=4, **request):
 
 def _run(model, questions, config, **options):
     engine = Engine(
-        *model,
+        model,
         **{"slots": 16, "max_length": 32, "stop_ids": TOKENIZER.eos_ids, "chunk": 2} | options,
     )
     tasks = [(q.id, self_consistency(engine, READER, q, config)) for q in questions]
@@ -63,7 +63,7 @@ def _run(model, questions, config, **options):
 
 
 def test_the_majority_corrects_what_greedy_decoding_gets_wrong(model):
-    engine = Engine(*model, slots=2, max_length=32, stop_ids=TOKENIZER.eos_ids, chunk=2)
+    engine = Engine(model, slots=2, max_length=32, stop_ids=TOKENIZER.eos_ids, chunk=2)
     greedy = [(0, chain_of_thought(engine, READER, _question()))]
     assert next(run_tasks(engine, greedy)).result.answer == "5"
 
@@ -159,7 +159,7 @@ def test_a_warm_up_with_windows_longer_than_the_chains_ends_none(model):
 
 
 def test_a_warm_up_needs_its_figure_captured(model):
-    engine = Engine(*model, slots=2, max_length=32)
+    engine = Engine(model, slots=2, max_length=32)
     config = SelfConsistencyConfig(samples=3, warm_up=2)
     (outcome,) = run_tasks(engine, [(0, self_consistency(engine, READER, _question(), config))])
     assert "topk_logprob" in str(outcome.error)

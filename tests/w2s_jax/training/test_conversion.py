@@ -11,9 +11,10 @@ from leco_jax.configuration import build
 from leco_jax.examples import bundled_path
 from leco_jax.models import lora as lo
 from leco_jax.models.architectures import preset
+from leco_jax.models.llama import Llama
 from leco_jax.models.loading import LoadedModel, load_model
 from leco_jax.models.sharding import make_mesh
-from leco_jax.models.weights import init_params, weight_table
+from leco_jax.models.weights import weight_table
 from leco_jax.text.tokenizer import load_tokenizer
 from w2s_jax.training.checkpoints import load_weights
 from w2s_jax.training.conversion import read_model, write_model
@@ -30,8 +31,9 @@ def mesh():
 
 @pytest.fixture(scope="module")
 def model():
-    params = init_params(CONFIG, jax.random.key(0))
-    return LoadedModel(CONFIG, params, load_tokenizer(bundled_path("arithmetic-1m")))
+    return LoadedModel(
+        Llama(CONFIG, rngs=jax.random.key(0)), load_tokenizer(bundled_path("arithmetic-1m"))
+    )
 
 
 def _same(a, b):
@@ -107,10 +109,10 @@ def test_a_training_run_with_adapters_gives_the_merged_model(tmp_path, model, me
     lora = lo.LoraConfig(rank=2, layers=(0, 2))
     shapes = jax.eval_shape(lambda: lo.init_adapters(CONFIG, lora, jax.random.key(0)))
     whole = jax.sharding.NamedSharding(mesh, jax.P())
-    adapters = load_weights(
-        tmp_path / "run" / "checkpoints",
-        jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes),
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), {"adapters": shapes}
     )
+    adapters = load_weights(tmp_path / "run" / "checkpoints", shapes)["adapters"]
     assert np.any(np.asarray(adapters["q_proj"]["b"]) != 0)
     merged = lo.merge(model.params, adapters, lora)
     for name, x in found.params["layers"].items():

@@ -12,10 +12,12 @@ import pytest
 
 from leco_jax.configuration import build
 from leco_jax.examples import bundled_path
+from leco_jax.models.loading import LoadedModel
 from leco_jax.models.sharding import make_mesh
 from leco_jax.text.tokenizer import load_tokenizer
 from w2s_jax.training import job
-from w2s_jax.training.initial_weights import load_run, load_start, trained_weights
+from w2s_jax.training.conversion import write_model
+from w2s_jax.training.initial_weights import load_run, load_start, restore_run
 from w2s_jax.training.job_config import TrainingConfig, training_config
 from w2s_jax.training.loop import NonFiniteError
 from w2s_jax.training.metrics import read_metrics
@@ -60,9 +62,9 @@ def config(files):
 
 @pytest.fixture
 def line(config, tmp_path):
-    """Run a trains all weights, b adapters on a, c adapters on b; gives their directory."""
+    """Run a trains all weights, b adapters on a; gives their directory."""
     config.run.num_steps = 2
-    for name, before, rank in (("a", "", 0), ("b", "a", 2), ("c", "b", 2)):
+    for name, before, rank in (("a", "", 0), ("b", "a", 2)):
         config.lora.rank = rank
         config.model.checkpoint = str(tmp_path / "runs" / before) if before else None
         run_job(config, tmp_path / "runs" / name)
@@ -137,14 +139,14 @@ def test_adapters_train_beside_the_base_and_a_later_run_starts_from_the_sum(conf
     result = run_job(config, tmp_path / "lora")
     first = read_metrics(tmp_path / "lora" / "metrics.jsonl")[0]
     assert first["loss"] == pytest.approx(0.6931472, abs=1e-6)
-    assert set(result.state.trainable["q_proj"]) == {"a", "b"}
+    assert set(result.state.trainable["adapters"]["q_proj"]) == {"a", "b"}
 
     mesh = make_mesh(fsdp=4, tensor=2)
     config.lora.rank = 0
-    base = load_start(config, mesh).params
+    base = load_start(config, mesh).model.params
     config.model.checkpoint = str(tmp_path / "lora")
-    merged = load_start(config, mesh).params
-    adapters = jax.device_get(result.state.trainable["q_proj"])
+    merged = load_start(config, mesh).model.params
+    adapters = jax.device_get(result.state.trainable["adapters"]["q_proj"])
     base_q, merged_q = (jax.device_get(p["layers"]["q_proj"]) for p in (base, merged))
     # alpha 16 over rank 2.
     delta = 8 * np.einsum("LDR,LRNH->LDNH", adapters["a"], adapters["b"])
@@ -156,53 +158,52 @@ def test_adapters_train_beside_the_base_and_a_later_run_starts_from_the_sum(conf
 def test_a_later_run_starts_from_all_trained_weights(config, tmp_path):
     result = run_job(config, tmp_path)
     mesh = make_mesh(data=8)
-    start = load_start(config, mesh)
-    found = trained_weights(tmp_path, start.config, start.params, mesh)
-    np.testing.assert_array_equal(found["embed"], result.state.trainable["embed"])
-    assert found["embed"].sharding.mesh == mesh
+    model = load_start(config, mesh).model
+    restore_run(tmp_path, model, mesh)
+    np.testing.assert_array_equal(model.embed, result.state.trainable["embed"])
+    assert model.embed.sharding.mesh == mesh
 
 
-def test_a_third_run_stands_on_both_before_it(config, line):
+def test_adapters_on_a_trained_run_are_converted_before_a_run_goes_on(config, line, tmp_path):
     mesh = make_mesh(fsdp=8)
     config.model.checkpoint = None
-    weights = load_start(config, mesh)
-    for name in "abc":
+    model = load_start(config, mesh).model
+    for name in "ab":
         # One run after the other, by hand.
-        params = trained_weights(line / name, weights.config, weights.params, mesh)
-        assert np.abs(params["layers"]["q_proj"] - weights.params["layers"]["q_proj"]).max() > 1e-3
-        weights = weights._replace(params=params)
-        config.model.checkpoint = str(line / name)
-        for found in (load_start(config, mesh).params, load_run(line / name, mesh).params):
-            jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), found, params)
+        before = jax.device_get(model.layers["q_proj"][...])
+        restore_run(line / name, model, mesh)
+        assert np.abs(model.layers["q_proj"][...] - before).max() > 1e-3
+    ended = load_run(line / "b", mesh)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), ended.model.params, model.params
+    )
+
+    config.model.checkpoint = str(line / "b")
+    command = rf"python -m launchers.convert --input={line / 'b'} --output=MODEL; .*model.name"
+    with pytest.raises(ValueError, match=command):
+        run_job(config, tmp_path / "c")
+    write_model(LoadedModel(ended.model, ended.tokenizer), tmp_path / "b", form="huggingface")
+    config.model.preset = config.model.checkpoint = config.model.tokenizer = None
+    config.model.name = str(tmp_path / "b")
+    assert run_job(config, tmp_path / "c").steps == 2
 
 
-def test_runs_that_moved_together_find_each_other_and_others_are_refused(config, line, tmp_path):
+def test_adapters_are_never_put_on_other_weights(config, line):
     mesh = make_mesh(fsdp=8)
-    config.model.checkpoint = str(line / "c")
-    expected = load_start(config, mesh)
-    (tmp_path / "elsewhere").mkdir()
-    moved = line.rename(tmp_path / "elsewhere" / "moved")
-    config.model.checkpoint = str(moved / "c")
-    found = load_start(config, mesh)
-    assert found.identity == expected.identity
-    np.testing.assert_array_equal(found.params["layers"]["q_proj"],
-                                  expected.params["layers"]["q_proj"])  # fmt: skip
-
     with config.unlocked():
         other = config.copy_and_resolve_references()
-    other.model.preset = "arithmetic_500k"
+    other.model.preset, other.model.checkpoint = "arithmetic_500k", str(line / "a")
     with pytest.raises(ValueError, match="a did not begin with the weights that this config names"):
         load_start(other, mesh)
     # b's adapters belong to what a was after two steps.
-    config.lora.rank, config.model.checkpoint, config.run.num_steps = None, "", 3
-    shutil.rmtree(moved / "a")
-    run_job(config, moved / "a")
-    config.model.checkpoint = str(moved / "c")
+    config.lora.rank, config.model.checkpoint, config.run.num_steps = 0, None, 3
+    shutil.rmtree(line / "a")
+    run_job(config, line / "a")
     with pytest.raises(ValueError, match=r"b did not begin .* must not have been trained"):
-        load_start(config, mesh)
-    shutil.rmtree(moved / "a")
-    with pytest.raises(FileNotFoundError, match=r"runs/a ended with, and that run is not there"):
-        load_run(moved / "c", mesh)
+        load_run(line / "b", mesh)
+    shutil.rmtree(line / "a")
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint directory .*runs/a/checkpoints"):
+        load_run(line / "b", mesh)
 
 
 def test_epochs_and_packed_rows(config, tmp_path):

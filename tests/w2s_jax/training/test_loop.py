@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from leco_jax.models.llama import Llama
 from leco_jax.models.sharding import make_mesh
-from leco_jax.models.weights import init_params
 from w2s_jax.training.checkpoints import (
     CheckpointMismatch,
     Checkpoints,
@@ -33,13 +33,12 @@ def start(model, data, workdir, *, run=RUN, mesh=None, eval_data=None, **options
     return train(
         workdir=workdir,
         run=run,
-        model=model,
+        model=Llama(model, rngs=jax.random.key(0), mesh=mesh),
         objective=Objective(),
         optimizer=OPTIMIZER,
         data=data,
         eval_data=eval_data,
         mesh=mesh,
-        init=lambda: init_params(model, jax.random.key(0), mesh),
         step_config=StepConfig(stats=("entropy",)),
         description={"seed": 0},
         **options,

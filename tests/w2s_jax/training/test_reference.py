@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from leco_jax.models.llama import Llama
 from leco_jax.models.sharding import make_mesh
 from leco_jax.models.weights import init_params
 from w2s_jax.training import reference
@@ -14,7 +15,7 @@ from w2s_jax.training.batch_scores import batch_stats
 from w2s_jax.training.losses import sequence_sum
 from w2s_jax.training.objectives import Objective
 from w2s_jax.training.reference import frozen_copy, row_hashes, store_reference, weights_fingerprint
-from w2s_jax.training.train_step import StepConfig, make_eval_step, place_batch
+from w2s_jax.training.train_step import StepConfig, make_eval_step, place_batch, split_model
 
 
 @pytest.fixture(scope="module")
@@ -95,16 +96,16 @@ def test_a_row_without_a_stored_value_is_an_error(tiny, params, random_data, tmp
 @pytest.mark.parametrize("sizes", [{}, {"data": 2, "fsdp": 2, "tensor": 2}])
 def test_dpo_against_stored_values_starts_at_log_2(tiny, random_data, tmp_path, sizes):
     mesh = make_mesh(**sizes, devices=jax.devices()[: math.prod(sizes.values())])
-    params = init_params(tiny, jax.random.key(0), mesh)
-    stored = store(random_data(pairs=True), params, tiny, tmp_path, mesh)
+    model = Llama(tiny, rngs=jax.random.key(0), mesh=mesh)
+    stored = store(random_data(pairs=True), model.params, tiny, tmp_path, mesh)
     step = make_eval_step(
-        model=tiny,
+        graph=split_model(model)[0],
         objective=Objective(name="dpo", beta=0.1),
         mesh=mesh,
         config=StepConfig(reference="stored"),
     )
     with jax.set_mesh(mesh):
-        found = step(params, None, place_batch(stored.batch(1), mesh, pairs=True))
+        found = step(model.params, {}, place_batch(stored.batch(1), mesh, pairs=True))
     assert abs(float(found["loss"]) - math.log(2)) < 1e-6
 
 

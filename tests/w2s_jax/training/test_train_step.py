@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from leco_jax.models.attention import causal_attend
-from leco_jax.models.lora import LoraConfig, adapt, init_adapters
+from leco_jax.models.llama import Llama
+from leco_jax.models.lora import LoraConfig
 from leco_jax.models.sharding import make_mesh
 from leco_jax.models.weights import init_params
-from w2s_jax.training.batch_scores import batch_stats, full_weights, row_attend
+from w2s_jax.training.batch_scores import batch_stats, row_attend
 from w2s_jax.training.objectives import Objective
 from w2s_jax.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from w2s_jax.training.reference import frozen_copy
@@ -21,6 +23,7 @@ from w2s_jax.training.train_step import (
     make_eval_step,
     make_train_step,
     place_batch,
+    split_model,
 )
 
 # Small: what is compared is a step, not how three of them magnify rounding.
@@ -45,27 +48,27 @@ def run(
     mesh="one",
     objective=None,
     steps=3,
-    weights=full_weights,
-    frozen=None,
-    trainable=None,
+    reference_weights=None,
+    prepare=lambda model: None,
     **config,
 ):
     """Trains a few steps; gives each step's metrics, the last state and the step function."""
     mesh = mesh_of(mesh)
     objective = objective or Objective()
-    init = init_params(model, jax.random.key(0), mesh) if trainable is None else trainable(mesh)
-    frozen = frozen(mesh) if frozen else None
+    module = Llama(model, rngs=jax.random.key(0), mesh=mesh)
+    prepare(module)
+    graph, trainable, rest = split_model(module)
+    frozen = {"base": rest, "reference": reference_weights(mesh) if reference_weights else None}
     tx = make_optimizer(OPTIMIZER, 100)
-    state, shardings = init_state(init, tx, mesh)
+    state, shardings = init_state(trainable, tx, mesh)
     step = make_train_step(
-        model=model,
+        graph=graph,
         objective=objective,
         tx=tx,
         schedule=make_schedule(OPTIMIZER, 100),
         mesh=mesh,
         shardings=shardings,
         config=StepConfig(**config),
-        weights=weights,
     )
     found = []
     with jax.set_mesh(mesh):
@@ -90,7 +93,7 @@ DPO = Objective(name="dpo", beta=0.5)
 
 
 def start(model):
-    return lambda mesh: {"reference": init_params(model, jax.random.key(7), mesh)}
+    return lambda mesh: init_params(model, jax.random.key(7), mesh)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +104,7 @@ def sft_on_one_device(tiny, random_data):
 @pytest.fixture(scope="module")
 def dpo_on_one_device(tiny, random_data):
     data = random_data(pairs=True)
-    return run(tiny, data, objective=DPO, reference="frozen", frozen=start(tiny))[0]
+    return run(tiny, data, objective=DPO, reference="frozen", reference_weights=start(tiny))[0]
 
 
 @pytest.mark.parametrize("mesh", ["data", "fsdp", "all"])
@@ -119,7 +122,9 @@ def test_sft_gives_the_same_numbers_on_every_mesh(tiny, random_data, sft_on_one_
 
 def test_dpo_gives_the_same_numbers_on_every_mesh(tiny, random_data, dpo_on_one_device):
     data = random_data(pairs=True)
-    found, *_ = run(tiny, data, objective=DPO, mesh="all", reference="frozen", frozen=start(tiny))
+    found, *_ = run(
+        tiny, data, objective=DPO, mesh="all", reference="frozen", reference_weights=start(tiny)
+    )
     assert_same(found, dpo_on_one_device)
 
 
@@ -138,7 +143,9 @@ def test_leaving_out_what_no_loss_reads_changes_nothing(tiny, random_data, mesh,
             return batch
 
     data = LateData(pairs=pairs)
-    options = {"objective": DPO, "reference": "frozen", "frozen": start(tiny)} if pairs else {}
+    options = (
+        {"objective": DPO, "reference": "frozen", "reference_weights": start(tiny)} if pairs else {}
+    )
     options |= {"stats": ("entropy", "max_logprob")}
     every, *_ = run(tiny, data, mesh=mesh, **options)
     some, *_ = run(tiny, data, mesh=mesh, most_scored=5, **options)
@@ -161,7 +168,9 @@ def test_a_batch_in_parts_gives_the_same_step(tiny, random_data, sft_on_one_devi
 
 def test_pairs_in_parts_give_the_same_step(tiny, random_data, dpo_on_one_device):
     data = random_data(pairs=True)
-    found, *_ = run(tiny, data, objective=DPO, accumulate=2, reference="frozen", frozen=start(tiny))
+    found, *_ = run(
+        tiny, data, objective=DPO, accumulate=2, reference="frozen", reference_weights=start(tiny)
+    )
     assert_same(found, dpo_on_one_device)
 
 
@@ -183,10 +192,9 @@ def test_one_program_for_the_whole_run(tiny, random_data):
 
 
 def test_the_state_is_donated(tiny, random_data):
-    mesh = mesh_of("fsdp")
-    held = init_params(tiny, jax.random.key(0), mesh)
-    run(tiny, random_data(), mesh="fsdp", steps=1, trainable=lambda _: held)
-    assert all(x.is_deleted() for x in jax.tree.leaves(held))
+    held = []
+    run(tiny, random_data(), mesh="fsdp", steps=1, prepare=held.append)
+    assert all(x.is_deleted() for x in jax.tree.leaves(held[0].params))
 
 
 def test_bfloat16_compute_keeps_float32_masters(tiny, random_data, sft_on_one_device):
@@ -202,8 +210,8 @@ def test_bfloat16_compute_keeps_float32_masters(tiny, random_data, sft_on_one_de
 
 @pytest.mark.parametrize("mesh", ["one", "all"])
 def test_dpo_starts_at_log_2_against_a_frozen_copy(tiny, random_data, mesh):
-    def frozen(mesh):
-        return {"reference": frozen_copy(init_params(tiny, jax.random.key(0), mesh), tiny)}
+    def same(mesh):
+        return frozen_copy(init_params(tiny, jax.random.key(0), mesh), tiny)
 
     found, *_ = run(
         tiny,
@@ -211,7 +219,7 @@ def test_dpo_starts_at_log_2_against_a_frozen_copy(tiny, random_data, mesh):
         objective=Objective(name="dpo", beta=0.1),
         mesh=mesh,
         reference="frozen",
-        frozen=frozen,
+        reference_weights=same,
     )
     assert abs(found[0]["loss"] - math.log(2)) < 1e-6
     assert abs(found[0]["rewards/margins"]) < 1e-5
@@ -227,13 +235,9 @@ def test_dpo_starts_at_log_2_with_lora_off_as_reference(tiny, random_data, dropo
         objective=Objective(name="dpo", beta=0.1),
         mesh="all",
         reference="lora_off",
-        frozen=lambda mesh: {"base": init_params(tiny, jax.random.key(0), mesh)},
-        trainable=lambda mesh: init_adapters(tiny, lora, jax.random.key(1), mesh),
-        weights=lambda adapters, frozen, key: adapt(
-            frozen["base"], adapters, lora, dropout_key=key
-        ),
+        prepare=lambda model: model.add_adapters(lora, rngs=jax.random.key(1), mesh=mesh_of("all")),
     )
-    assert set(state.trainable) == set(lora.targets)
+    assert set(state.trainable["adapters"]) == set(lora.targets)
     # Fresh adapters change nothing, whatever they drop.
     assert abs(found[0]["loss"] - math.log(2)) < 1e-6
     assert found[1]["loss"] != pytest.approx(math.log(2), abs=1e-5)
@@ -247,7 +251,7 @@ def test_training_widens_the_margin(tiny, random_data, name):
         random_data(pairs=True, steps_per_epoch=1),
         objective=Objective(name=name, beta=0.5),
         reference="frozen" if needs else "none",
-        frozen=start(tiny) if needs else None,
+        reference_weights=start(tiny) if needs else None,
     )
     assert found[2]["rewards/margins"] > found[0]["rewards/margins"]
 
@@ -277,12 +281,15 @@ def test_bad_step_options_are_refused():
 def test_evaluation_is_the_loss_of_the_step_without_dropout(tiny, random_data):
     mesh = mesh_of("all")
     lora = LoraConfig(rank=2, dropout=0.5)
-    base = init_params(tiny, jax.random.key(0), mesh)
-    adapters = jax.tree.map(lambda x: x + 0.1, init_adapters(tiny, lora, jax.random.key(1), mesh))
-    weights = lambda a, f, key: adapt(f["base"], a, lora, dropout_key=key)  # noqa: E731
-    step = make_eval_step(
-        model=tiny, objective=Objective(), mesh=mesh, config=StepConfig(), weights=weights
-    )
+
+    def prepare(model):
+        model.add_adapters(lora, rngs=jax.random.key(1), mesh=mesh)
+        nnx.update(model, jax.tree.map(lambda x: x + 0.1, nnx.state(model, nnx.LoRAParam)))
+
+    model = Llama(tiny, rngs=jax.random.key(0), mesh=mesh)
+    prepare(model)
+    graph, adapters, base = split_model(model)
+    step = make_eval_step(graph=graph, objective=Objective(), mesh=mesh, config=StepConfig())
     data = random_data()
     with jax.set_mesh(mesh):
         batch = place_batch(data.batch(0), mesh, pairs=False)
@@ -294,9 +301,7 @@ def test_evaluation_is_the_loss_of_the_step_without_dropout(tiny, random_data):
         data,
         mesh="all",
         steps=1,
-        weights=weights,
-        frozen=lambda _: {"base": base},
-        trainable=lambda _: jax.tree.map(jnp.copy, adapters),
+        prepare=prepare,
     )
     assert abs(found[0]["loss"] - float(first["loss"])) > 1e-4
 

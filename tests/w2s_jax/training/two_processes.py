@@ -18,8 +18,8 @@ jax.config.update("jax_num_cpu_devices", int(devices))
 if int(processes) > 1:
     jax.distributed.initialize(f"127.0.0.1:{port}", int(processes), int(process))
 
+from leco_jax.models.llama import Llama  # noqa: E402
 from leco_jax.models.sharding import make_mesh  # noqa: E402
-from leco_jax.models.weights import init_params  # noqa: E402
 from w2s_jax.training.data import process_slice  # noqa: E402
 from w2s_jax.training.loop import RunConfig, train  # noqa: E402
 from w2s_jax.training.objectives import Objective  # noqa: E402
@@ -53,9 +53,9 @@ class MyRows:
 mesh = make_mesh(data=2, fsdp=2, tensor=2)
 data = tiny.RandomData(pairs=True)
 mine = MyRows(data, process_slice(mesh, data.rows))
-params = init_params(tiny.TINY, jax.random.key(0), mesh)
+model = Llama(tiny.TINY, rngs=jax.random.key(0), mesh=mesh)
 stored = store_reference(
-    mine, params, num_steps=5, directory=f"{workdir}/reference", model=tiny.TINY, mesh=mesh
+    mine, model.params, num_steps=5, directory=f"{workdir}/reference", model=tiny.TINY, mesh=mesh
 )
 result = train(
     workdir=workdir,
@@ -63,12 +63,11 @@ result = train(
         num_steps=5 if steps == "all" else int(steps),
         checkpoint_every=2 if steps in ("all", "3") else 10**6,
     ),
-    model=tiny.TINY,
+    model=model,
     objective=Objective(name="dpo"),
     optimizer=OptimizerConfig(learning_rate=1e-2, schedule="constant"),
     data=stored,
     mesh=mesh,
-    init=lambda: params,
     step_config=StepConfig(reference="stored"),
 )
 weight = result.state.trainable["layers"]["up_proj"]

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from leco_jax.examples import bundled_path
 from leco_jax.models.architectures import preset
 from leco_jax.models.config import RopeConfig
+from leco_jax.models.llama import Llama
 from leco_jax.models.loading import CheckpointError, load_model
 from leco_jax.models.loading.export import config_json, export_huggingface
 from leco_jax.models.loading.huggingface import load_huggingface
@@ -81,7 +82,9 @@ def test_a_round_trip_gives_the_same_model_bit_by_bit(tmp_path, case):
 
 def test_a_whole_model_comes_back_from_its_directory(tmp_path, tokenizer):
     params = _params(SMALL)
-    export_huggingface(tmp_path / "new" / "model", SMALL, unstack_layers(params), tokenizer)
+    export_huggingface(
+        tmp_path / "new" / "model", Llama(SMALL, params=unstack_layers(params)), tokenizer
+    )
     loaded = load_model(tmp_path / "new" / "model")
     assert loaded.config == SMALL
     _equal(loaded.params, params)
@@ -95,7 +98,7 @@ def test_a_whole_model_comes_back_from_its_directory(tmp_path, tokenizer):
 
 def test_no_shard_is_larger_than_asked_for_and_the_index_names_all(tmp_path):
     params = _params(SMALL)
-    export_huggingface(tmp_path, SMALL, params, shard_bytes=100_000)
+    export_huggingface(tmp_path, Llama(SMALL, params=params), shard_bytes=100_000)
     files = sorted(tmp_path.glob("*.safetensors"))
     assert files[0].name == f"model-00001-of-{len(files):05d}.safetensors"
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
@@ -116,23 +119,23 @@ def test_no_shard_is_larger_than_asked_for_and_the_index_names_all(tmp_path):
 
 def test_weights_can_be_written_in_another_dtype(tmp_path):
     params = _params(SMALL)
-    export_huggingface(tmp_path, SMALL, params, dtype="bfloat16")
+    export_huggingface(tmp_path, Llama(SMALL, params=params), dtype="bfloat16")
     config = huggingface_config(json.loads((tmp_path / "config.json").read_text()))
     assert config.param_dtype == "bfloat16"
     _equal(load_huggingface(tmp_path, config), jax.tree.map(lambda x: x.astype("bfloat16"), params))
     with pytest.raises(ValueError, match="'int8' is none of float32"):
-        export_huggingface(tmp_path / "x", SMALL, params, dtype="int8")
+        export_huggingface(tmp_path / "x", Llama(SMALL, params=params), dtype="int8")
 
 
 def test_sharded_weights_are_written_like_whole_ones(tmp_path, tokenizer):
     mesh = make_mesh(data=1, fsdp=4, tensor=2)
     params = jax.device_put(_params(SMALL), param_shardings(SMALL, mesh))
-    export_huggingface(tmp_path / "sharded", SMALL, params)
-    export_huggingface(tmp_path / "whole", SMALL, _params(SMALL))
+    export_huggingface(tmp_path / "sharded", Llama(SMALL, params=params))
+    export_huggingface(tmp_path / "whole", Llama(SMALL, params=_params(SMALL)))
     name = "model.safetensors"
     assert (tmp_path / "sharded" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
-    save_orbax(tmp_path / "orbax", SMALL, params, tokenizer)
+    save_orbax(tmp_path / "orbax", Llama(SMALL, params=params), tokenizer)
     alone = load_orbax(tmp_path / "orbax", SMALL)
     _equal(alone, params)
     other = load_model(tmp_path / "orbax", mesh=make_mesh(data=2, fsdp=2, tensor=2))
@@ -144,7 +147,7 @@ def test_sharded_weights_are_written_like_whole_ones(tmp_path, tokenizer):
 
 
 def test_orbax_arrays_of_another_model_are_all_named(tmp_path, tokenizer):
-    save_orbax(tmp_path, SMALL, _params(SMALL), tokenizer)
+    save_orbax(tmp_path, Llama(SMALL, params=_params(SMALL)), tokenizer)
     with pytest.raises(CheckpointError) as error:
         load_orbax(tmp_path, SMALL.replace(mlp_width=64, tied=False))
     assert str(error.value).splitlines()[1:] == [
@@ -154,14 +157,14 @@ def test_orbax_arrays_of_another_model_are_all_named(tmp_path, tokenizer):
         "    unembed: has none, wants (640, 64)",
     ]
     with pytest.raises(FileExistsError, match="holds a model already"):
-        save_orbax(tmp_path, SMALL, {}, tokenizer)
+        save_orbax(tmp_path, Llama(SMALL, params=_params(SMALL)), tokenizer)
 
 
 def test_a_model_in_the_way_is_not_overwritten(tmp_path):
     params = _params(SMALL)
-    export_huggingface(tmp_path, SMALL, params)
+    export_huggingface(tmp_path, Llama(SMALL, params=params))
     with pytest.raises(FileExistsError, match=r"holds config.json, model.safetensors already"):
-        export_huggingface(tmp_path, SMALL, params)
+        export_huggingface(tmp_path, Llama(SMALL, params=params))
 
 
 def test_what_transformers_cannot_say_is_refused():
@@ -174,4 +177,4 @@ def test_what_transformers_cannot_say_is_refused():
 def test_parameters_of_another_config_are_refused(tmp_path):
     params = _params(SMALL)
     with pytest.raises(CheckpointError, match=r"layers/gate_proj: has \(2, 64, 128\)"):
-        export_huggingface(tmp_path, SMALL.replace(mlp_width=96), params)
+        export_huggingface(tmp_path, Llama(SMALL.replace(mlp_width=96), params=params))

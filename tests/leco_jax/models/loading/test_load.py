@@ -11,10 +11,9 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from leco_jax.models.architectures import preset
-from leco_jax.models.loading import MODELS, CheckpointError, load_model
+from leco_jax.models.loading import CheckpointError, load_model
 from leco_jax.models.loading.gguf import gguf_config, open_gguf
 from leco_jax.models.sharding import make_mesh
-from leco_jax.storage.paths import cache_dir
 
 PIECES = [*"abcdefgh", "ab", "<end>"]
 
@@ -116,14 +115,9 @@ def test_bad_config_is_said_before_weights_are_read(directory):
         load_model(directory)
 
 
-NAME = "smollm2-135m-instruct"
-CACHED = cache_dir() / MODELS[NAME].filename
-
-
-@pytest.mark.skipif(not CACHED.exists(), reason=f"{NAME} is not in the cache; `make run` gets it")
-def test_smollm2_scores_a_text_as_transformers_does(figures, run):
+def test_smollm2_scores_a_text_as_transformers_does(fetched_smollm2, figures, run):
     figures_of = json.loads(figures.SMOLLM2.read_text())
-    model = load_model(NAME)
+    model = load_model(fetched_smollm2)
     ids = model.tokenizer.encode(figures.TEXT, allow_special=True)
     assert ids == figures_of["tokens"]
     tokens = np.asarray([ids])
@@ -131,7 +125,5 @@ def test_smollm2_scores_a_text_as_transformers_does(figures, run):
     np.testing.assert_allclose(got[0], figures_of["logprobs"], atol=1e-4)
 
 
-@pytest.mark.skipif(not CACHED.exists(), reason=f"{NAME} is not in the cache; `make run` gets it")
-def test_smollm2_is_its_preset():
-
-    assert gguf_config(open_gguf(CACHED)) == preset("smollm2_135m")
+def test_smollm2_is_its_preset(fetched_smollm2):
+    assert gguf_config(open_gguf(fetched_smollm2)) == preset("smollm2_135m")

@@ -178,9 +178,9 @@ def gap_recovered_interval(
 def _values(correct: ArrayLike) -> np.ndarray:
     values = np.asarray(correct, np.float64)
     if values.ndim != 1 or not len(values):
-        raise ValueError(f"Correctness of at least one question is wanted, not {values.shape}")
+        raise ValueError(f"correctness must be one value a question, not of shape {values.shape}")
     if not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError("Correctness must be in 0..1")
+        raise ValueError("correctness must be in 0..1")
     return values
 
 
@@ -189,7 +189,7 @@ def _resampled_means(columns: list[Any], resamples: int, seed: int) -> np.ndarra
     arrays = [_values(column) for column in columns]
     if len({len(array) for array in arrays}) > 1:
         raise ValueError(
-            f"The same questions are wanted of all models, not {[len(a) for a in arrays]}"
+            f"all models must be measured on the same questions, not on {[len(a) for a in arrays]}"
         )
     if resamples < 1:
         raise ValueError(f"resamples={resamples} must be at least 1")
@@ -201,8 +201,8 @@ def _resampled_means(columns: list[Any], resamples: int, seed: int) -> np.ndarra
     return (drawn @ kinds).T / total
 
 
-def _interval(value: float, found: np.ndarray, level: float) -> Interval:
+def _interval(value: float, resampled: np.ndarray, level: float) -> Interval:
     if not 0 < level < 1:
         raise ValueError(f"level={level} must be between 0 and 1")
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))

@@ -27,7 +27,7 @@ def test_accuracy_by_hand():
 
 @pytest.mark.parametrize("bad", [[], [[1, 0]], [0.5, 2.0], [-1, 0], [math.nan]])
 def test_what_is_no_correctness_is_refused(bad):
-    with pytest.raises(ValueError, match="Correctness"):
+    with pytest.raises(ValueError, match="correctness must be"):
         accuracy(bad)
 
 

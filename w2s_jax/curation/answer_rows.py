@@ -123,7 +123,7 @@ def read_answers(
     """
     path = Path(path)
     answer_kind(kind)  # an unknown kind is no fault of a line
-    found: list[Answer] = []
+    answers: list[Answer] = []
     places: dict[tuple[str, int], str] = {}
     questions: dict[str, tuple[str, str]] = {}
     bad = BadGolds(path, skip=skip_bad_gold)
@@ -141,11 +141,11 @@ def read_answers(
             text, first = questions.setdefault(answer.id, (answer.question, place))
             if text != answer.question and question_key(text) != question_key(answer.question):
                 raise ValueError(f"id {answer.id!r} has another question at {first}")
-            found.append(answer)
+            answers.append(answer)
     bad.finish()
-    if not found:
+    if not answers:
         raise ValueError(f"{path} has no answers")
-    return found
+    return answers
 
 
 def question_key(text: str) -> str:
@@ -180,8 +180,8 @@ def one_each(answers: Iterable[Answer], *, name: str = "answers") -> dict[str, A
     several = [id_ for id_, group in groups.items() if len(group) > 1]
     if several:
         raise ValueError(
-            f"One answer to a question is wanted among the {name}; {len(several)} of "
-            f"{len(groups)} have more: {_list(several)}. Keep one sample of each"
+            f"each question must have one answer among the {name}; {len(several)} of "
+            f"{len(groups)} have more: {_list(several)}; keep one sample of each"
         )
     return {id_: group[0] for id_, group in groups.items()}
 

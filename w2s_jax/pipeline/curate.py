@@ -68,7 +68,7 @@ def demonstrations_stage(*, count: int, seed: int) -> Stage:
         rows = [r for r in rows_of(work.inputs["weak_answers"] / "answers.jsonl") if r["response"]]
         if len(rows) < count:
             raise StageError(
-                f"stage 'demonstrations': {count} are wanted, and the weak model gave "
+                f"stage 'demonstrations': {count} are asked for, and the weak model gave "
                 f"{len(rows)} answers that are not empty"
             )
         drawn = random.Random(f"demonstrations {seed}").sample(rows, count)
@@ -146,20 +146,20 @@ def pairs_stage(rule: PairRule, *, confidence: str, kind: str) -> Stage:
     """Builds preference pairs of the first weak answers and M_plus's samples: pairs.jsonl."""
 
     def run(work: Work) -> dict:
-        found = build_pairs(
+        pairs = build_pairs(
             answers_of(work.inputs["weak_answers"], kind=kind),
             answers_of(work.inputs["samples"], kind=kind, confidence=confidence),
             rule,
             kind=kind,
         )
-        funnel = dataclasses.asdict(found.funnel)
-        if not found.rows:
+        funnel = dataclasses.asdict(pairs.funnel)
+        if not pairs.rows:
             counts = ", ".join(f"{name} {funnel[name]}" for name in _FUNNEL)
             raise StageError(
                 f"stage 'pairs': no pair is left ({counts}). Lower stage2.threshold, or draw more "
                 "samples"
             )
-        write_rows(work.directory / "pairs.jsonl", found.rows)
+        write_rows(work.directory / "pairs.jsonl", pairs.rows)
         return funnel
 
     return Stage(
@@ -170,13 +170,7 @@ def pairs_stage(rule: PairRule, *, confidence: str, kind: str) -> Stage:
     )
 
 
-_FUNNEL = (
-    "questions",
-    "top_empty",
-    "below_threshold",
-    "below_second_threshold",
-    "no_negatives",
-)
+_FUNNEL = ("questions", "top_empty", "below_threshold", "below_second_threshold", "no_negatives")
 
 
 def votes_stage(rule: PairRule, *, kind: str) -> Stage:

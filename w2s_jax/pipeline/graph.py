@@ -86,12 +86,12 @@ class Graph:
             self.keys[stage.name] = self._key(stage)
 
     def _key(self, stage: Stage) -> str:
-        described = {
+        inputs = {
             "name": stage.name,
             "settings": stage.settings,
             "needs": {need: self.keys[need] for need in stage.needs},
         }
-        text = json.dumps(described, sort_keys=True)
+        text = json.dumps(inputs, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
     def until(self, name: str) -> list[str]:
@@ -102,8 +102,8 @@ class Graph:
         """
         if name not in self.stages:
             raise StageError(f"no stage {name!r}; there are: {', '.join(self.stages)}")
-        wanted = {name}
+        chosen = {name}
         for stage in reversed(self.stages.values()):
-            if stage.name in wanted:
-                wanted.update(stage.needs)
-        return [stage for stage in self.stages if stage in wanted]
+            if stage.name in chosen:
+                chosen.update(stage.needs)
+        return [stage for stage in self.stages if stage in chosen]

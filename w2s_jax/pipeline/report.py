@@ -10,14 +10,7 @@ from w2s_jax.curation import Share
 from w2s_jax.measures import median_gap_recovered
 from w2s_jax.pipeline.artifacts import ArtifactStore
 from w2s_jax.pipeline.curate import rows_of
-from w2s_jax.pipeline.tabulate import (
-    CEILING,
-    FULL_WEAK,
-    WEAK,
-    Scores,
-    average_scores,
-)
-from w2s_jax.pipeline.tabulate import model_rows as rows_of_scores
+from w2s_jax.pipeline.tabulate import CEILING, FULL_WEAK, WEAK, Scores, average_scores, score_rows
 
 # Columns may not share a name: the spaces tell intervals apart.
 _COLUMNS = (
@@ -36,27 +29,21 @@ def model_rows(stores: Mapping[int, ArtifactStore]) -> tuple[list[dict], list[st
     """
     tables = _tables(stores)
     resamples = tables[0]["resamples"]
-    rows, notes = rows_of_scores(average_scores(tables), resamples=resamples, seed=0)
-    shown = []
+    rows, notes = score_rows(average_scores(tables), resamples=resamples, seed=0)
+    cells_by_row = []
     for i, row in enumerate(rows):
-        pgr, beyond, beyond_m_plus = (
-            row[name] for name in ("pgr", "beyond_full_weak", "beyond_m_plus")
-        )
         by_seed = [100 * t["rows"][i]["accuracy"] for t in tables]
         cells = (
             row["model"],
             f"{row['accuracy']:.1%} ±{row['standard_error']:.1%}",
             f"{min(by_seed):.1f} to {max(by_seed):.1f}" if len(tables) > 1 else "-",
-            "-" if pgr is None else f"{pgr['value']:.2f}",
-            _range(pgr, ".2f"),
-            "-" if beyond is None else f"{100 * beyond['value']:+.1f}",
-            _range(beyond, "+.1f", unit=100),
-            "-" if beyond_m_plus is None else f"{100 * beyond_m_plus['value']:+.1f}",
-            _range(beyond_m_plus, "+.1f", unit=100),
+            *_interval(row["pgr"], ".2f"),
+            *_interval(row["beyond_full_weak"], "+.1f", unit=100),
+            *_interval(row["beyond_m_plus"], "+.1f", unit=100),
             *(_percent(row[name]) for name in ("mean_of_samples", "pass_at_k", "any_of_k")),
         )
-        shown.append(dict(zip(_COLUMNS, cells, strict=True)))
-    return shown, [*_reading(rows, len(tables), resamples), *notes]
+        cells_by_row.append(dict(zip(_COLUMNS, cells, strict=True)))
+    return cells_by_row, [*_reading(rows, len(tables), resamples), *notes]
 
 
 def model_columns(rows: list[dict]) -> tuple[tuple[str, str], ...]:
@@ -66,32 +53,33 @@ def model_columns(rows: list[dict]) -> tuple[tuple[str, str], ...]:
 
 def _reading(rows: list[dict], seeds: int, resamples: int) -> list[str]:
     """How the table is read."""
-    said = [
+    notes = [
         f"{seeds} seed{'s' * (seeds > 1)}, {rows[0]['questions']} test questions, greedy answers. "
         f"± is one standard error and 95 % a paired bootstrap ({resamples:,} resamples), both over "
         "questions alone: what another seed of splits, training and samples changes is not in them"
         + (", the range over the seeds stands beside." if seeds > 1 else ", nor measured by one.")
     ]
-    said.append(f"over {FULL_WEAK} and over M_plus (the last hybrid student) are points.")
+    notes.append(f"over {FULL_WEAK} and over M_plus (the last hybrid student) are points.")
     if any(row["pgr"] for row in rows):
-        said.append(f"PGR is the performance gap recovered between {WEAK} and {CEILING}.")
+        notes.append(f"PGR is the performance gap recovered between {WEAK} and {CEILING}.")
     if any(row["pgr"] and row["pgr"]["undefined"] for row in rows):
-        said.append("Resamples without a gap (undefined) are left out of its range.")
+        notes.append("Resamples without a gap (undefined) are left out of its range.")
     most = max(rows, key=lambda row: row["samples"])
     if most["samples"]:
-        said.append(
+        notes.append(
             f"pass@k is unbiased with k = {most['k']} of {most['samples']} samples, any: one of "
             "all of them is right."
         )
-    return [" ".join(said)]
+    return [" ".join(notes)]
 
 
-def _range(found: Mapping | None, form: str, *, unit: int = 1) -> str:
-    if found is None:
-        return "-"
-    low, high = (format(unit * found[end], form) for end in ("low", "high"))
-    without = f" ({found['undefined']:.1%} undefined)" if found["undefined"] else ""
-    return f"{low} to {high}{without}"
+def _interval(interval: Mapping | None, form: str, *, unit: int = 1) -> tuple[str, str]:
+    """The value and its range."""
+    if interval is None:
+        return "-", "-"
+    value, low, high = (format(unit * interval[name], form) for name in ("value", "low", "high"))
+    without = f" ({interval['undefined']:.1%} undefined)" if interval["undefined"] else ""
+    return value, f"{low} to {high}{without}"
 
 
 def write_report(path: Path, stores: Mapping[int, ArtifactStore], config: Mapping) -> Path:
@@ -111,9 +99,9 @@ def write_report(path: Path, stores: Mapping[int, ArtifactStore], config: Mappin
     if len(tables) > 1:
         sections.append(("Correct by seed", [_by_seed(stores, tables)]))
     sections.append(("Correct over the rounds of stage I", [_rounds(average_scores(tables))]))
-    for seed, found in zip(stores, tables, strict=True):
+    for seed, own in zip(stores, tables, strict=True):
         of = f", seed {seed}" if len(tables) > 1 else ""
-        gathered = found["gathered"]
+        gathered = own["gathered"]
         sections += [
             (f"Selection by agreement{of}", [_selection(gathered)]),
             (f"Pairs{of}", [_pairs(gathered["pairs"])]),
@@ -172,12 +160,12 @@ def _selection(gathered: Mapping) -> Table:
               "demonstrations", "padded")  # fmt: skip
     rows = []
     for name in (n for n in gathered if n.startswith("select_")):
-        found = gathered[name]
+        funnel = gathered[name]
         rows.append(
             [
                 f"round {name.removeprefix('select_')}",
-                *(str(found.get(field, "-")) for field in fields),
-                *(_share(found[f]) for f in ("precision", "weak_accuracy", "icl_accuracy")),
+                *(str(funnel.get(field, "-")) for field in fields),
+                *(_share(funnel[f]) for f in ("precision", "weak_accuracy", "icl_accuracy")),
             ]
         )
     return Table(heads, rows)
@@ -229,8 +217,8 @@ def _examples(store: ArtifactStore) -> list[Texts]:
     return blocks
 
 
-def _share(found: Mapping) -> str:
-    return _percent(Share(**found).value)
+def _share(share: Mapping) -> str:
+    return _percent(Share(**share).value)
 
 
 def _percent(value: float | None) -> str:

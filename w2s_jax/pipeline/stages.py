@@ -157,17 +157,13 @@ class PipelineStages:
 
     def _evaluate(self, model: Lineage, *, sampled: bool, demonstrations: bool = False) -> None:
         evaluation = self._config.evaluation
-        samples = [Sample()]
-        if sampled:
-            samples += [
-                Sample(number=i, temperature=evaluation.temperature)
-                for i in range(1, evaluation.samples + 1)
-            ]
+        numbers = range(1, evaluation.samples + 1) if sampled else ()
+        drawn = (Sample(number=i, temperature=evaluation.temperature) for i in numbers)
         self._answer(
             "eval_weak_icl" if demonstrations else f"eval_{model.name}",
             model,
             file="test.jsonl",
-            samples=samples,
+            samples=[Sample(), *drawn],
             demonstrations=demonstrations,
         )
 

@@ -72,11 +72,11 @@ def table_stage(
         questions = graded[WEAK][0]
         if any(ids != questions for ids, _ in graded.values()):
             raise StageError("stage 'table': the models were evaluated on different questions")
-        scores = {model: found for model, (_, found) in graded.items()}
-        rows, notes = model_rows(scores, resamples=resamples, seed=seed)
+        scores = {model: own for model, (_, own) in graded.items()}
+        rows, notes = score_rows(scores, resamples=resamples, seed=seed)
         table = {
             "questions": questions,
-            "scores": {model: dataclasses.asdict(found) for model, found in scores.items()},
+            "scores": {model: dataclasses.asdict(own) for model, own in scores.items()},
             "rows": rows,
             "gathered": {name: read_summary(work.inputs[name]) for name in gathered},
             "notes": notes,
@@ -132,21 +132,21 @@ def average_scores(tables: Sequence[Mapping]) -> dict[str, Scores]:
     """
     if any(table["questions"] != tables[0]["questions"] for table in tables):
         raise ValueError("the seeds' tables are of different test questions")
-    found = {}
+    averages = {}
     for model in tables[0]["scores"]:
         seeds = [table["scores"][model] for table in tables]
         means = {
             field: np.mean([s[field] for s in seeds], axis=0).tolist()
             for field in ("greedy", "mean_of_samples", "pass_at_k", "any_of_k", "unanswered")
         }
-        found[model] = Scores(**means, k=seeds[0]["k"], samples=seeds[0]["samples"])
-    return found
+        averages[model] = Scores(**means, k=seeds[0]["k"], samples=seeds[0]["samples"])
+    return averages
 
 
-def model_rows(
+def score_rows(
     scores: Mapping[str, Scores], *, resamples: int, seed: int
 ) -> tuple[list[dict], list[str]]:
-    """A row for each model, and what has to be said about them.
+    """A row for each model, and notes about them.
 
     A row has "model", "questions", "accuracy", "standard_error", "unanswered", "pgr",
     "beyond_full_weak" and "beyond_m_plus" (each None or value, low, high and undefined: a paired
@@ -155,7 +155,7 @@ def model_rows(
     rows = []
     m_plus = last_hybrid(scores)
     for model, mine in scores.items():
-        found = accuracy(mine.greedy)
+        right = accuracy(mine.greedy)
         pgr = beyond = beyond_m_plus = None
         options = {"resamples": resamples, "seed": seed}
         if CEILING in scores and model not in (WEAK, CEILING):
@@ -171,9 +171,9 @@ def model_rows(
         rows.append(
             {
                 "model": model,
-                "questions": found.count,
-                "accuracy": found.value,
-                "standard_error": found.standard_error,
+                "questions": right.count,
+                "accuracy": right.value,
+                "standard_error": right.standard_error,
                 "unanswered": mine.unanswered,
                 "pgr": _plain(pgr),
                 "beyond_full_weak": _plain(beyond),

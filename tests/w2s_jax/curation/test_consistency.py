@@ -108,7 +108,7 @@ def test_bad_sets_are_refused():
         select_consistent(weak, [icl[0], answer("q1", 2, model="other")])
     with pytest.raises(ValueError, match="answer different questions"):
         select_consistent(weak, icl[:1])
-    with pytest.raises(ValueError, match="One answer to a question"):
+    with pytest.raises(ValueError, match="each question must have one answer"):
         select_consistent([*weak, answer("q0", 1, sample=1)], icl)
     with pytest.raises(ValueError, match="two gold answers, 1 and 9"):
         select_consistent(weak, [answer("q0", 1, model="strong", gold="9"), icl[1]])

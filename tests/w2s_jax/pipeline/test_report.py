@@ -7,8 +7,7 @@ import pytest
 from w2s_jax.pipeline.artifacts import ArtifactStore
 from w2s_jax.pipeline.graph import Graph, Stage
 from w2s_jax.pipeline.report import model_columns, model_rows, write_report
-from w2s_jax.pipeline.tabulate import Scores
-from w2s_jax.pipeline.tabulate import model_rows as rows_of_scores
+from w2s_jax.pipeline.tabulate import Scores, score_rows
 
 MODELS = {
     "weak": [0, 0, 1, 0],
@@ -45,7 +44,7 @@ def scores(greedy, samples=4):
 def store(directory, shift=0, samples=4, models=MODELS, resamples=300):
     found = {m: scores([min(1, x + shift) for x in right], samples) for m, right in models.items()}
     given = {model: Scores(**fields) for model, fields in found.items()}
-    rows, notes = rows_of_scores(given, resamples=resamples, seed=0)
+    rows, notes = score_rows(given, resamples=resamples, seed=0)
     table = {
         "questions": ["a", "b", "c", "d"],
         "scores": found,

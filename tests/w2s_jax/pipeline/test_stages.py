@@ -177,7 +177,7 @@ def test_demonstrations_are_drawn_from_all_answers_that_say_something(tmp_path):
         drawn |= {row["id"] for row in rows}
     assert drawn == {str(i) for i in range(6)}
     stage = curate.demonstrations_stage(count=7, seed=0)
-    with pytest.raises(StageError, match="7 are wanted, and the weak model gave 6"):
+    with pytest.raises(StageError, match="7 are asked for, and the weak model gave 6"):
         stage.run(Work(tmp_path, {"weak_answers": weak}, lambda: False))
 
 

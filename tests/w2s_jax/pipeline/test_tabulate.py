@@ -2,7 +2,7 @@ import pytest
 
 from w2s_jax.curation import Answer
 from w2s_jax.pipeline.graph import StageError
-from w2s_jax.pipeline.tabulate import Scores, average_scores, grade, last_hybrid, model_rows
+from w2s_jax.pipeline.tabulate import Scores, average_scores, grade, last_hybrid, score_rows
 
 
 def answer(name, sample, value, gold="4"):
@@ -38,7 +38,7 @@ def test_a_question_without_gold_is_named():
 
 
 def test_rows_have_the_gap_recovered_and_the_gain_over_full_weak():
-    rows, notes = model_rows(
+    rows, notes = score_rows(
         {
             "weak": scores([1, 0, 0, 0]),
             "full_weak": scores([1, 1, 0, 0]),
@@ -63,7 +63,7 @@ def test_rows_have_the_gap_recovered_and_the_gain_over_full_weak():
 def test_m_plus_is_the_last_hybrid_student_and_the_comparison_is_paired():
     assert last_hybrid(["weak", "hybrid_ft_9", "hybrid_ft_10", "full_weak"]) == "hybrid_ft_10"
     assert last_hybrid(["weak"]) is None
-    rows, _ = model_rows(
+    rows, _ = score_rows(
         {
             "weak": scores([0] * 8),
             "hybrid_ft_1": scores([1, 0] * 4),
@@ -80,7 +80,7 @@ def test_m_plus_is_the_last_hybrid_student_and_the_comparison_is_paired():
 
 
 def test_a_weak_model_above_the_ceiling_leaves_no_gap_and_is_said():
-    rows, notes = model_rows(
+    rows, notes = score_rows(
         {"weak": scores([1, 1]), "full_weak": scores([1, 0]), "ceiling": scores([1, 0])},
         resamples=20,
         seed=0,
@@ -104,7 +104,7 @@ def test_seeds_are_averaged_question_by_question():
 
 
 def test_without_a_ceiling_there_is_no_gap_and_that_is_said():
-    rows, notes = model_rows(
+    rows, notes = score_rows(
         {"weak": scores([1, 0]), "full_weak": scores([1, 0]), "hybrid_ft_1": scores([1, 1])},
         resamples=20,
         seed=0,

@@ -1,10 +1,10 @@
-"""Decode attention on TPU: one new token a row, each key and value read once, none past the length.
+"""Decode attention on TPU: one new token a row; reads each key and value up to its length once.
 
-XLA's form reads all S slots of every row, and its scatter of the new tokens copies the whole cache
-into another layout and back. Here a list of (row, block) pairs, made from the lengths, drives the
-grid, so that a row costs only the blocks that hold its own tokens; and the tile with the new token
-is written back from the block that was read anyway. Heads narrower than 128 are read with the slots
-along the lanes: so XLA lays such a cache out by itself, and asking for rows of 64 would copy it.
+The XLA form reads all S slots of every row, and its scatter of the new tokens copies the whole
+cache into another layout and back. Here the grid runs over a list of (row, block) pairs made from
+the lengths, so a row costs only the blocks that hold its tokens; the tile with the new token is
+written back from the block that was read anyway. Heads narrower than 128 are read with the slots
+along the lanes, which is XLA's own layout of such a cache: any other would copy it.
 
 Source: our own; online softmax after Milakov & Gimelshein (2018).
 """
@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-_MASKED = -1e30  # finite: the difference of two masked scores is no NaN
+_MASKED = -1e30  # finite: the difference of two masked scores is not NaN
 _LANES = 128
 _SUBLANE_BYTES = 32  # a tile holds 8 float32 or 16 bfloat16 along its second-last axis
 
-# Blocks: the most slots for which the keys of all heads stay within the bytes; the four buffers
-# (keys and values, two each) then take 2 MiB. Set by compile-time figures, not by a clock.
+# The largest block whose keys of all heads fit into so many bytes; the four buffers (keys and
+# values, two each) then take 2 MiB. Chosen from compile-time figures, not from measured times.
 _BLOCK_BYTES = 512 * 1024
 _BLOCK_SLOTS = (512, 256, 128)
 
@@ -31,9 +31,9 @@ class Softmax(NamedTuple):
     """An unfinished softmax-weighted sum, to which more keys can be added.
 
     Attributes:
-        weighted: `[B, K, G, H]` float32, the sum of `exp(score − top) · value`.
-        top: `[B, K, G]` float32, the largest score so far.
-        total: `[B, K, G]` float32, the sum of `exp(score − top)`.
+      weighted: `[B, K, G, H]` float32, the sum of `exp(score − top) · value`.
+      top: `[B, K, G]` float32, the largest score so far.
+      total: `[B, K, G]` float32, the sum of `exp(score − top)`.
     """
 
     weighted: jax.Array
@@ -44,16 +44,18 @@ class Softmax(NamedTuple):
 def unfit(*, head_width: int, slots: int, dtype) -> str | None:
     """Why the kernel cannot run, or None if it can."""
     if head_width % (_LANES if head_width > _LANES else 16):
-        return f"head_width={head_width} is no multiple of 16 up to {_LANES} nor of that beyond"
+        return (
+            f"head_width={head_width} is not a multiple of 16 up to {_LANES}, or of {_LANES} beyond"
+        )
     if slots > _LANES and slots % _LANES:
-        return f"the cache's {slots} slots are more than {_LANES} and no multiple of it"
+        return f"the cache's {slots} slots are more than {_LANES} and not a multiple of it"
     if jnp.dtype(dtype) not in (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32)):
         return f"the model computes in {jnp.dtype(dtype).name}, not bfloat16 or float32"
     return None
 
 
 class Blocks(NamedTuple):
-    """How the cache is cut: heads and slots of what is read at once, slots of what is written."""
+    """Block sizes: heads and slots read at once, and slots of the tile that is written."""
 
     heads: int
     slots: int
@@ -84,21 +86,21 @@ def decode_attention(
     *,
     sliding_window: int | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Stores one token a row, and attends from it to the row's tokens and itself.
+    """Stores one token a row and computes its attention over the row's tokens and itself.
 
     Args:
-        q_BNH: queries, not scaled; bfloat16 or float32, as all that follow.
-        new_k_BKH: the tokens' own keys.
-        new_v_BKH: their values.
-        k_BKSH: keys of the cache; donate it, and it is updated in place.
-        v_BKSH: values.
-        length_B: int32, tokens of each row in the cache, and so the slot of the new one; at most
-            S: a full row stores nothing and does not see its own token.
-        start: what came before the cache (a shared prefix), added exactly.
-        sliding_window: a token sees itself and `sliding_window - 1` tokens before it.
+      q_BNH: queries, not scaled; all arrays are bfloat16 or all float32.
+      new_k_BKH: the tokens' own keys.
+      new_v_BKH: their values.
+      k_BKSH: keys of the cache; updated in place where they are donated.
+      v_BKSH: values.
+      length_B: int32, tokens of each row in the cache, which is the slot of the new one; at most
+        S: a full row stores nothing and does not see its own token.
+      start: the part of the softmax that a shared prefix contributes.
+      sliding_window: a token sees itself and `sliding_window - 1` tokens before it.
 
     Returns:
-        `[B, N, H]` in the queries' dtype, and the new keys and values.
+      `[B, N, H]` in the queries' dtype, and the new keys and values.
     """
     batch, num_heads, width = q_BNH.shape
     kv_heads, slots = k_BKSH.shape[1:3]
@@ -112,7 +114,7 @@ def decode_attention(
 
     slots_last = width < _LANES
     if slots_last:
-        k, v = (x.swapaxes(2, 3) for x in (k_BKSH, v_BKSH))  # as they lie: nothing moves
+        k, v = (x.swapaxes(2, 3) for x in (k_BKSH, v_BKSH))  # XLA's own layout: nothing moves
     else:
         k, v = k_BKSH, v_BKSH
 
@@ -207,7 +209,7 @@ def _span(length, *, slots: int, block: int, window: int | None):
 
 
 def _work_list(length_B: jax.Array, span, blocks: int) -> _Work:
-    """The steps of all rows one after the other; sums of comparisons, as gathers are slow there."""
+    """The grid steps of all rows in order; sums of comparisons, as gathers are slow on a TPU."""
     first_B, last_B = span(length_B)
     row_B = jnp.arange(length_B.shape[0], dtype=jnp.int32)
     count_B = last_B - first_B + 1
@@ -284,7 +286,7 @@ def _kernel(
         f"KGH,{letters}->KGS", q_ref[0], k, preferred_element_type=jnp.float32
     )
     scores_KGS = jnp.where(seen(scores_KGS.shape, 2), scores_KGS, _MASKED)
-    # Not only their weights are 0: what a slot past the length holds may be NaN, and 0 · NaN is.
+    # A weight of 0 is not enough: a slot past the length may hold NaN, and 0 · NaN is NaN.
     v = jnp.where(seen(v.shape, slots_axis - 1), v, jnp.zeros_like(v))
 
     before = top_ref[...]

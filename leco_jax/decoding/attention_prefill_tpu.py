@@ -1,4 +1,4 @@
-"""Prefill attention on TPU: JAX's splash attention, which skips the blocks that the mask hides."""
+"""Prefill attention on TPU: JAX's splash attention, which skips fully masked blocks."""
 
 import jax
 import jax.numpy as jnp
@@ -26,22 +26,22 @@ def prefill_attention(
     *,
     sliding_window: int | None = None,
 ) -> jax.Array:
-    """Attention of fresh rows over a shared prefix and themselves.
+    """Attention of new rows over a shared prefix and themselves.
 
     Args:
-        q_BTNH: queries, not scaled.
-        k_BKTH: the rows' own keys.
-        v_BKTH: their values.
-        prefix_k_KPH: keys of the prefix, whose positions end where the rows' own begin.
-        prefix_v_KPH: its values.
-        sliding_window: a token sees itself and `sliding_window - 1` tokens before it.
+      q_BTNH: queries, not scaled.
+      k_BKTH: the rows' own keys.
+      v_BKTH: their values.
+      prefix_k_KPH: keys of the prefix, whose positions come before the rows' own.
+      prefix_v_KPH: its values.
+      sliding_window: a token sees itself and `sliding_window - 1` tokens before it.
 
     Returns:
-        `[B, T, N, H]` in the queries' dtype.
+      `[B, T, N, H]` in the queries' dtype.
     """
     batch, length, num_heads, width = q_BTNH.shape
     offset = 0 if prefix_k_KPH is None else prefix_k_KPH.shape[1]
-    # Padded queries cost work, padded keys do not: no query sees them, so their blocks are skipped.
+    # Padded queries cost time; padded keys do not, as no query sees them: their blocks are skipped.
     padded = _up(length, _LANES)
     block_q = next(n for n in _BLOCKS if padded % n == 0)
     block_kv = min(_BLOCKS[0], _up(offset + length, _LANES))
@@ -57,7 +57,7 @@ def prefill_attention(
         q_seq_shards=1,
     )
 
-    # The kernel has no batch axis: the rows' heads stand one after the other.
+    # The kernel has no batch axis: heads of all rows share one axis.
     def keys(prefix_KPH, own_BKTH):
         if prefix_KPH is not None:
             prefix_BKPH = jnp.broadcast_to(prefix_KPH, (batch, *prefix_KPH.shape))

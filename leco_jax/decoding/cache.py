@@ -34,11 +34,11 @@ def empty_cache(
     """Makes a cache of zeros in the model's compute type, sharded over the mesh from the start.
 
     Args:
-        config: the model.
-        rows: rows decoded together.
-        slots: slots of each.
-        keys: `"k"` or `"kt"`, how the keys lie.
-        mesh: None: the default device.
+      config: the model.
+      rows: rows decoded together.
+      slots: slots of each.
+      keys: `"k"` or `"kt"`, how the keys lie.
+      mesh: None: the default device.
     """
     sizes = {"batch": rows, "act_kv_heads": config.num_kv_heads, "length": slots}
     sizes["head_width"] = config.head_width
@@ -90,10 +90,10 @@ def append(x: jax.Array, new_BKH: jax.Array, length_B: jax.Array, *, axis: int =
     """Writes each row's new key or value into slot `length`; a full row stays as it is.
 
     Args:
-        x: an array of the cache, slots on `axis`.
-        new_BKH: keys or values.
-        length_B: int32 slots to write.
-        axis: 2 or 3.
+      x: an array of the cache, slots on `axis`.
+      new_BKH: keys or values.
+      length_B: int32 slots to write.
+      axis: 2 or 3.
     """
 
     def one(x, new_H, slot):

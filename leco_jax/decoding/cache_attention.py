@@ -1,7 +1,7 @@
-"""What a decoding model attends to: a shared prefix and each row's own slots of the cache.
+"""Attention over a shared prefix and each row's own slots of the cache.
 
-`decode_attend` and `prefill_attend` make the `attend` that `transformer.forward` asks for. XLA's
-form is here; on TPU `attention_decode_tpu` and `attention_prefill_tpu` do the same with kernels.
+`decode_attend` and `prefill_attend` make the `attend` argument of `transformer.forward`. The XLA
+form is here; the TPU kernels are in `attention_decode_tpu` and `attention_prefill_tpu`.
 """
 
 import functools
@@ -24,7 +24,7 @@ from leco_jax.models.transformer import Attend
 Implementation = Literal["auto", "xla", "pallas_tpu"]
 IMPLEMENTATIONS = ("auto", "xla", "pallas_tpu")
 
-_MASKED = -1e30  # finite, so that a row that sees nothing yet gives numbers and not NaN
+_MASKED = -1e30  # finite: a row that sees nothing gives numbers, not NaN
 
 _log = logging.getLogger(__name__)
 
@@ -39,17 +39,17 @@ def decode_attend(
     """Attention of one new token a row over the prefix and the row's own slots.
 
     Args:
-        config: the model, for its sliding window.
-        length_B: `[B]` int32, tokens of each row that stand in the cache; the new one goes there.
-        prefix_length: number of shared positions before every row.
-        implementation: `"xla"`; `"pallas_tpu"`, which reads no slot beyond a row's own length; or
-            `"auto"`, the kernel on a TPU if it fits the model.
+      config: the model, for its sliding window.
+      length_B: `[B]` int32, tokens of each row in the cache, which is the slot of the new one.
+      prefix_length: number of shared positions before every row.
+      implementation: `"xla"`; `"pallas_tpu"`, a kernel that reads no slot beyond a row's length;
+        or `"auto"`, the kernel on a TPU where it supports the model.
 
     Returns:
-        An `attend` for `forward`, which stores the new key and value and returns the new cache.
+      An `attend` for `forward` that stores the new key and value and returns the new cache.
 
     Raises:
-        ValueError: an unknown implementation, or one that does not fit the model.
+      ValueError: an unknown implementation, or one that does not support the model.
     """
     _check(implementation)
 
@@ -78,15 +78,15 @@ def decode_attend(
 def prefill_attend(
     config: ModelConfig, *, prefix_length: int, implementation: Implementation = "auto"
 ) -> Attend:
-    """Attention of fresh rows over the prefix and themselves; their keys and values come back.
+    """Attention of new rows over the prefix and themselves; returns their keys and values.
 
     Args:
-        config: the model, for its sliding window.
-        prefix_length: number of shared positions before every row.
-        implementation: as for `decode_attend`; the kernel is JAX's splash attention.
+      config: the model, for its sliding window.
+      prefix_length: number of shared positions before every row.
+      implementation: as for `decode_attend`; the kernel is JAX's splash attention.
 
     Raises:
-        ValueError: an unknown implementation, or one that does not fit the model.
+      ValueError: an unknown implementation, or one that does not support the model.
     """
     _check(implementation)
 
@@ -111,14 +111,14 @@ def prefill_attend(
 
 
 def _attend(q_BTNH, own, prefix, position_BT, prefix_length: int, config: ModelConfig):
-    """Softmax over own slots and the shared prefix together, each key and value read once.
+    """One softmax over own slots and the shared prefix; each key and value is read once.
 
     The prefix is multiplied with the queries of all rows at once: one read for the whole batch.
     """
-    # Rows and heads lead throughout: in another order a CPU's product takes three times as long.
+    # Rows and heads are the leading axes: in another order a CPU takes three times as long.
     v_BKSH = own["v"]
     q_BKGTH = _grouped(q_BTNH, v_BKSH.shape[1]).transpose(0, 2, 3, 1, 4)
-    before_P = jnp.arange(-prefix_length, 0)  # its positions end where the rows' own begin
+    before_P = jnp.arange(-prefix_length, 0)  # the rows' own positions begin at 0
     window = config.sliding_window
     own_S = jnp.arange(v_BKSH.shape[2])
     keys = ("BKGTH,BKHS->BKGTS", own["kt"]) if "kt" in own else ("BKGTH,BKSH->BKGTS", own["k"])
@@ -139,7 +139,7 @@ def _attend(q_BTNH, own, prefix, position_BT, prefix_length: int, config: ModelC
 
 
 def _grouped(q_BTNH, kv_heads: int):
-    """Queries scaled, and split by the key/value head that they read."""
+    """Scaled queries, grouped by the key/value head that they read."""
     batch, tokens, heads, width = q_BTNH.shape
     return q_BTNH.reshape(batch, tokens, kv_heads, heads // kv_heads, width) * width**-0.5
 
@@ -154,10 +154,9 @@ def _scores(einsum, q_BKGTH, key, position_BT, key_position_X, window):
 
 
 def keys_layout() -> str:
-    """How the cache of a new engine holds its keys, `"k"` or `"kt"` of `decoding.cache`.
+    """How a new cache holds its keys, `"k"` or `"kt"` of `decoding.cache`.
 
-    As the kernel reads them on a TPU; transposed elsewhere, where XLA's product walks along the
-    slots and a CPU takes half the time.
+    On a TPU as the kernel reads them; elsewhere transposed, which takes a CPU half the time.
     """
     return "k" if _platform() == "tpu" else "kt"
 
@@ -194,7 +193,7 @@ def prefix_softmax(
     *,
     sliding_window: int | None,
 ) -> Softmax:
-    """The prefix's share in decode attention: one product for all rows, so one read for them."""
+    """The prefix's part of decode attention: one product, and so one read, for all rows."""
     q_KBGH = _grouped(q_B1NH, k_KPH.shape[0])[:, 0].swapaxes(0, 1)
     before_P = jnp.arange(-k_KPH.shape[1], 0)
     mask_B1P = attention_mask(length_B[:, None], before_P[None], sliding_window=sliding_window)
@@ -215,14 +214,14 @@ def prefix_softmax(
 def _on_shards(
     run: Callable[..., tuple], axes: tuple[tuple[str, ...], ...], like: tuple[int, ...], *arrays
 ) -> tuple:
-    """Runs a kernel on every device's rows and heads: the compiler cannot split one by itself.
+    """Runs a kernel on every device's rows and heads: the compiler cannot partition a kernel.
 
     Args:
-        run: the kernel.
-        axes: logical axes of each of its arrays; the first is the query, the second has the heads
-            of keys and values on its second axis.
-        like: for each result the number of the array that it is sharded like.
-        *arrays: what to run it on.
+      run: the kernel.
+      axes: logical axes of each array; the first array is the query, the second has the
+        key/value heads on its second axis.
+      like: for each result the number of the array with the same sharding.
+      *arrays: the arguments of the kernel.
     """
     mesh = jax.sharding.get_abstract_mesh()
     sizes = {
@@ -232,7 +231,7 @@ def _on_shards(
     }
     if not sizes:
         return run(*arrays)
-    # Query heads split as the key heads do, which are fewer: their number decides.
+    # Query heads are sharded as the key heads, which are fewer.
     query_shape = (*arrays[0].shape[:2], arrays[1].shape[1], 1)
     specs = tuple(
         resolve("attention", shape, names, sizes)[0]
@@ -251,12 +250,12 @@ def _on_shards(
 def _check(implementation: str):
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(
-            f"implementation {implementation!r} is none of {', '.join(IMPLEMENTATIONS)}"
+            f"implementation={implementation!r} is not one of {', '.join(IMPLEMENTATIONS)}"
         )
 
 
 def _use_kernel(implementation: str, what: str, reason: str | None) -> bool:
-    """Whether the kernel runs; an explicit request is strict, "auto" says once what it took."""
+    """Whether the kernel runs; "auto" logs its choice once, an explicit request may raise."""
     if implementation == "pallas_tpu" and reason:
         raise ValueError(
             f'{what} attention cannot run as "pallas_tpu": {reason}; take "xla" or "auto"'
@@ -268,7 +267,7 @@ def _use_kernel(implementation: str, what: str, reason: str | None) -> bool:
 
 
 def _platform() -> str:
-    """What the program is compiled for: the mesh's device kind, which on a topology is its own."""
+    """The platform that is compiled for: the mesh's, which may be a topology without devices."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return jax.default_backend() if device is None else device.platform
 

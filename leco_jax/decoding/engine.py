@@ -62,26 +62,26 @@ class Engine:
         """Computes the prefix and allocates the cache.
 
         Args:
-            model: the model; its weights are those of this moment. Stacked layers are copied, so
-                load a large model with `load_model(..., unstacked=True)`.
-            slots: rows decoded together (`B`).
-            max_length: most tokens of one row, prompt and answer without the prefix; default:
-                2048, or what the prefix leaves of the model's `max_positions`.
-            prefix: token ids that precede every prompt; computed once.
-            stats: statistics of `scoring.token_stats` to capture for each token.
-            topk: `k` of the top-k statistics.
-            capture: whose statistics: `"raw"`, the model's distribution, or `"processed"`, the one
-                after temperature and truncation.
-            stop_ids: sampled tokens that end a chain.
-            token_bytes: gives the bytes of a token; needed for stop texts.
-            chunk: tokens decoded for every row in one `step`.
-            mesh: what the weights and the rows are sharded over; None: the default device. With
-                several processes, each runs its own engine on the same requests in the same order.
+          model: its weights are read once, now. Stacked layers are copied: load a large model with
+            `load_model(..., unstacked=True)`.
+          slots: rows decoded together (`B`).
+          max_length: most tokens of one row, prompt and answer without the prefix; default:
+            2048, or what the prefix leaves of the model's `max_positions`.
+          prefix: token ids that precede every prompt; computed once.
+          stats: statistics of `scoring.token_stats` to capture for each token.
+          topk: `k` of the top-k statistics.
+          capture: whose statistics: `"raw"`, the model's distribution, or `"processed"`, the one
+            after temperature and truncation.
+          stop_ids: sampled tokens that end a chain.
+          token_bytes: gives the bytes of a token; needed for stop texts.
+          chunk: tokens decoded for every row in one `step`.
+          mesh: what the weights and the rows are sharded over; None: the default device. With
+            several processes, each runs its own engine on the same requests in the same order.
 
         Raises:
-            ValueError: an option of the wrong type or out of range, or a prefix and `max_length`
-                that exceed the model's `max_positions`.
-            OutOfMemoryError: the cache would not fit at its largest.
+          ValueError: an option of the wrong type or out of range, or a prefix and `max_length`
+            that exceed the model's `max_positions`.
+          OutOfMemoryError: the cache would not fit at its largest.
         """
         self.config = config = model.config
         prefix = self._checked_ids("prefix", prefix)
@@ -124,8 +124,8 @@ class Engine:
         """Queues a request; requests with the same prompt share its prefill.
 
         Raises:
-            ValueError: the prompt holds an id outside the vocabulary, the request cannot fit, or
-                it has stop texts and the engine no `token_bytes`.
+          ValueError: the prompt holds an id outside the vocabulary, the request cannot fit, or
+            it has stop texts and the engine no `token_bytes`.
         """
         self._checked_ids("prompt", request.prompt)
         need = len(request.prompt) + request.max_new_tokens
@@ -159,16 +159,16 @@ class Engine:
         """Cuts an ended chain after `keep` tokens and continues it, in a new round.
 
         Args:
-            chain: an ended chain; its tokens from `keep` on are dropped.
-            keep: number of tokens to keep, counted after the prompt.
-            append: tokens to put after them.
-            sampling: how tokens are chosen from here on; default: as before.
-            forbid: tokens that may not be the first one sampled.
-            watch: of this round; the watch of the round before does not go on.
+          chain: an ended chain; its tokens from `keep` on are dropped.
+          keep: number of tokens to keep, counted after the prompt.
+          append: tokens to put after them.
+          sampling: how tokens are chosen from here on; default: as before.
+          forbid: tokens that may not be the first one sampled.
+          watch: of this round; the watch of the round before does not go on.
 
         Raises:
-            ValueError: the chain is still running, an option is of the wrong type or out of range,
-                or the chain cannot fit.
+          ValueError: the chain is still running, an option is of the wrong type or out of range,
+            or the chain cannot fit.
         """
         if not chain.done:
             raise ValueError("only a chain that has ended can be resumed")
@@ -211,7 +211,7 @@ class Engine:
         `step` returns it among the chains that ended. No other chain's tokens change.
 
         Raises:
-            ValueError: the chain is another engine's.
+          ValueError: the chain is another engine's.
         """
         if chain in self._queue:
             self._queue.remove(chain)

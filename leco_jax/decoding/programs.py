@@ -60,18 +60,18 @@ def decode(
     """Feeds a token and chooses the next one, `steps` times for every row.
 
     Args:
-        params: weights with `layers` as a list.
-        cache: keys and values of the rows; donated.
-        prefix: keys and values shared by all rows, or None.
-        rows: state, options and given tokens of the rows.
-        stop_ids: `[E]` int32, sampled tokens that end a row.
-        config: the model.
-        prefix_length: length of `prefix`.
-        steps: tokens of the chunk.
-        stats: statistics of `scoring.token_stats` to capture.
-        topk: `k` of the top-k statistics.
-        capture: `"raw"` takes them from the model's distribution, `"processed"` from the one that
-            is sampled from.
+      params: weights with `layers` as a list.
+      cache: keys and values of the rows; donated.
+      prefix: keys and values shared by all rows, or None.
+      rows: state, options and given tokens of the rows.
+      stop_ids: `[E]` int32, sampled tokens that end a row.
+      config: the model.
+      prefix_length: length of `prefix`.
+      steps: tokens of the chunk.
+      stats: statistics of `scoring.token_stats` to capture.
+      topk: `k` of the top-k statistics.
+      capture: `"raw"` takes them from the model's distribution, `"processed"` from the one that
+        is sampled from.
     """
     keys = jax.vmap(_request_key)(rows.key_ids)
 
@@ -131,10 +131,10 @@ def captured_stats(
     numbers a row join the results.
 
     Args:
-        logits_BV: `[B, V]` float32.
-        token_B: `[B]` int32.
-        stats: names of statistics of `scoring.token_stats`.
-        **options: its other options.
+      logits_BV: `[B, V]` float32.
+      token_B: `[B]` int32.
+      stats: names of statistics of `scoring.token_stats`.
+      **options: its other options.
     """
 
     def score(logits_BV, token_B, axis_name=None):

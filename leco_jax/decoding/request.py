@@ -1,4 +1,4 @@
-"""What the engine is asked for, and the chain of tokens that it hands back."""
+"""What the engine takes, a `Request`, and what it gives, a `Chain` of tokens."""
 
 import dataclasses
 import numbers
@@ -72,9 +72,9 @@ class Sampling:
     """How tokens are chosen.
 
     Attributes:
-        temperature: 0 takes the most likely token.
-        top_k: only the k most likely tokens; 0 takes all.
-        top_p: only the most likely tokens that hold this much probability; 1 takes all.
+      temperature: 0 takes the most likely token.
+      top_k: only the k most likely tokens; 0 takes all.
+      top_p: only the most likely tokens that hold this much probability; 1 takes all.
     """
 
     temperature: float = 0.0
@@ -104,15 +104,15 @@ class Request:
     """One chain to generate.
 
     Attributes:
-        prompt: token ids after the engine's shared prefix; at least one.
-        max_new_tokens: most tokens to sample, the stop token included.
-        sampling: how tokens are chosen.
-        seed, problem, sample: with the chain's round and a token's position, all that the random
-            numbers depend on.
-        stop: texts that end the chain; they are cut off.
-        watch: ends the chain early when its confidence says so.
-        hold: keep the row in its slot when the chain ends, so that `Engine.resume` prefills
-            nothing; the holder must `release` it.
+      prompt: token ids after the engine's shared prefix; at least one.
+      max_new_tokens: the most tokens to sample, the stop token included.
+      sampling: how tokens are chosen.
+      seed, problem, sample: together with the chain's round and a token's position they determine
+        the random numbers; each in 0..2³² − 1.
+      stop: texts that end the chain; they are cut off.
+      watch: may end the chain early.
+      hold: whether an ended chain keeps its slot, so that `Engine.resume` prefills nothing; its
+        holder must `release` it.
     """
 
     prompt: tuple[int, ...]
@@ -144,20 +144,20 @@ class Request:
 
 @dataclasses.dataclass(eq=False)
 class Chain:
-    """A chain in the making, and the future of its result.
+    """A chain of tokens, while it is generated and after.
 
     Attributes:
-        request: what was asked for.
-        tokens: ids after the prompt: sampled and appended ones, the stop token included.
-        stats: for each captured statistic one float a token.
-        finish: why it ended: `"eos"`, `"stop"` (a stop text), `"length"`, `"nan"` (the model's
-            logits were not finite), `"cancelled"`, or what its watch said; None while it runs.
-        tail: bytes of a token that a stop text cut in two, up to the cut; the token itself is
-            not in `tokens`.
-        round: how often the chain was resumed.
-        appended: ids that were given by `resume` and are still to be fed.
-        sampled: tokens sampled in this round.
-        sampling, forbid, watch: as the request or the last `resume` has them.
+      request: what was asked for.
+      tokens: ids after the prompt: sampled and appended ones, the stop token included.
+      stats: for each captured statistic one float a token.
+      finish: why it ended: `"eos"`, `"stop"` (a stop text), `"length"`, `"nan"` (the model's
+        logits were not finite), `"cancelled"`, or what its watch said; None while it runs.
+      tail: bytes of a token that a stop text cut in two, up to the cut; the token itself is
+        not in `tokens`.
+      round: how often the chain was resumed.
+      appended: ids that were given by `resume` and are still to be fed.
+      sampled: tokens sampled in this round.
+      sampling, forbid, watch: as the request or the last `resume` has them.
     """
 
     request: Request

@@ -16,14 +16,14 @@ class Rows(NamedTuple):
     """The state of each row before a chunk; the host builds it anew for every chunk.
 
     Attributes:
-        token: `[B]` int32, the last known token, not yet in the cache.
-        length: `[B]` int32, tokens of the row in the cache (without the shared prefix).
-        remaining: `[B]` int32, tokens still to come; 0 for an idle row.
-        forced: `[B, n]` int32, given tokens, which are fed and scored, not sampled.
-        num_forced: `[B]` int32, how many of them are real; the others are padding.
-        temperature, top_k, top_p, forbid: sampling options, see `SamplingRows`; `forbid` applies
-            to the first sampled token.
-        key_ids: `[B, 4]` uint32: seed, problem, sample, round.
+      token: `[B]` int32, the last known token, not yet in the cache.
+      length: `[B]` int32, tokens of the row in the cache (without the shared prefix).
+      remaining: `[B]` int32, tokens still to come; 0 for an idle row.
+      forced: `[B, n]` int32, given tokens, which are fed and scored, not sampled.
+      num_forced: `[B]` int32, how many of them are real; the others are padding.
+      temperature, top_k, top_p, forbid: sampling options, see `SamplingRows`; `forbid` applies
+        to the first sampled token.
+      key_ids: `[B, 4]` uint32: seed, problem, sample, round.
     """
 
     token: Any
@@ -42,9 +42,9 @@ class Decoded(NamedTuple):
     """What a chunk of n tokens gave; each field is `[n, B]`.
 
     Attributes:
-        token: int32, the next token, given or sampled.
-        finite: bool, false where the logits held a NaN or no token was possible.
-        stats: the captured statistics by name, float32.
+      token: int32, the next token, given or sampled.
+      finite: bool, false where the logits held a NaN or no token was possible.
+      stats: the captured statistics by name, float32.
     """
 
     token: Any
@@ -57,15 +57,15 @@ class Counters:
     """What an engine did so far, in tokens: the cost of a method on any machine.
 
     Attributes:
-        prefilled: prompt tokens whose keys and values were computed, without padding.
-        prefilled_twice: those of them whose prompt had been prefilled before, or whose chain had
-            lost its slot.
-        reused: prompt tokens taken over from a chain with the same prompt.
-        given: tokens appended by `resume`; they are fed while other rows decode.
-        sampled: tokens sampled.
-        discarded: tokens rolled back, or cut off with a stop text.
-        row_steps: tokens decoded over all rows, idle ones included; `sampled + given` of them
-            were used.
+      prefilled: prompt tokens whose keys and values were computed, without padding.
+      prefilled_twice: those of them whose prompt had been prefilled before, or whose chain had
+        lost its slot.
+      reused: prompt tokens taken over from a chain with the same prompt.
+      given: tokens appended by `resume`; they are fed while other rows decode.
+      sampled: tokens sampled.
+      discarded: tokens rolled back, or cut off with a stop text.
+      row_steps: tokens decoded over all rows, idle ones included; `sampled + given` of them
+        were used.
     """
 
     prefilled: int = 0
@@ -123,7 +123,7 @@ def take_row(chain: Chain, decoded: Decoded, row: int, *, stop_ids: Set[int]) ->
     """Appends a row's decoded tokens to its chain, up to the one that ends it.
 
     Returns:
-        The numbers of given and of sampled tokens.
+      The numbers of given and of sampled tokens.
     """
     steps = len(decoded.token)
     given = min(len(chain.appended), steps)

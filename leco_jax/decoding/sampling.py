@@ -1,11 +1,11 @@
-"""Choosing the next token: greedy, temperature, top-k and top-p, row by row and without a sort."""
+"""The choice of the next token: greedy, temperature, top-k, top-p; row by row, without a sort."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-_BLOCK = 256  # tokens summed together in the two-level inverse of the cumulative distribution
+_BLOCK = 256  # tokens of a block in the two-level search of the cumulative distribution
 _NEG_INF = -jnp.inf
 
 
@@ -13,11 +13,11 @@ class SamplingRows(NamedTuple):
     """Sampling options of each row of a batch, as arrays so that one program serves all mixes.
 
     Attributes:
-        temperature: `[B]` float32; 0 is greedy.
-        top_k: `[B]` int32; 0 keeps every token.
-        top_p: `[B]` float32 in (0, 1]; 1 keeps every token.
-        forbid: `[B, F]` int32, tokens that may not be chosen now; -1 forbids none.
-        key: `[B]` typed PRNG keys of (seed, problem, sample, round).
+      temperature: `[B]` float32; 0 is greedy.
+      top_k: `[B]` int32; 0 keeps every token.
+      top_p: `[B]` float32 in (0, 1]; 1 keeps every token.
+      forbid: `[B, F]` int32, tokens that may not be chosen now; -1 forbids none.
+      key: `[B]` typed PRNG keys of (seed, problem, sample, round).
     """
 
     temperature: jax.Array
@@ -28,14 +28,14 @@ class SamplingRows(NamedTuple):
 
 
 def process(logits_BV: jax.Array, rows: SamplingRows, *, valid_vocab: int | None = None):
-    """Returns the logits that are sampled from: tempered, truncated, forbidden tokens at -inf.
+    """Logits divided by the temperature; truncated and forbidden tokens are -inf.
 
-    Greedy rows keep their temperature of one. Ties at a truncation threshold are all kept.
+    Greedy rows are not divided. Ties at a truncation threshold are all kept.
 
     Args:
-        logits_BV: `[B, V]` float32.
-        rows: options of each row.
-        valid_vocab: tokens from here on are padding of the table and are never chosen.
+      logits_BV: `[B, V]` float32.
+      rows: options of each row.
+      valid_vocab: ids from here on are padding of the vocabulary and never chosen.
     """
     vocab = logits_BV.shape[-1]
     token_V = jnp.arange(vocab)
@@ -53,16 +53,16 @@ def process(logits_BV: jax.Array, rows: SamplingRows, *, valid_vocab: int | None
 def choose(processed_BV: jax.Array, rows: SamplingRows, position_B: jax.Array) -> jax.Array:
     """Draws one token a row from `softmax(processed)`; rows at temperature 0 take the argmax.
 
-    The draw inverts the cumulative distribution at one uniform number per row, which is a
-    function of (row key, position) alone: no other row of the batch has a part in it.
+    The draw inverts the cumulative distribution at one uniform number per row, a function of
+    (row key, position) alone: it does not depend on the other rows.
 
     Args:
-        processed_BV: `[B, V]` float32 from `process`; a NaN in a row makes its choice arbitrary.
-        rows: options of each row.
-        position_B: `[B]` int32, position of the token that is chosen.
+      processed_BV: `[B, V]` float32 from `process`; a NaN in a row makes its choice arbitrary.
+      rows: options of each row.
+      position_B: `[B]` int32, position of the token that is chosen.
 
     Returns:
-        `[B]` int32.
+      `[B]` int32.
     """
     greedy_B = _first_largest(processed_BV)
 
@@ -76,14 +76,14 @@ def choose(processed_BV: jax.Array, rows: SamplingRows, position_B: jax.Array) -
 
 
 def _first_largest(x_BV: jax.Array) -> jax.Array:
-    """`argmax` in two plain reductions, which take a CPU a quarter of the time of its one."""
+    """`argmax` as two reductions: a quarter of the time of `jnp.argmax` on a CPU."""
     last = x_BV.shape[-1] - 1
     top_B1 = jnp.max(x_BV, axis=-1, keepdims=True)
     return jnp.min(jnp.where(x_BV == top_B1, jnp.arange(last + 1), last), axis=-1).astype(jnp.int32)
 
 
 def _invert_cdf(x_BV: jax.Array, uniform_B: jax.Array) -> jax.Array:
-    """Finds the token at a quantile: first its block of the vocabulary, then its place inside."""
+    """The token at a quantile: first its block of the vocabulary, then its place in the block."""
     batch, vocab = x_BV.shape
     p_BV = jnp.exp(x_BV - jnp.max(x_BV, axis=-1, keepdims=True))
     p_BCW = jnp.pad(p_BV, ((0, 0), (0, -vocab % _BLOCK))).reshape(batch, -1, _BLOCK)
@@ -97,7 +97,7 @@ def _invert_cdf(x_BV: jax.Array, uniform_B: jax.Array) -> jax.Array:
 
 
 def _first_above(cumulative_BX: jax.Array, target_B: jax.Array) -> jax.Array:
-    """Index of the first entry above the target, or of the last increase if rounding left none."""
+    """Index of the first entry above the target; if rounding left none, of the last increase."""
     above = cumulative_BX > target_B[:, None]
     last_increase = jnp.argmax(cumulative_BX, axis=-1)
     return jnp.where(jnp.any(above, axis=-1), jnp.argmax(above, axis=-1), last_increase).astype(
@@ -128,13 +128,13 @@ def _keep_top_p(x_BV: jax.Array, top_p_B: jax.Array) -> jax.Array:
 
 
 def _ordered_bits(x: jax.Array) -> jax.Array:
-    """Maps float32 to int32 so that the order of the numbers is the order of the integers."""
+    """Maps float32 to int32 and keeps the order."""
     bits = jax.lax.bitcast_convert_type(x + 0.0, jnp.int32)  # + 0.0 turns -0.0 into 0.0
     return jnp.where(bits < 0, jnp.int32(-(2**31)) - bits - 1, bits)
 
 
 def _largest_threshold(holds, batch: int) -> jax.Array:
-    """Bisects, for each row, the largest int32 for which a falling condition still holds."""
+    """For each row the largest int32 for which a monotone condition holds, by bisection."""
     low_B = jnp.full((batch,), -(2**31), jnp.int32)
     high_B = jnp.full((batch,), 2**31 - 1, jnp.int32)
 

@@ -1,12 +1,12 @@
-"""Many methods at once over one engine: a method is a generator that yields what it waits for.
+"""Runs many methods at once on one engine; a method is a generator that yields chains to wait for.
 
     def greedy(engine, prompt):
         chain = engine.submit(Request(prompt=prompt, max_new_tokens=256))
-        yield [chain]            # comes back when every chain in the list has ended
+        yield [chain]            # resumes when every chain in the list has ended
         return chain.tokens
 
-While one problem's method thinks about its second pass, other problems' first passes fill the
-other slots; nothing is a thread, and the order of events is the same in every run.
+One problem's second pass decodes together with other problems' first passes. There are no threads,
+and the order of events is the same in every run.
 """
 
 import collections
@@ -28,7 +28,7 @@ Task = Generator[list[Chain], None, R]
 
 
 class Outcome(NamedTuple, Generic[K, R]):
-    """What came of one task: a result, or the error that ended it and nothing else."""
+    """A task's key with its result, or with the error that ended it; the other is None."""
 
     key: K
     result: R | None
@@ -41,17 +41,16 @@ def run_tasks(
     *,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Outcome[K, R]]:
-    """Runs tasks side by side and yields their outcomes as they end.
+    """Runs tasks concurrently and yields their outcomes as they end.
 
-    A new task is started whenever fewer chains wait than the engine has slots. An exception of a
-    task (a request that cannot fit, say) ends that task alone, unless it is the device's
-    (`JaxRuntimeError`, `MemoryError`), which no other task would escape. One that is no
-    `ValueError` is logged with its traceback.
+    A new task starts whenever fewer chains wait than the engine has slots. An exception (a request
+    that cannot fit, say) ends its own task alone and is logged with its traceback unless it is a
+    `ValueError`. Errors of the device (`JaxRuntimeError`, `MemoryError`) are raised.
 
     Args:
-        engine: where the tasks submit.
-        tasks: (key, generator) pairs; taken one by one, so that a long data set costs nothing.
-        stop: asked before every chunk of tokens; true ends all, unfinished tasks without outcome.
+      engine: the one that the tasks submit to.
+      tasks: (key, generator) pairs, taken one by one.
+      stop: asked before every chunk; true ends all, without outcomes of unfinished tasks.
     """
     source = iter(tasks)
     waiting: dict[Chain, list[_Open]] = collections.defaultdict(list)
@@ -88,7 +87,7 @@ class _Open:
 
 
 def _advance(task: _Open, waiting, ready) -> Outcome | None:
-    """Runs a task up to its next wait; returns its outcome if that was its end."""
+    """Runs a task to its next `yield`; returns its outcome if it ended."""
     try:
         chains = {chain for chain in next(task.generator) if not chain.done}
     except StopIteration as end:

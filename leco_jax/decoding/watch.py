@@ -21,8 +21,8 @@ class ConfidenceFloor:
     chains written before, as a percentile of their `lowest_confidence`.
 
     Attributes:
-        threshold: in nats.
-        window: tokens; a chain shorter than this is never ended.
+      threshold: in nats.
+      window: tokens; a chain shorter than this is never ended.
     """
 
     threshold: float
@@ -60,12 +60,12 @@ class WeakStep:
     Ours: what LeCo would cut at the end need not be continued to the end.
 
     Attributes:
-        margin: by how much its score has to lie below every other closed step's.
-        closed_steps: gives a chain's closed steps, each with a `score`, or none where no token
-            from a given one on closes a step.
-        first: steps before this one are never the reason, but others are compared with them.
-        agrees: asked about the closed steps and the weakest one's number; false lets the chain
-            go on.
+      margin: by how much its score has to lie below every other closed step's.
+      closed_steps: gives a chain's closed steps, each with a `score`, or none where no token
+        from a given one on closes a step.
+      first: steps before this one are never the reason, but others are compared with them.
+      agrees: asked about the closed steps and the weakest one's number; false lets the chain
+        go on.
     """
 
     margin: float

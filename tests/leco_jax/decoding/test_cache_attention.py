@@ -248,7 +248,7 @@ def test_an_explicit_kernel_is_strict_and_auto_falls_back():
     with pytest.raises(ValueError, match="head_width=32"):
         narrow(x, x, x, {})
     length_B = jnp.zeros(1, jnp.int32)
-    with pytest.raises(ValueError, match="'flash' is none of auto, xla, pallas_tpu"):
+    with pytest.raises(ValueError, match="'flash' is not one of auto, xla, pallas_tpu"):
         decode_attend(config, length_B=length_B, prefix_length=0, implementation="flash")
     auto, xla = (_decode(config, case, 0, name)[0] for name in ("auto", "xla"))
     np.testing.assert_array_equal(auto, xla)

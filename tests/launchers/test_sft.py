@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import random
 import signal
 import subprocess
 import sys
@@ -124,27 +123,6 @@ def test_killed_and_terminated_runs_end_with_the_same_bits(rows, programs, whole
     ours, theirs = last_row(tmp_path), last_row(whole[0])
     assert ours["loss"] == theirs["loss"]
     assert ours["eval/loss"] == theirs["eval/loss"]
-    assert steps(tmp_path) == 12
-
-
-@pytest.mark.slow
-def test_ten_kills_at_random_times(rows, programs, whole, tmp_path):
-    chance = random.Random(0)
-    arguments = command(rows, tmp_path)
-    for _ in range(10):
-        # Between steps, inside a step and inside a save alike.
-        after = steps(tmp_path) + chance.randint(0, 2)
-        process = subprocess.Popen(
-            arguments, env=environment(programs), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        while steps(tmp_path) < min(after, 11) and process.poll() is None:
-            time.sleep(0.001)
-        time.sleep(chance.random() * 0.2)
-        process.kill()
-        process.communicate(timeout=400)
-    assert run(arguments, programs).returncode == 0
-    ours, theirs = last_row(tmp_path), last_row(whole[0])
-    assert (ours["loss"], ours["eval/loss"]) == (theirs["loss"], theirs["eval/loss"])
     assert steps(tmp_path) == 12
 
 

@@ -8,7 +8,7 @@ from leco_jax.models.config import ModelConfig
 from leco_jax.text.tokenizer import Tokenizer
 from w2s_jax.pipeline.graph import Cost
 from w2s_jax.training.data import fill_template
-from w2s_jax.training.flops import train_flops_per_token
+from w2s_jax.training.metrics import train_flops_per_token
 from w2s_jax.training.objectives import PREFERENCE, WITH_REFERENCE
 
 

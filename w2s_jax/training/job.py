@@ -25,8 +25,8 @@ from w2s_jax.training.job_config import DataConfig, TrainingConfig
 from w2s_jax.training.loop import DataSource, RunConfig, TrainResult, train
 from w2s_jax.training.metrics import tensorboard_module
 from w2s_jax.training.optimizer import OptimizerConfig
+from w2s_jax.training.processes import Stop, Stopped, raise_if_asked
 from w2s_jax.training.reference import frozen_copy, store_reference
-from w2s_jax.training.stopping import Stop, Stopped, raise_if_asked
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def run_job(
     Args:
       config: what to train, on what and how.
       workdir: where everything goes.
-      stop: asked now and then, also while the run is prepared (see `stopping`).
+      stop: asked now and then, also while the run is prepared (see `processes`).
 
     Raises:
       ValueError: a config that says something impossible, a workdir of another config, or one in
@@ -52,7 +52,7 @@ def run_job(
         try:
             return _run(config, path, stop)
         except Stopped:
-            return TrainResult(state=None, metrics={}, steps=0, interrupted=True, compilations=0)
+            return TrainResult(state=None, metrics={}, steps=0, interrupted=True)
 
 
 def _run(config: TrainingConfig, workdir: Path, stop: Stop) -> TrainResult:

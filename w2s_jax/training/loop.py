@@ -16,13 +16,17 @@ from jax.sharding import Mesh
 from leco_jax.configuration import check
 from leco_jax.models.llama import Llama
 from w2s_jax.training.checkpoints import Checkpoints, abstract
-from w2s_jax.training.curves import write_report
-from w2s_jax.training.flops import peak_flops, train_flops_per_token
-from w2s_jax.training.metrics import MetricWriter, Progress, read_metrics
+from w2s_jax.training.metrics import (
+    MetricWriter,
+    Progress,
+    peak_flops,
+    read_metrics,
+    train_flops_per_token,
+    write_report,
+)
 from w2s_jax.training.objectives import Objective
 from w2s_jax.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
-from w2s_jax.training.reference import everywhere
-from w2s_jax.training.stopping import Stop, asked_at_step
+from w2s_jax.training.processes import Stop, asked_at_step, everywhere
 from w2s_jax.training.train_step import (
     StepConfig,
     TrainState,
@@ -111,14 +115,12 @@ class TrainResult:
       metrics: the last step's metrics.
       steps: steps done in all.
       interrupted: it was asked to stop; the state is saved, start again to go on.
-      compilations: programs that the training step was compiled to; 1, or 0 without a step.
     """
 
     state: TrainState | None
     metrics: Mapping[str, float]
     steps: int
     interrupted: bool
-    compilations: int
 
 
 class NonFiniteError(FloatingPointError):
@@ -155,7 +157,7 @@ def train(
       reference: the reference's weights, where they are a frozen copy.
       eval_data: held-out batches.
       description: the config, JSON values, kept in checkpoints and the report.
-      stop: asked after every step; true saves the state and ends (see `stopping`).
+      stop: asked after every step; true saves the state and ends (see `processes`).
 
     Raises:
       NonFiniteError: NaN or infinity, named by step and batch; nothing was saved since.
@@ -245,12 +247,12 @@ def train(
             if eval_data is None:
                 return {}
             batches = itertools.islice(_once(eval_data), run.eval_batches)
-            found = evaluate(
+            scalars = evaluate(
                 eval_step, state.trainable, frozen, batches, mesh=mesh, pairs=objective.pairs
             )
             if lead:
-                _log.info("step %d/%d, held-out %s", done, num_steps, _short(found))
-            return {f"{name}/{key}": value for key, value in found.items()}
+                _log.info("step %d/%d, held-out %s", done, num_steps, _short(scalars))
+            return {f"{name}/{key}": value for key, value in scalars.items()}
 
         def looks_at(done: int) -> bool:
             return done == num_steps or (run.eval_every > 0 and done % run.eval_every == 0)
@@ -262,7 +264,7 @@ def train(
 
         # --- the loop --------------------------------------------------------------------------
         # Metrics of a step are fetched while the next one runs; nothing else leaves the devices.
-        pending, before = None, {}
+        pending, before, program = None, {}, None
         # Stopped or killed between a step and its evaluation: that is made up for.
         missed = eval_data is not None and first > 0 and looks_at(first)
         missed = missed and everywhere("eval/loss" not in last)
@@ -271,15 +273,17 @@ def train(
                 # With step 0's metrics, so that a report shows where the run began.
                 before = held_out("eval_before")
             if missed:
-                found = held_out("eval")
-                writer.amend(first - 1, found)
-                last |= found
+                missed_scalars = held_out("eval")
+                writer.amend(first - 1, missed_scalars)
+                last |= missed_scalars
             progress.restart()
             for step in range(first, num_steps):
                 profile.before(step - first)
                 placed = place_batch(batch, mesh, pairs=objective.pairs)
                 with jax.profiler.StepTraceAnnotation("train", step_num=step):
-                    state, metrics = train_step(state, frozen, placed)
+                    # One program for the whole run: a batch of another shape is an error.
+                    program = program or train_step.lower(state, frozen, placed).compile()
+                    state, metrics = program(state, frozen, placed)
                 now = (step, batch, metrics)
                 done = step + 1
                 if done < num_steps:
@@ -319,7 +323,6 @@ def train(
         metrics=last,
         steps=done,
         interrupted=interrupted,
-        compilations=train_step._cache_size(),
     )
 
 
@@ -327,13 +330,13 @@ def evaluate(
     eval_step: Callable, trainable: Any, frozen: Any, batches: Any, *, mesh: Mesh, pairs: bool
 ) -> dict[str, float]:
     """Averages an evaluation step's metrics over batches, each weighing as its rows."""
-    found = [
-        eval_step(trainable, frozen, place_batch(batch, mesh, pairs=pairs)) for batch in batches
-    ]
-    found = jax.device_get(found)
-    rows = [batch.pop("rows") for batch in found]
+    metrics = jax.device_get(
+        [eval_step(trainable, frozen, place_batch(batch, mesh, pairs=pairs)) for batch in batches]
+    )
+    rows = [batch.pop("rows") for batch in metrics]
     return {
-        name: float(np.average([batch[name] for batch in found], weights=rows)) for name in found[0]
+        name: float(np.average([batch[name] for batch in metrics], weights=rows))
+        for name in metrics[0]
     }
 
 

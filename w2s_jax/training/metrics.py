@@ -1,4 +1,4 @@
-"""What a run reports: metrics as JSON lines, TensorBoard on request, a progress line."""
+"""What a run reports: metrics as JSON lines, TensorBoard on request, a progress line, curves."""
 
 import importlib
 import json
@@ -10,6 +10,9 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
+from leco_jax.evaluation.html_page import Section, Texts, line_chart, number, page
+from leco_jax.models.config import ModelConfig
+from leco_jax.models.weights import weight_table
 from leco_jax.storage.files import write_text
 
 _log = logging.getLogger(__name__)
@@ -186,3 +189,97 @@ def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+# Dense bfloat16 FLOP/s of one chip as its maker states them.
+PEAK_FLOPS = {
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "TPU v6e": 918e12,
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+}
+
+
+def peak_flops(device_kind: str, stated: float | None = None) -> float | None:
+    """Gives the peak to state MFU against: the one stated, else the table's, else None."""
+    return stated if stated else PEAK_FLOPS.get(device_kind)
+
+
+def train_flops_per_token(config: ModelConfig, length: int, *, adapters: int = 0) -> float:
+    """Counts model FLOPs of training on one token in a row of `length` tokens.
+
+    `6·(weights in matrix products) + 6·L·N·H·T`: two per weight forward and four backward;
+    attention's two products over the T/2 tokens that a causal token sees on average. A frozen
+    weight takes four, for its own gradient is not computed. Recomputed activations are not counted
+    (this is MFU, not hardware utilisation), nor is the embedding's lookup.
+    Source: PaLM, Chowdhery et al. 2022, appendix B, halved for causality.
+
+    Args:
+      config: the model.
+      length: positions of a row (T).
+      adapters: weights of the adapters if these alone are trained; 0: all weights are.
+    """
+    weights = 0
+    for path, weight in weight_table(config).items():
+        matrix = path == "unembed" or path.endswith("_proj") or (path == "embed" and config.tied)
+        if matrix:
+            weights += math.prod(weight.shape)
+    attention = config.num_layers * config.num_heads * config.head_width * length
+    products = 4.0 * weights + 6.0 * adapters if adapters else 6.0 * weights
+    return products + 6.0 * attention
+
+
+# What is drawn, in this order, when the run has it.
+CHARTS = (
+    ("Loss", ("loss", "eval/loss")),
+    ("Reward accuracy", ("rewards/accuracies", "eval/rewards/accuracies")),
+    ("Reward margin", ("rewards/margins", "eval/rewards/margins")),
+    ("Token accuracy", ("mean_token_accuracy", "eval/mean_token_accuracy")),
+    ("Entropy (nats)", ("entropy", "eval/entropy")),
+    ("Gradient norm", ("grad_norm",)),
+    ("Learning rate", ("learning_rate",)),
+    ("Tokens per second per chip", ("tokens_per_second_per_chip",)),
+)
+
+
+def write_report(workdir: str | pathlib.Path, config: Mapping[str, Any]) -> pathlib.Path:
+    """Draws `metrics.jsonl` of a run into `report.html` beside it.
+
+    Args:
+      workdir: the run's directory.
+      config: what to print below the charts, JSON values.
+
+    Returns:
+      The file's path.
+
+    Raises:
+      ValueError: the run has no metrics.
+    """
+    workdir = pathlib.Path(workdir)
+    rows = read_metrics(workdir / "metrics.jsonl")
+    if not rows:
+        raise ValueError(f"{workdir / 'metrics.jsonl'} holds no steps: nothing to report")
+    sections: list[Section] = []
+    for title, names in CHARTS:
+        curves = {
+            name: [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+            for name in names
+        }
+        curves = {name: points for name, points in curves.items() if points}
+        if curves:
+            sections.append((title, [line_chart(title, curves)]))
+    first, last = rows[0], rows[-1]
+    summary = f"{len(rows)} steps; loss {number(first['loss'])} at step {first['step']}, "
+    summary += f"{number(last['loss'])} at step {last['step']}."
+    if "eval_before/loss" in first and "eval/loss" in last:
+        summary += f" Held-out loss {number(first['eval_before/loss'])} before the first step, "
+        summary += f"{number(last['eval/loss'])} after the last."
+    path = workdir / "report.html"
+    sections.append(("Config", [Texts([json.dumps(config, indent=2, default=str)])]))
+    write_text(path, page(f"Training run {workdir.name}", summary, sections))
+    return path

@@ -18,7 +18,7 @@ from leco_jax.models.config import ModelConfig
 from leco_jax.storage.files import replacing
 from w2s_jax.training.batch_scores import batch_stats, compute_copy
 from w2s_jax.training.losses import sequence_sum
-from w2s_jax.training.stopping import Stop, raise_if_asked
+from w2s_jax.training.processes import Stop, everywhere, raise_if_asked
 from w2s_jax.training.train_step import place_batch
 
 _log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ def store_reference(
       model: the model.
       mesh: the mesh.
       remat: as in `leco_jax.models.transformer.forward`.
-      stop: asked before every batch (see `stopping`).
+      stop: asked before every batch (see `processes`).
 
     Returns:
       The data with "reference_logprob" in its batches.
@@ -206,13 +206,6 @@ def _write(path: pathlib.Path, table: dict[bytes, float]) -> None:
     rows = np.frombuffer(b"".join(table), np.uint8).reshape(-1, _HASH_BYTES)
     with replacing(path) as draft:
         np.savez(draft, rows=rows, logprob=np.asarray(list(table.values()), np.float32))
-
-
-def everywhere(flag: bool) -> bool:
-    """Says whether all processes say so; every one of them must ask."""
-    if jax.process_count() == 1:
-        return flag
-    return bool(np.all(multihost_utils.process_allgather(np.asarray(flag))))
 
 
 def _from_all(rows: np.ndarray) -> np.ndarray:

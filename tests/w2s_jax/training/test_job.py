@@ -102,7 +102,6 @@ def test_objectives_with_each_reference(config, tmp_path, objective, reference):
     config.reference = reference
     config.held_out.rows = 8
     result = run_job(config, tmp_path)
-    assert result.compilations == 1
     assert np.isfinite(result.metrics["eval/rewards/margins"])
     first = read_metrics(tmp_path / "metrics.jsonl")[0]
     if reference != "none":
@@ -219,7 +218,9 @@ def test_epochs_and_packed_rows(config, tmp_path):
 def test_a_workdir_belongs_to_one_config_but_any_mesh(config, tmp_path):
     run_job(config, tmp_path)
     config.mesh.tensor = 1
-    assert run_job(config, tmp_path).compilations == 0
+    before = read_metrics(tmp_path / "metrics.jsonl")
+    assert run_job(config, tmp_path).steps == 3
+    assert read_metrics(tmp_path / "metrics.jsonl") == before
     config.optimizer.learning_rate = 1.0
     with pytest.raises(ValueError, match=r"differing: config.optimizer.learning_rate"):
         run_job(config, tmp_path)
@@ -245,7 +246,9 @@ def test_a_run_goes_on_where_its_files_have_moved_but_not_on_others(config, file
     moved.mkdir()
     config.model.checkpoint = str((tmp_path / "start").rename(moved / "start"))
     config.data.source = shutil.copy(files, moved)
-    assert run_job(config, (tmp_path / "run").rename(moved / "run")).compilations == 0
+    before = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    run_job(config, (tmp_path / "run").rename(moved / "run"))
+    assert read_metrics(moved / "run" / "metrics.jsonl") == before
 
     rows = files.read_text().replace("What is 3", "What was 3")
     (moved / "rows.jsonl").write_text(rows)

@@ -7,9 +7,14 @@ import types
 import pytest
 
 from leco_jax.models.architectures import preset
-from w2s_jax.training.curves import write_report
-from w2s_jax.training.flops import peak_flops, train_flops_per_token
-from w2s_jax.training.metrics import MetricWriter, Progress, read_metrics
+from w2s_jax.training.metrics import (
+    MetricWriter,
+    Progress,
+    peak_flops,
+    read_metrics,
+    train_flops_per_token,
+    write_report,
+)
 
 
 def test_reopening_drops_later_steps_and_a_torn_line(tmp_path):

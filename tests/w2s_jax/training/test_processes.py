@@ -59,7 +59,6 @@ def test_two_processes_train_as_one_and_resume_each_other(tmp_path):
     for process in two:
         assert process["loss"] == two[0]["loss"]
         assert process["rows"] == one[0]["rows"] // 2
-        assert process["compilations"] == 1
         # Weights are shards everywhere; no host holds one as a whole on any device.
         assert process["largest"] <= 1 / 4
 

@@ -79,7 +79,6 @@ print(
             "interrupted": result.interrupted,
             "rows": mine.batch(0)["tokens"].shape[0],
             "largest": max(shard.data.size for shard in weight.addressable_shards) / weight.size,
-            "compilations": result.compilations,
         }
     )
 )

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from w2s_jax.training.data.packing import pack
+from w2s_jax.training.data.sources import pack
 
 
 @given(st.lists(st.integers(1, 30), max_size=60), st.integers(30, 50), st.integers(0, 3))

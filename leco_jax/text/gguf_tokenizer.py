@@ -62,8 +62,8 @@ def build_tokenizer(metadata: Any) -> Tokenizer:
     if kind == "llama":
         return _sentencepiece(fields)
     raise ValueError(
-        f"The GGUF's {_PREFIX}model is {kind!r}; known are 'gpt2' (byte-level BPE) and 'llama' "
-        "(sentencepiece). Load the model's tokenizer.json or tokenizer.model instead."
+        f"the GGUF's {_PREFIX}model is {kind!r}; known are 'gpt2' (byte-level BPE) and 'llama' "
+        "(sentencepiece); load the model's tokenizer.json or tokenizer.model instead"
     )
 
 
@@ -80,15 +80,15 @@ def _byte_level(fields: dict[str, Any]) -> HuggingFaceTokenizer:
     pre = fields.get(_PREFIX + "pre", "default")
     if pre not in _SPLITS:
         raise ValueError(
-            f"The GGUF's {_PREFIX}pre is {pre!r}; known are {sorted(_SPLITS)}. Load the model's "
-            "tokenizer.json instead."
+            f"the GGUF's {_PREFIX}pre is {pre!r}; known are {sorted(_SPLITS)}; load the model's "
+            "tokenizer.json instead"
         )
     tokens = _required(fields, "tokens")
     types = fields.get(_PREFIX + "token_type") or [NORMAL] * len(tokens)
     merges = [tuple(merge.split(" ")) for merge in _required(fields, "merges")]
     vocab = {token: i for i, token in enumerate(tokens)}
     if len(vocab) != len(tokens):
-        raise ValueError("The GGUF's vocabulary has a token twice, so ids are not unique.")
+        raise ValueError("the GGUF's vocabulary has a token twice, so ids are not unique")
     model = models.BPE(vocab=vocab, merges=merges, ignore_merges=pre in _WHOLE_WORDS_FIRST)
     core = tokenizers.Tokenizer(model)
     if pre in _NFC:
@@ -98,12 +98,12 @@ def _byte_level(fields: dict[str, Any]) -> HuggingFaceTokenizer:
         + [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     core.decoder = decoders.ByteLevel()
-    for wanted, special in (((CONTROL, UNKNOWN), True), ((USER_DEFINED,), False)):
+    for kinds, special in (((CONTROL, UNKNOWN), True), ((USER_DEFINED,), False)):
         core.add_tokens(
             [
                 tokenizers.AddedToken(token, special=special, normalized=False)
                 for token, kind in zip(tokens, types, strict=True)
-                if kind in wanted
+                if kind in kinds
             ]
         )
     add_bos = fields.get(_PREFIX + "add_bos_token", pre in _WANTS_BOS)
@@ -149,7 +149,7 @@ def _sentencepiece(fields: dict[str, Any]) -> SentencePieceTokenizer:
 def _required(fields: dict[str, Any], name: str) -> Any:
     value = fields.get(_PREFIX + name)
     if value is None:
-        raise ValueError(f"The GGUF has no {_PREFIX}{name}, so its tokenizer cannot be rebuilt.")
+        raise ValueError(f"the GGUF has no {_PREFIX}{name}, so its tokenizer cannot be rebuilt")
     return value
 
 

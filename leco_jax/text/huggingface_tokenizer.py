@@ -43,7 +43,7 @@ class HuggingFaceTokenizer(Tokenizer):
         special_ids = [i for i, token in added.items() if token.special]
         bos_id = _find(core, settings.bos, "bos_token")
         eos_id = _find(core, settings.eos, "eos_token")
-        found: dict[str, Any] = {
+        from_settings: dict[str, Any] = {
             "bos_id": bos_id,
             "eos_ids": [i for i in (eos_id, *settings.eos_ids) if i is not None],
             "pad_id": _find(core, settings.pad, "pad_token"),
@@ -55,7 +55,7 @@ class HuggingFaceTokenizer(Tokenizer):
         super().__init__(
             _pieces(core, style, added),
             drops_first_space=style.drops_first_space,
-            **(found | options),
+            **(from_settings | options),
         )
 
     @classmethod
@@ -69,7 +69,7 @@ class HuggingFaceTokenizer(Tokenizer):
         except FileNotFoundError:
             raise
         except Exception as error:  # the package raises bare Exception
-            raise ValueError(f"{path} is no tokenizer.json: {error}") from None
+            raise ValueError(f"{path} is not a valid tokenizer.json: {error}") from None
         return cls(core, read_settings(path.parent))
 
     def _encode(self, text: str, allow_special: bool, continuation: bool) -> list[int]:
@@ -102,8 +102,8 @@ class _Style:
         self.byte_pieces = any(p["type"] == "ByteFallback" for p in decoder)
         if not (self.byte_level or marks or replaces):
             raise ValueError(
-                "This tokenizer.json is neither byte-level nor sentencepiece-style (its parts are "
-                f"{sorted(kinds)}), so the bytes of its tokens are not known."
+                "this tokenizer.json is neither byte-level nor sentencepiece-style (its parts are "
+                f"{sorted(kinds)}), so the bytes of its tokens are not known"
             )
         strips = any(p["type"] == "Strip" and p.get("start", 0) > 0 for p in decoder)
         prepends = any(p.get("prepend_scheme", "always") != "never" for p in marks)
@@ -152,7 +152,7 @@ def _find(core: tokenizers.Tokenizer, name: str | None, what: str) -> int | None
     token_id = core.token_to_id(name)
     if token_id is None:
         raise ValueError(
-            f"The {what} {name!r} of the tokenizer's settings is not in its vocabulary."
+            f"the {what} {name!r} of the tokenizer's settings is not in its vocabulary"
         )
     return token_id
 

@@ -181,7 +181,7 @@ def reprompt(kept: Sequence[str], *, layout: str) -> str:
         return f"Step {_next_number(kept)}:"
     if layout == "instruction":
         return f"\n{BOX_INSTRUCTION}\n" if kept else f"{BOX_INSTRUCTION}\n"
-    raise ValueError(f"layout={layout!r} is none of {', '.join(REPROMPT_LAYOUTS)}.")
+    raise ValueError(f"layout={layout!r} is not one of {', '.join(REPROMPT_LAYOUTS)}")
 
 
 def _block(question: str) -> str:

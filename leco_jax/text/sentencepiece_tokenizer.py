@@ -51,7 +51,7 @@ class SentencePieceTokenizer(Tokenizer):
         try:
             core.LoadFromSerializedProto(model)
         except RuntimeError as error:
-            raise ValueError(f"This is no sentencepiece model: {error}") from None
+            raise ValueError(f"not a valid sentencepiece model: {error}") from None
         self._core = core
         self._model = model
         self._continuing: Any = None
@@ -66,7 +66,7 @@ class SentencePieceTokenizer(Tokenizer):
                 return own if own >= 0 else None
             token_id = core.PieceToId(name)
             if core.IdToPiece(token_id) != name:
-                raise ValueError(f"The token {name!r} of the settings is not in the vocabulary.")
+                raise ValueError(f"the token {name!r} of the settings is not in the vocabulary")
             return token_id
 
         own_eos = find(settings.eos, core.eos_id())

@@ -62,7 +62,7 @@ def split_steps(
       score_eos: score an EOS that follows a scored token in its line (the published program does).
     """
     if label not in ("exclude", "include"):
-        raise ValueError(f"label is 'exclude' or 'include', not {label!r}.")
+        raise ValueError(f"label is 'exclude' or 'include', not {label!r}")
     step_ids = np.full(len(ids), -1, np.int32)
     in_label = np.zeros(len(ids), bool)
     spans: list[tuple[int, int]] = []

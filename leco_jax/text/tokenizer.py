@@ -16,7 +16,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     """
     path = Path(path).expanduser()
     if not path.exists():
-        raise FileNotFoundError(f"No tokenizer at {path}: there is no such file or directory.")
+        raise FileNotFoundError(f"no tokenizer at {path}: there is no such file or directory")
     if path.is_dir():
         path = _tokenizer_file(path)
     if path.suffix == ".gguf":
@@ -32,8 +32,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
         return HuggingFaceTokenizer.from_file(path)
     raise ValueError(
-        f"{path} is no tokenizer: give a model directory, a tokenizer.json, a sentencepiece .model "
-        "or a .gguf file."
+        f"{path} is not a tokenizer: give a model directory, a tokenizer.json, a sentencepiece "
+        ".model or a .gguf file"
     )
 
 
@@ -57,5 +57,5 @@ def _tokenizer_file(directory: Path) -> Path:
         return ggufs[0]
     raise FileNotFoundError(
         f"{directory} has neither tokenizer.json nor tokenizer.model, and {len(ggufs)} .gguf "
-        "files; name the tokenizer's file itself."
+        "files; name the tokenizer's file itself"
     )

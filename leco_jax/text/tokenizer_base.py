@@ -86,16 +86,16 @@ class Tokenizer(abc.ABC):
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"The text has an unpaired surrogate at character {error.start}, which has no "
-                "UTF-8; clean it with text.encode('utf-8', 'replace').decode()."
+                f"the text has an unpaired surrogate at character {error.start}, which has no "
+                "UTF-8; clean it with text.encode('utf-8', 'replace').decode()"
             ) from None
         ids = self._encode(text, allow_special, continuation) if text else []
         if add_bos and continuation:
-            raise ValueError("A text that follows other tokens gets no BOS.")
+            raise ValueError("a text that follows other tokens gets no BOS")
         if not add_bos:
             return ids
         if self.bos_id is None:
-            raise ValueError("add_bos=True, but this tokenizer has no BOS token.")
+            raise ValueError("add_bos=True, but this tokenizer has no BOS token")
         return [self.bos_id, *ids]
 
     def decode(
@@ -130,7 +130,7 @@ class Tokenizer(abc.ABC):
         """
         if not 0 <= token_id < self.vocab_size:
             raise ValueError(
-                f"Token id {token_id} is outside the vocabulary 0..{self.vocab_size - 1}."
+                f"token id {token_id} is outside the vocabulary 0..{self.vocab_size - 1}"
             )
         return self._pieces[token_id]
 

@@ -49,9 +49,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no JSON: {error}.") from None
+        raise ValueError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{path} should hold a JSON object, not a {type(value).__name__}.")
+        raise ValueError(f"{path} should hold a JSON object, not a {type(value).__name__}")
     return value
 
 

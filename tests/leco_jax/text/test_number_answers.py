@@ -312,7 +312,7 @@ def test_spaces_cost_nothing():
 
 
 @pytest.mark.slow
-def test_200_000_generated_strings_and_1_000_repeated_ones():
+def test_200_000_generated_strings_and_500_repeated_ones():
     rng = random.Random(0)
     pieces = [*COMMON, *RARE, *WORST, *NO_NUMBERS, "boxed", "#### ", "answer is", "5", "km", "\\pi"]
     letters = "".join(map(chr, [*range(32, 127), 0xB2, 0xBD, 0x2212, 0x3C0, 0x661, 0x4E09, 10, 0]))
@@ -326,7 +326,7 @@ def test_200_000_generated_strings_and_1_000_repeated_ones():
         gold = read_gold_number(text)
         assert gold is None or extract_number(f"\\boxed{{{text}}}") == gold
         assert seconds(parse_number, text) < 0.1
-    for _ in range(1_000):
+    for _ in range(500):
         piece = "".join(rng.choices(pieces, k=rng.randint(1, 3)))
         text = piece * (50_000 // len(piece))
         assert max(seconds(reader, text) for reader in READERS) < 0.3, piece

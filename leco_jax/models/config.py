@@ -1,6 +1,7 @@
 """What a model is: one frozen dataclass that is static under jit."""
 
 import dataclasses
+import math
 from typing import Literal
 
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ class RopeConfig:
     def __post_init__(self):
         if self.scaling not in ("none", "linear", "llama3"):
             raise ValueError(f"rope scaling {self.scaling!r} is none of 'none', 'linear', 'llama3'")
-        if self.theta <= 0 or self.factor <= 0:
+        if not (0 < self.theta < math.inf and 0 < self.factor < math.inf):
             raise ValueError(f"rope theta {self.theta} and factor {self.factor} must be positive")
 
 
@@ -92,8 +93,10 @@ class ModelConfig:
     def __post_init__(self):
         sizes = ("vocab_size", "width", "mlp_width", "num_layers", "num_heads", "num_kv_heads")
         for name in (*sizes, "head_width", "max_positions"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+            if not _is_positive_int(getattr(self, name)):
+                raise ValueError(f"{name}={getattr(self, name)!r} must be an integer of at least 1")
+        if not 0 <= self.norm_eps < math.inf:
+            raise ValueError(f"norm_eps={self.norm_eps} must be finite and not negative")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"num_heads={self.num_heads} is no multiple of num_kv_heads={self.num_kv_heads}"
@@ -102,9 +105,9 @@ class ModelConfig:
             raise ValueError(f"head_width={self.head_width} must be even: rotary pairs")
         if self.activation not in ("silu", "gelu_tanh"):
             raise ValueError(f"activation {self.activation!r} is neither 'silu' nor 'gelu_tanh'")
-        if self.sliding_window is not None and self.sliding_window < 1:
+        if self.sliding_window is not None and not _is_positive_int(self.sliding_window):
             raise ValueError(f"sliding_window={self.sliding_window} must be None or at least 1")
-        if self.logit_soft_cap is not None and self.logit_soft_cap <= 0:
+        if self.logit_soft_cap is not None and not 0 < self.logit_soft_cap < math.inf:
             raise ValueError(f"logit_soft_cap={self.logit_soft_cap} must be None or positive")
         if self.valid_vocab is not None and not 1 <= self.valid_vocab <= self.vocab_size:
             raise ValueError(f"valid_vocab={self.valid_vocab} lies outside 1..{self.vocab_size}")
@@ -129,6 +132,10 @@ class ModelConfig:
     def replace(self, **changes) -> "ModelConfig":
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+
+def _is_positive_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _is_floating(dtype: str) -> bool:

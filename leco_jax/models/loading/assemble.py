@@ -55,23 +55,28 @@ def check_tensors(
     Raises:
       CheckpointError: tensors are missing, extra or mis-shaped; the message lists all of them.
     """
-    wanted = {}
+    if config.num_layers > len(shapes):
+        raise CheckpointError(
+            f"{where}: the config describes {config.num_layers} layers, and the files hold "
+            f"{len(shapes)} tensors in all"
+        )
+    expected = {}
     for path, weight in weight_table(config).items():
         layers: Iterable[int] = range(config.num_layers) if weight.dims[0] == "L" else (0,)
         for layer in layers:
-            wanted[names[path].format(layer)] = _stored_shape(weight, config)
-    missing = [name for name in wanted if name not in shapes]
-    extra = sorted(name for name in shapes if name not in wanted and name not in set(ignored))
+            expected[names[path].format(layer)] = _stored_shape(weight, config)
+    missing = [name for name in expected if name not in shapes]
+    extra = sorted(name for name in shapes if name not in expected and name not in set(ignored))
     misshaped = [
         f"{name}: has {list(shapes[name])}, wants {list(shape)}"
-        for name, shape in wanted.items()
+        for name, shape in expected.items()
         if name in shapes and tuple(shapes[name]) != shape
     ]
-    found = {"missing": missing, "extra": extra, "mis-shaped": misshaped}
-    if any(found.values()):
+    wrong = {"missing": missing, "extra": extra, "mis-shaped": misshaped}
+    if any(wrong.values()):
         parts = [
             f"{len(lines)} {kind}:\n" + "\n".join(f"    {line}" for line in lines)
-            for kind, lines in found.items()
+            for kind, lines in wrong.items()
             if lines
         ]
         raise CheckpointError(
@@ -101,6 +106,9 @@ def assemble(
       rules: logical axis -> mesh axis.
       fixes: path -> function on one layer's part [..., all of the last axis], for formats that
         store a weight changed.
+
+    Raises:
+      CheckpointError: a tensor that is not of floating point, or that holds NaN or infinity.
     """
     dtype = jnp.dtype(config.param_dtype)
     flat = {}
@@ -163,7 +171,14 @@ def _read_layer(
         start, stop = wanted[group[0]]
         stored_index.append(slice(start * stride, stop * stride))
         read_shape += [stop - start, *(size[d] for d in group[1:])]
-    part = source.read(name, tuple(stored_index)).reshape(read_shape)
+    part = source.read(name, tuple(stored_index))
+    if not jnp.issubdtype(part.dtype, jnp.floating):
+        raise CheckpointError(
+            f"tensor {name} is stored as {part.dtype}: weights must be of floating point"
+        )
+    if not np.isfinite(part).all():
+        raise CheckpointError(f"tensor {name} holds NaN or infinity: the file is damaged")
+    part = part.reshape(read_shape)
     letters = weight.stored.replace(",", "")
     part = part.transpose([letters.index(d) for d in dims])
     if fix is not None:

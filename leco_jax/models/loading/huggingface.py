@@ -1,6 +1,7 @@
 """Models from Hugging Face directories: config.json and safetensors files."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from leco_jax.models.sharding import RULES, Rules
 from leco_jax.models.weights import Params, weight_table
 
 _INDEX = "model.safetensors.index.json"
+# First parts of paths that leave a directory.
+_OUTSIDE = (("/",), ("..",))
 # Old checkpoints store what the rotary embedding computes.
 _COMPUTED = re.compile(r"rotary_emb\.inv_freq$")
 
@@ -48,8 +51,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: no JSON ({error})") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: a JSON object was expected, not a {type(value).__name__}")
     return value
@@ -65,7 +68,13 @@ def safetensors_files(directory: Path) -> list[Path]:
         weight_map = read_json(directory / _INDEX).get("weight_map")
         if not isinstance(weight_map, dict):
             raise CheckpointError(f"{directory / _INDEX}: has no weight_map")
-        files = [directory / name for name in sorted(set(weight_map.values()))]
+        names = sorted({str(name) for name in weight_map.values()})
+        outside = [name for name in names if Path(os.path.normpath(name)).parts[:1] in _OUTSIDE]
+        if outside:
+            raise CheckpointError(
+                f"{directory / _INDEX}: names files outside the directory: {', '.join(outside)}"
+            )
+        files = [directory / name for name in names]
         absent = [path.name for path in files if not path.is_file()]
         if absent:
             raise FileNotFoundError(

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from leco_jax.examples import BUNDLED, bundled_path
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.llama import Llama
+from leco_jax.models.loading.assemble import CheckpointError
 from leco_jax.models.loading.fetch import MODELS, fetch
 from leco_jax.models.loading.gguf import gguf_config, load_gguf, open_gguf
 from leco_jax.models.loading.huggingface import load_huggingface, read_json
@@ -122,7 +123,15 @@ def _described(
     path: Path, dtype: str | None, param_dtype: str | None
 ) -> tuple[ModelConfig, Tokenizer]:
     tokenizer = load_tokenizer(path)
-    config = huggingface_config(read_json(path / "config.json"))
+    raw = read_json(path / "config.json")
+    try:
+        config = huggingface_config(raw)
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, AttributeError, KeyError) as error:
+        raise CheckpointError(
+            f"{path / 'config.json'}: a setting has a value of the wrong kind ({error})"
+        ) from error
     return _finish(config, tokenizer, dtype, param_dtype), tokenizer
 
 
@@ -149,6 +158,11 @@ def _finish(
     config: ModelConfig, tokenizer: Tokenizer, dtype: str | None, param_dtype: str | None
 ) -> ModelConfig:
     """The config with the caller's dtypes and the tokenizer's vocabulary."""
+    if tokenizer.vocab_size > config.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer has {tokenizer.vocab_size} ids and the embedding {config.vocab_size} "
+            "rows: use the tokenizer that the model was trained with"
+        )
     return config.replace(
         dtype=dtype or config.dtype,
         param_dtype=param_dtype or dtype or config.param_dtype,

@@ -62,7 +62,7 @@ def load_orbax(
       rules: logical axis -> mesh axis.
 
     Raises:
-      CheckpointError: the arrays are not those of the model.
+      CheckpointError: the arrays are not those of the model, or hold NaN or infinity.
     """
     path = Path(directory).absolute() / PARAMS
     wanted = abstract_params(config, mesh, rules)
@@ -72,7 +72,13 @@ def load_orbax(
         wanted = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), wanted
         )
-    return ocp.load(path, wanted)
+    params = ocp.load(path, wanted)
+    finite = jax.jit(lambda tree: jax.tree.map(lambda x: jnp.isfinite(x).all(), tree))(params)
+    for key, flag in jax.tree_util.tree_leaves_with_path(finite):
+        if not flag:
+            name = jax.tree_util.keystr(key, simple=True, separator="/")
+            raise CheckpointError(f"{path}: {name} holds NaN or infinity: the model is damaged")
+    return params
 
 
 def _check(path: Path, wanted: Params) -> None:

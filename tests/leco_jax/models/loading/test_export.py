@@ -73,7 +73,7 @@ def _equal(a, b):
 def test_a_round_trip_gives_the_same_model_bit_by_bit(tmp_path, case):
     config = CONFIGS[case]
     params = _params(config)
-    export_huggingface(tmp_path, config, params)
+    export_huggingface(tmp_path, Llama(config, params=params))
     raw = json.loads((tmp_path / "config.json").read_text())
     assert raw["model_type"] == case.split(",")[0]
     assert huggingface_config(raw) == config

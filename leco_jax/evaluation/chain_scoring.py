@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,8 @@ from leco_jax.storage.jsonl import parse_row
 from leco_jax.text.chat import encode_chat
 from leco_jax.text.tokenizer import Tokenizer
 
-# Chains that are sorted by length, scored and handed on together.
-_WINDOW = 1024
+_WINDOW = 1024  # chains that are sorted by length, scored and handed on together
+_STEP_FIELDS = ("text", "tokens", "average", "divergence", "transition", "score")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,18 +30,20 @@ class GivenChain:
     """A response to a prompt, in tokens: prompt and response are tokenised apart and joined.
 
     Attributes:
-        prompt: token ids.
-        response: token ids.
-        named: what tells it from the others in the output: its "line", and its "id" if it has one.
+      prompt: token ids.
+      response: token ids.
+      named: what tells it from the others in the output: its "line", and its "id" if it has one.
     """
 
     prompt: tuple[int, ...]
     response: tuple[int, ...]
     named: dict[str, Any]
 
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.response)
 
-@dataclasses.dataclass(frozen=True)
-class BadLine:
+
+class BadLine(NamedTuple):
     """A line that cannot be scored."""
 
     number: int
@@ -53,18 +55,18 @@ def read_chains(
 ) -> tuple[list[GivenChain], list[BadLine]]:
     """Reads JSON lines of a prompt and a "response".
 
-    The prompt is either a text, "prompt", in which control tokens are text like any other, or
-    "messages", `{"role": str, "content": str}` each, which the chat template puts into the tokens
-    that a chat model sees. "id" is handed on; further fields are ignored.
+    The prompt is either the text "prompt", in which control tokens are ordinary text, or the list
+    "messages", `{"role": str, "content": str}` each, which the chat template turns into the tokens
+    that a chat model sees. "id" is kept for the output; further fields are ignored.
 
     Args:
-        lines: numbered, as `datasets.jsonl.numbered_lines` gives them.
-        tokenizer: of the model that will score them; BOS is put before a text where it is
-            customary.
-        max_length: most tokens of prompt and response together.
+      lines: numbered, as `storage.jsonl.numbered_lines` gives them.
+      tokenizer: of the model that will score them; BOS is put before a text where it is
+        customary.
+      max_length: most tokens of prompt and response together.
 
     Returns:
-        The good lines in order, and the bad ones.
+      The good lines in order, and the bad ones.
     """
     chains: list[GivenChain] = []
     bad: list[BadLine] = []
@@ -115,24 +117,24 @@ def score_chains(
     """Scores chains by one forward pass each, in batches of similar length.
 
     Args:
-        model: the model whose confidence is asked for.
-        chains: what to score.
-        preset: which variant of the step scores.
-        batch_tokens: most tokens of a batch, padding included; a chain that is longer is a batch
-            of its own.
+      model: the model whose confidence is asked for.
+      chains: what to score.
+      preset: which variant of the step scores.
+      batch_tokens: most tokens of a batch, padding included; a chain that is longer is a batch
+        of its own.
 
     Yields:
-        In the order of the chains, a window of them at a time: what names the chain,
-        `token_logprobs` (nats, of the response's tokens), `sum_logprob` and `steps`.
+      In the order of the chains, a window of them at a time: what names the chain,
+      `token_logprobs` (nats, of the response's tokens), `sum_logprob` and `steps`.
 
     Raises:
-        ValueError: a row's figures are not finite; the message names its line.
+      ValueError: a row's figures are not finite; the message names its line.
     """
     if batch_tokens < 1:
         raise ValueError(f"batch_tokens must be at least 1, not {batch_tokens}")
     for start in range(0, len(chains), _WINDOW):
         window = chains[start : start + _WINDOW]
-        by_length = sorted(range(len(window)), key=lambda i: _length(window[i]))
+        by_length = sorted(range(len(window)), key=lambda i: len(window[i]))
         done: dict[int, dict[str, Any]] = {}
         for batch in _batches([window[i] for i in by_length], batch_tokens):
             stats = _score_batch(model, batch, preset)
@@ -153,24 +155,18 @@ def _row(
     return chain.named | {
         "token_logprobs": stats["logprob"].tolist(),
         "sum_logprob": float(np.sum(stats["logprob"], dtype=np.float64)),
-        "steps": [_step_line(s) for s in score_chain(chain.response, stats, tokenizer, preset)],
+        "steps": [
+            {name: getattr(step, name) for name in _STEP_FIELDS}
+            for step in score_chain(chain.response, stats, tokenizer, preset)
+        ],
     }
-
-
-def _length(chain: GivenChain) -> int:
-    return len(chain.prompt) + len(chain.response)
-
-
-def _step_line(step) -> dict[str, Any]:
-    names = ("text", "tokens", "average", "divergence", "transition", "score")
-    return {name: getattr(step, name) for name in names}
 
 
 def _batches(chains: Sequence[GivenChain], batch_tokens: int) -> Iterator[list[GivenChain]]:
     """Cuts chains sorted by length where the padded batch would grow too large."""
     batch: list[GivenChain] = []
     for chain in chains:
-        length = power_of_two(_length(chain), least=16)
+        length = power_of_two(len(chain), least=16)
         if batch and power_of_two(len(batch) + 1) * length > batch_tokens:
             yield batch
             batch = []
@@ -184,7 +180,7 @@ def _score_batch(
 ) -> dict[str, np.ndarray]:
     """Statistics `[B, R]` of the responses' tokens, aligned at their first ones."""
     rows = power_of_two(len(batch))
-    length = power_of_two(max(map(_length, batch)), least=16)
+    length = power_of_two(max(map(len, batch)), least=16)
     longest = power_of_two(max(len(c.response) for c in batch), least=16)
     tokens_BT = np.zeros((rows, length), np.int32)
     targets_BR = np.full((rows, longest), -1, np.int32)  # ignored by the scoring

@@ -12,22 +12,16 @@ from leco_jax.text import prompts
 from leco_jax.text.chat import encode_chat, render_chat
 from leco_jax.text.tokenizer import Tokenizer
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PromptKind:
-    """How a model is asked.
-
-    Attributes:
-        encoder: gives, for a tokenizer, the function from a question's text to its prompt's ids.
-        stop: texts that end the answer.
-    """
-
-    encoder: Callable[[Tokenizer], Callable[[str], list[int]]]
-    stop: tuple[str, ...] = ()
+Encoder = Callable[[str], list[int]]  # from a question's text to its prompt
 
 
-def _chat(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
-    if _takes_system(tokenizer):
+def _chat(tokenizer: Tokenizer) -> Encoder:
+    """Instructions and the question, for a model with a chat template."""
+    try:
+        takes_system = prompts.SYSTEM_PROMPT in render_chat(tokenizer, prompts.chat_messages("?"))
+    except ValueError:  # some templates refuse a system message, some leave it out
+        takes_system = False
+    if takes_system:
         return lambda question: encode_chat(tokenizer, prompts.chat_messages(question))
     # As the makers of such templates advise: the instructions stand before the question.
     return lambda question: encode_chat(
@@ -36,32 +30,25 @@ def _chat(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
     )
 
 
-def _takes_system(tokenizer: Tokenizer) -> bool:
-    """Whether the chat template writes a system message; some refuse one, some leave it out."""
-    try:
-        return prompts.SYSTEM_PROMPT in render_chat(tokenizer, prompts.chat_messages("?"))
-    except ValueError:
-        return False
-
-
-def _few_shot(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
+def _few_shot(tokenizer: Tokenizer) -> Encoder:
+    """Worked examples and the question."""
     examples = tokenizer.encode(prompts.few_shot_prefix(), add_bos=tokenizer.wants_bos)
     return lambda question: (
         examples + tokenizer.encode(prompts.few_shot_question(question), continuation=True)
     )
 
 
-def _question(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
+def _question(tokenizer: Tokenizer) -> Encoder:
+    """The question alone, for models trained on the layout of the worked examples."""
     return lambda question: tokenizer.encode(
         prompts.few_shot_prompt(question, ()), add_bos=tokenizer.wants_bos
     )
 
 
-PROMPTS = {
-    "chat": PromptKind(encoder=_chat),  # instructions, for a model with a chat template
-    "few_shot": PromptKind(encoder=_few_shot, stop=(prompts.FEW_SHOT_STOP,)),
-    # For models trained on this layout: the question alone.
-    "question": PromptKind(encoder=_question, stop=(prompts.FEW_SHOT_STOP,)),
+PROMPTS: dict[str, Callable[[Tokenizer], Encoder]] = {
+    "chat": _chat,
+    "few_shot": _few_shot,
+    "question": _question,
 }
 
 
@@ -71,12 +58,12 @@ def make_questions(
     """Writes the prompts of a data set.
 
     Args:
-        problems: the problems.
-        tokenizer: the model's.
-        config: `prompt`, `generation` and `seed` are read.
+      problems: the problems.
+      tokenizer: the model's.
+      config: `prompt`, `generation` and `seed` are read.
     """
-    kind = PROMPTS[config.prompt]
-    encode = kind.encoder(tokenizer)
+    encode = PROMPTS[config.prompt](tokenizer)
+    stop = () if config.prompt == "chat" else (prompts.FEW_SHOT_STOP,)
     return [
         Question(
             id=problem.id,
@@ -86,7 +73,7 @@ def make_questions(
                 sampling=config.generation.sampling,
                 seed=config.seed,
                 problem=zlib.crc32(problem.id.encode()),
-                stop=kind.stop,
+                stop=stop,
             ),
             gold=problem.answer,
             kind=problem.kind,

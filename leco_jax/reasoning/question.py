@@ -99,25 +99,26 @@ class Question:
     def result(
         self,
         *,
-        method: str,
         answers: Sequence[Any],
         answer: Any,
-        stopped: str,
-        rounds: Sequence[Round],
-        independent: bool,
-        settings: dict,
+        settings: dict[str, Any],
+        **fields: Any,
     ) -> Result:
-        """Makes a method's result from its final answer and the answers of all its whole passes."""
+        """Makes a method's result.
+
+        Args:
+          answers: of all its whole passes.
+          answer: the final one.
+          settings: the method's options.
+          **fields: the other fields of `Result`.
+        """
         return Result(
             id=self.id,
-            method=method,
             question=self.text,
             answer=format_answer(answer, kind=self.kind),
             gold=format_answer(self.gold, kind=self.kind),
             correct=None if self.gold is None else self.equal(answer, self.gold),
             first_correct=None if self.gold is None else self.equal(answers[0], self.gold),
-            stopped=stopped,
-            rounds=list(rounds),
-            independent=independent,
             settings=settings | {"seed": self.request.seed, "sample": self.request.sample},
+            **fields,
         )

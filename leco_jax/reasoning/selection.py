@@ -1,7 +1,9 @@
 """Small rules of the methods: where to cut, when to stop, how to vote, which answer to give."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
+
+from leco_jax.reasoning.chain_reader import ScoredStep
 
 CutRule = Literal["weakest", "earlier_of_two_weakest"]
 FinalRule = Literal["last", "weighted_vote"]
@@ -9,20 +11,8 @@ FinalRule = Literal["last", "weighted_vote"]
 _FIRST_WEIGHT = 1.5  # what the first answer counts in the vote; published program
 
 
-class Step(Protocol):
-    """What decides whether a step is cut; a `ScoredStep` is one."""
-
-    @property
-    def text(self) -> str:
-        """Its line, label included."""
-
-    @property
-    def score(self) -> float:
-        """Its confidence."""
-
-
 def cut_step(
-    steps: Sequence[Step],
+    steps: Sequence[ScoredStep],
     *,
     rule: CutRule | None,
     first: int = 0,

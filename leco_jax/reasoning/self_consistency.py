@@ -25,13 +25,13 @@ class SelfConsistencyConfig(MethodConfig):
     """Options of self-consistency.
 
     Attributes:
-        samples: chains a problem.
-        temperature: at which they are drawn; the question's own top-k and top-p stay.
-        warm_up: so many samples are written whole first; a percentile of their lowest confidences
-            is the threshold of the others, which are ended where they fall below it. Chains that
-            the threshold ends, or would have ended, do not vote. 0: all are written whole.
-        percentile: 10 keeps what looks like the best nine tenths, 90 the best tenth.
-        window: tokens over which a confidence is averaged; shorter chains are never ended.
+      samples: chains a problem.
+      temperature: at which they are drawn; the question's own top-k and top-p stay.
+      warm_up: so many samples are written whole first; a percentile of their lowest confidences
+        is the threshold of the others, which are ended where they fall below it. Chains that
+        the threshold ends, or would have ended, do not vote. 0: all are written whole.
+      percentile: 10 keeps what looks like the best nine tenths, 90 the best tenth.
+      window: tokens over which a confidence is averaged; shorter chains are never ended.
     """
 
     samples: int = 10
@@ -71,10 +71,10 @@ def self_consistency(
     sample changes none of those before it.
 
     Args:
-        engine: where the samples are drawn; captures `config.stats`.
-        reader: turns an ended chain into a round.
-        question: the prompt, and the right answer if known.
-        config: how many samples, and how they are drawn.
+      engine: where the samples are drawn; captures `config.stats`.
+      reader: turns an ended chain into a round.
+      question: the prompt, and the right answer if known.
+      config: how many samples, and how they are drawn.
     """
     request = question.request
     hot = dataclasses.replace(request.sampling, temperature=config.temperature)

@@ -140,6 +140,17 @@ def test_the_bundled_model_solves_problems_and_a_method_alone_finds_the_same(env
     assert _lines(tmp_path / "alone") == _lines(tmp_path / "all")[2::3]
 
 
+def test_problems_that_failed_are_named_and_told_by_the_exit_code(environment, tmp_path):
+    command = _bundled(
+        tmp_path, "--config.methods=('cot',)", "--config.generation.max_new_tokens=1100"
+    )
+    done = _run(command, environment)
+    assert done.returncode == 3, done.stderr
+    assert "4 results failed and count as wrong:" in done.stdout
+    assert "arithmetic_chains/test/3, cot: " in done.stdout
+    assert "0.0%" in done.stdout.split("cot ")[1].splitlines()[0]
+
+
 def test_make_run_names_a_config_that_is_there_and_a_directory_after_it():
     root = pathlib.Path(__file__).parents[2]
     for more, name in (

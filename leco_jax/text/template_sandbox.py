@@ -171,6 +171,8 @@ def _size(value: Any) -> int:
         value = rest.pop()
         if isinstance(value, str | bytes):
             size += len(value)
+        elif isinstance(value, jinja2.runtime.Context):
+            continue  # given to filters such as `selectattr`; a Mapping without a length
         elif isinstance(value, Mapping):
             size += len(value)
             rest += [*value.keys(), *value.values()]

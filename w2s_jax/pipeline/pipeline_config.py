@@ -77,10 +77,10 @@ class Stage2Config:
     rule: str = "official_code"
     threshold: float | None = None
     weak_rejected_threshold: float | None = None
-    pairs_per_question: int = 1
-    vote: str = "count"
+    pairs_per_question: int = PairRule.pairs_per_question
+    vote: str = PairRule.vote
     confidence: str = "step_score"
-    vote_temperature: float = 1.0
+    vote_temperature: float = PairRule.temperature
 
     def __post_init__(self):
         at_least(self, samples=1)

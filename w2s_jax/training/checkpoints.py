@@ -9,9 +9,6 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-# A process that was stopped and saved exits with this (EX_TEMPFAIL): start it again.
-EXIT_RESUME = 75
-
 
 class CheckpointMismatch(ValueError):
     """A checkpoint that belongs to another run, or cannot be read."""

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import ml_collections
 from flax import nnx
 from jax.sharding import Mesh
 
+from leco_jax.configuration import build
 from leco_jax.models.architectures import preset
 from leco_jax.models.llama import Llama
 from leco_jax.models.loading import load_model
 from leco_jax.models.lora import LoraConfig
 from leco_jax.text.tokenizer import Tokenizer, load_tokenizer
 from w2s_jax.training.checkpoints import abstract, load_weights, read_description
+from w2s_jax.training.job_config import StartConfig, TrainingConfig
 from w2s_jax.training.reference import weights_fingerprint
 from w2s_jax.training.train_step import split_model
 
@@ -67,7 +68,8 @@ def load_start(config: Any, mesh: Mesh) -> Start:
 def load_run(workdir: str | Path, mesh: Mesh) -> Start:
     """Loads the model that a run ended with; errors as `load_start`."""
     saved = _saved_config(Path(workdir))
-    config = ml_collections.ConfigDict(saved)
+    model = build(StartConfig, saved["model"], name="config.model")
+    config = TrainingConfig(model=model, seed=saved["seed"])
     # Only adapters need the weights that they were trained on.
     start = load_start(config, mesh) if saved["lora"]["rank"] else _base(config, mesh)
     return _after(Path(workdir), saved, start, mesh)

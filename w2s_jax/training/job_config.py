@@ -4,7 +4,7 @@ import dataclasses
 
 import ml_collections
 
-from leco_jax.configuration import check, config_dict, part
+from leco_jax.configuration import at_least, check, config_dict, part
 from leco_jax.models.lora import LoraConfig
 from w2s_jax.training.data import Template
 from w2s_jax.training.loop import RunConfig
@@ -60,9 +60,7 @@ class DataConfig(Template):
 
     def __post_init__(self):
         check(self)
-        for name in ("length", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        at_least(self, length=1, batch=1)
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit={self.limit} must be at least 1, or None for all rows")
 
@@ -86,8 +84,7 @@ class HeldOutConfig:
     def __post_init__(self):
         if self.rows and self.source:
             raise ValueError("give either rows or source, not both")
-        if self.rows < 0:
-            raise ValueError(f"rows={self.rows} must not be negative")
+        at_least(self, rows=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

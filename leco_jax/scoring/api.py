@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from leco_jax.scoring import dispatch, presets, reference
+from leco_jax.scoring import dispatch, presets, reference, shards
 from leco_jax.scoring.presets import StepPreset
 from leco_jax.scoring.types import MAX_TOPK, Options, StepScores, TokenStats
 
@@ -31,14 +31,15 @@ def token_stats(
         topk_logprob    mean of the `topk` largest log-probabilities
         topk_logmass    log of the summed probability of the `topk` most likely tokens
 
-    Differentiable in the logits, vmappable, and never NaN for logits that are finite or −inf: a row
-    of nothing but −inf has log-probabilities −inf, entropy and self-certainty 0, gradient 0.
+    Differentiable in the logits (once; twice with "reference"), vmappable, and never NaN for logits
+    that are finite or −inf: a row of nothing but −inf has log-probabilities −inf, entropy and
+    self-certainty 0, gradient 0. NaN or +inf in a row makes its statistics and its gradient NaN.
 
     Args:
-      logits: `[..., T, V]` float32 or bfloat16 (any float type; sums are float32).
-      tokens: `[..., T]` integers. A negative id is ignored: its log-probability is 0. An id at or
-        beyond the valid vocabulary has probability zero: −inf.
-      stats: which statistics to compute; others are None.
+      logits: `[..., T, V]` of any float type; sums are float32.
+      tokens: `[..., T]` integers of any type. A negative id is ignored: its log-probability is 0
+        whatever the logits. An id at or beyond the valid vocabulary has probability zero: −inf.
+      stats: which statistics to compute, a name or several; others are None.
       soft_cap: c of c·tanh(logit/c), before the temperature; −inf stays −inf.
       temperature: divides the logits.
       valid_vocab: how many leading ids exist; further columns are padding. None for all.
@@ -54,7 +55,7 @@ def token_stats(
         asked for by name and cannot run here, with the reason.
     """
     options = Options(
-        stats=tuple(stats),
+        stats=stats,
         soft_cap=soft_cap,
         temperature=temperature,
         valid_vocab=valid_vocab,
@@ -62,9 +63,9 @@ def token_stats(
         axis_name=axis_name,
         implementation=implementation,
     )
-    logits, tokens = jnp.asarray(logits), jnp.asarray(tokens)
-    _check_tokens(tokens, logits.shape[:-1], "logits", logits.shape)
-    _check_float(logits, "logits")
+    logits = _floats(logits, "logits")
+    tokens = _ids(tokens, logits, "logits")
+    _check_vocabulary(logits, logits.shape[-1], "logits", options)
     if implementation == "reference":
         return reference.token_stats(logits, tokens, options)
     return dispatch.token_stats(logits, tokens, options)
@@ -94,17 +95,16 @@ def token_stats_from_hidden(
     Raises:
       ValueError: shapes or options that do not fit; NotImplementedError as in `token_stats`.
     """
-    bundled = Options(stats=tuple(stats), **options)
-    hidden, unembed, tokens = map(jnp.asarray, (hidden, unembed, tokens))
-    _check_tokens(tokens, hidden.shape[:-1], "hidden", hidden.shape)
-    _check_float(hidden, "hidden")
-    _check_float(unembed, "unembed")
+    bundled = Options(stats=stats, **options)
+    hidden, unembed = _floats(hidden, "hidden"), _floats(unembed, "unembed")
+    tokens = _ids(tokens, hidden, "hidden")
     if layout not in ("VD", "DV"):
         raise ValueError(f'layout must be "VD" or "DV"; got {layout!r}')
     if unembed.ndim != 2 or unembed.shape[layout.index("D")] != hidden.shape[-1]:
         raise ValueError(
             f'unembed {unembed.shape} with layout "{layout}" does not fit hidden {hidden.shape}'
         )
+    _check_vocabulary(unembed, unembed.shape[layout.index("V")], "unembed", bundled)
     if bundled.implementation == "reference":
         return reference.token_stats_from_hidden(hidden, unembed, tokens, bundled, layout)
     return dispatch.token_stats_from_hidden(hidden, unembed, tokens, bundled, layout)
@@ -198,15 +198,33 @@ def _score_steps(statistics, arrays, step_ids, preset: StepPreset, scored: dict,
     return preset.step_scores(preset.logprob(stats), step_ids, **scored)
 
 
-def _check_tokens(tokens, rows, name: str, shape):
+def _ids(tokens, scored, name: str):
+    """Token ids as int32; ids that do not fit stay negative, or beyond every vocabulary."""
+    tokens = jnp.asarray(tokens)
     if not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise ValueError(f"tokens must be integers; got {tokens.dtype}")
-    if tokens.shape != rows:
+    if tokens.shape != scored.shape[:-1]:
         raise ValueError(
-            f"tokens {tokens.shape} must have the shape of {name} {shape} without its last axis"
+            f"tokens {tokens.shape} must have the shape of {name} {scored.shape} "
+            "without its last axis"
         )
+    if tokens.dtype.itemsize >= 4 and tokens.dtype != jnp.int32:
+        signed = jnp.issubdtype(tokens.dtype, jnp.signedinteger)
+        tokens = jnp.clip(tokens, -(2**31) if signed else 0, 2**31 - 1)
+    return tokens.astype(jnp.int32)
 
 
-def _check_float(x, name: str):
+def _floats(x, name: str):
+    x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"{name} must be floating point; got {x.dtype}")
+    return x
+
+
+def _check_vocabulary(x, size: int, name: str, options: Options):
+    shards.shard_of(size, options)
+    if options.axis_name is None:
+        return
+    if options.implementation == "reference":
+        raise ValueError('implementation="reference" takes whole vocabularies, so no axis_name')
+    shards.check_sharded(x, name, options.axis_name)

@@ -20,6 +20,7 @@ from leco_jax.scoring import (
     hidden_xla,
     logits_pallas_tpu,
     logits_xla,
+    pallas_tiles,
     partials,
     shards,
     topk,
@@ -28,6 +29,20 @@ from leco_jax.scoring.partials import Partials
 from leco_jax.scoring.types import Options, TokenStats
 
 logger = logging.getLogger("leco_jax.scoring")
+
+
+@jax.custom_jvp
+def _once_differentiable(x):
+    """The same; marks what a gradient is taken of, for the forward pass has no derivative rule."""
+    return x
+
+
+@_once_differentiable.defjvp
+def _(primals, tangents):
+    raise ValueError(
+        'second derivatives of token statistics need implementation="reference", '
+        "which is plain JAX throughout"
+    )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -47,11 +62,12 @@ def _logits_forward(logits, tokens, options: Options):
 
 
 def _logits_forward_and_keep(logits, tokens, options: Options):
+    logits = _once_differentiable(logits)
     shard = shards.shard_of(logits.shape[-1], options)
     stats, sums = _logits_forward(logits, tokens, options)
     k = gradients.top_size(options)
     top = topk.top_of_logits(logits, shard.valid, k, options) if k else None
-    kept = gradients.residuals_of(sums, stats, top, options, shard.vocab)
+    kept = gradients.residuals_of(sums, stats, top, tokens, options, shard.vocab)
     return stats, (logits, tokens, kept)
 
 
@@ -82,11 +98,12 @@ def _hidden_forward(compute, hidden, unembed, tokens, options: Options, layout: 
     sums, target, top = compute(hidden, unembed, columns, shard.valid, options, layout)
     sums, target = shards.combine(sums, target, options)
     stats = partials.finish(sums, target, tokens, options, shard.vocab)
-    kept = gradients.residuals_of(sums, stats, top, options, shard.vocab)
+    kept = gradients.residuals_of(sums, stats, top, tokens, options, shard.vocab)
     return stats, (hidden, unembed, tokens, kept)
 
 
 def _hidden_forward_and_keep(hidden, unembed, tokens, options: Options, layout: str):
+    hidden, unembed = _once_differentiable((hidden, unembed))
     compute = _sums_from_hidden
     if gradients.top_size(options):  # the kernel does not know which tokens are the most likely
         compute = functools.partial(hidden_xla.sums_from_hidden, keep_top=True)
@@ -119,7 +136,7 @@ def _sums_from_logits(logits, valid, options: Options) -> Partials:
         functools.partial(logits_xla.sums_from_logits, valid=valid, options=options),
         (logits,),
         options,
-        unsupported=None,
+        pallas_tiles.unsupported_dtype(logits),
     )
 
 

@@ -28,7 +28,7 @@ class Residuals(NamedTuple):
     """What the backward pass keeps of each row, `[..., T]`, or `[..., T, k]` for the top k."""
 
     peak: Any
-    log_mass: Any  # +inf for a row without a finite logit: its p is zero
+    log_mass: Any  # +inf for a row without gradient: of nothing but −inf, or ignored altogether
     entropy: Any
     topk_logmass: Any
     floor: Any  # capped logit of the k-th most likely token of the whole vocabulary
@@ -51,11 +51,16 @@ def top_size(options: Options) -> int:
     return options.topk if options.needs_top else int("max_logprob" in options.stats)
 
 
-def residuals_of(sums: Partials, stats: TokenStats, top, options: Options, vocab: int) -> Residuals:
+def residuals_of(
+    sums: Partials, stats: TokenStats, top, tokens, options: Options, vocab: int
+) -> Residuals:
     """Keeps a few numbers per row; `top` is (capped logits, columns) of this shard, or None."""
+    alive = sums.mass != 0
+    if options.stats == ("logprob",):
+        alive &= tokens >= 0
     return Residuals(
         peak=sums.peak,
-        log_mass=jnp.where(sums.mass > 0, jnp.log(sums.mass), jnp.inf),
+        log_mass=jnp.where(alive, jnp.log(jnp.where(alive, sums.mass, 1.0)), jnp.inf),
         entropy=stats.entropy,
         topk_logmass=stats.topk_logmass,
         floor=sums.top[..., min(options.topk, vocab) - 1] if options.needs_top else None,
@@ -77,9 +82,9 @@ def coefficients(
       options: the statistics asked for.
 
     Returns:
-      Coefficients; all zero for a row without a finite logit.
+      Coefficients; all zero for a row without gradient.
     """
-    alive = kept.log_mass < jnp.inf
+    alive = kept.log_mass != jnp.inf
     zero = jnp.zeros_like(kept.peak)
     g = TokenStats(*(zero if x is None else jnp.where(alive, x, 0.0) for x in cotangents))
     g = g._replace(logprob=jnp.where((tokens >= 0) & (tokens < shard.vocab), g.logprob, 0.0))
@@ -133,8 +138,9 @@ def logits_gradient(x, weights: Coefficients, kept: Residuals, ids, valid, optio
         here = ids == weights.columns[..., i, None]
         gradient = gradient + jnp.where(here, weights.spikes[..., i, None], 0.0)
     if options.soft_cap is not None:
-        gradient = gradient * (1.0 - jnp.square(x / options.soft_cap))
-    return gradient * (1.0 / options.temperature)
+        gradient = gradient * (1.0 - jnp.minimum(jnp.square(x / options.soft_cap), 1.0))
+    alive = kept.log_mass[..., None] != jnp.inf  # 0 · NaN would be NaN
+    return jnp.where(alive, gradient * (1.0 / options.temperature), 0.0)
 
 
 def _log_probability(x, kept: Residuals, options: Options):

@@ -29,7 +29,7 @@ def unsupported(hidden, unembed, options: Options) -> str | None:
         return f"hidden is {hidden.dtype} and unembed {unembed.dtype}; cast one of them"
     if hidden.shape[-1] % LANES:
         return f"the width {hidden.shape[-1]} is not a multiple of {LANES}"
-    return None
+    return pallas_tiles.unsupported_dtype(hidden)
 
 
 def sums_from_hidden(hidden, unembed, columns, valid, options: Options, layout: str):

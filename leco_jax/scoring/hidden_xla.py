@@ -77,10 +77,10 @@ def gradients_from_hidden(
         ids = start + jnp.arange(size)
         dx = gradients.logits_gradient(
             x, weights, kept, ids, valid if dynamic else None, options
-        ).astype(hidden.dtype)
+        ).astype(_wide(hidden).dtype)
         back = "...v,vd->...d" if layout == "VD" else "...v,dv->...d"
         d_hidden += jnp.einsum(back, dx, block, preferred_element_type=jnp.float32)
-        pair = (dx, hidden) if layout == "VD" else (hidden, dx)
+        pair = (dx, _wide(hidden)) if layout == "VD" else (_wide(hidden), dx)
         d_block = lax.dot_general(
             *pair, ((rows, rows), ((), ())), preferred_element_type=jnp.float32
         ).astype(unembed.dtype)
@@ -107,9 +107,14 @@ def _static_count(unembed, valid, layout: str) -> tuple[int, bool]:
 
 
 def _block(unembed, start, size: int, layout: str):
-    return lax.dynamic_slice_in_dim(unembed, start, size, layout.index("V"))
+    return _wide(lax.dynamic_slice_in_dim(unembed, start, size, layout.index("V")))
 
 
 def _product(hidden, block, layout: str):
     product = "...d,vd->...v" if layout == "VD" else "...d,dv->...v"
-    return jnp.einsum(product, hidden, block, preferred_element_type=jnp.float32)
+    return jnp.einsum(product, _wide(hidden), block, preferred_element_type=jnp.float32)
+
+
+def _wide(x):
+    """Float8 as bfloat16, exactly: what a TPU multiplies, and what a gradient fits into."""
+    return x.astype(jnp.bfloat16) if x.dtype.itemsize == 1 else x

@@ -67,14 +67,16 @@ def _rows_known(logits, valid, options: Options) -> Partials:
 def _by_tiles(logits, valid, options: Options) -> Partials:
     if logits.ndim == 1:
         return jax.tree.map(lambda x: x[0], _by_tiles(logits[None], valid, options))
-    # A loop over 16-bit floats would first convert them all to float32; their bits it leaves alone.
-    narrow = logits.dtype.itemsize == 2
-    source = lax.bitcast_convert_type(logits, jnp.uint16) if narrow else logits
+    # A loop over narrow floats would first convert them all to float32; their bits it leaves alone.
+    bits = {1: jnp.uint8, 2: jnp.uint16}.get(logits.dtype.itemsize)
+    source = logits if bits is None else lax.bitcast_convert_type(logits, bits)
 
     def load(row, column, size, width):
         x = lax.dynamic_slice_in_dim(source, row, size, -2)
         x = lax.dynamic_slice_in_dim(x, column, width, -1)
-        return partials.cap(lax.bitcast_convert_type(x, logits.dtype) if narrow else x, options)
+        return partials.cap(
+            x if bits is None else lax.bitcast_convert_type(x, logits.dtype), options
+        )
 
     def block(row, size):
         shape = (*logits.shape[:-2], size)
@@ -125,7 +127,7 @@ def _by_reduction(logits, valid, options: Options) -> Partials:
     seen = x if valid is None else jnp.where(valid, x, -jnp.inf)
     elements = Partials(
         peak=jnp.maximum(seen, partials.LOWEST),
-        mass=(seen > partials.LOWEST).astype(jnp.float32),
+        mass=jnp.where(seen <= partials.LOWEST, 0.0, 1.0),  # NaN counts
         dot=vary_like(jnp.zeros_like(x), x) if options.needs_dot else None,
         total=(x if valid is None else jnp.where(valid, x, 0.0)) if options.needs_total else None,
     )

@@ -65,6 +65,13 @@ def blocks_for(table: dict[str, Blocks]) -> Blocks:
     return table.get(chip(), table["other"])
 
 
+def unsupported_dtype(x) -> str | None:
+    """Why the kernels do not take such an array, or None."""
+    if x.dtype in (jnp.float32, jnp.bfloat16):
+        return None
+    return f"the kernels take float32 and bfloat16; this is {x.dtype}"
+
+
 def merge_rows_under_vmap(call, row_arguments: int):
     """Wraps a kernel's call.
 

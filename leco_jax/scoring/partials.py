@@ -32,12 +32,12 @@ class Partials(NamedTuple):
 
 
 def cap(logits, options: Options):
-    """The logits in float32 after the soft cap, before the temperature; −inf stays −inf."""
+    """The logits in float32 after the soft cap, before the temperature; ±inf stay as they are."""
     x = logits.astype(jnp.float32)
     if options.soft_cap is None:
         return x
     capped = options.soft_cap * jnp.tanh(x * (1.0 / options.soft_cap))
-    return jnp.where(x == -jnp.inf, x, capped)
+    return jnp.where(jnp.abs(x) == jnp.inf, x, capped)
 
 
 def scaled_gap(x, peak, options: Options):
@@ -122,13 +122,15 @@ def finish(sums: Partials, target, tokens, options: Options, vocab: int) -> Toke
       vocab: how many ids the whole vocabulary has.
 
     Returns:
-      TokenStats; a row without a single finite logit has −inf log-probabilities and zeros else.
+      TokenStats; a row of nothing but −inf has −inf log-probabilities and zeros else, one with NaN
+      or +inf has NaN, but log-probability 0 where its token is ignored.
     """
-    alive = sums.mass > 0
+    alive = sums.mass != 0  # NaN is
+    nothing = jnp.where(jnp.isnan(sums.mass), jnp.nan, -jnp.inf)
     log_mass = jnp.log(jnp.where(alive, sums.mass, 1.0))
 
     def logprob(x, exists=alive):
-        return jnp.where(exists, scaled_gap(x, sums.peak, options) - log_mass, -jnp.inf)
+        return jnp.where(exists, scaled_gap(x, sums.peak, options) - log_mass, nothing)
 
     fields = {}
     if "logprob" in options.stats:

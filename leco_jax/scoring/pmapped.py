@@ -1,14 +1,16 @@
 """The scoring functions with a leading device axis, through `jax.pmap`.
 
 For code bases that still keep one slice of a batch per device in a leading axis. Arrays are
-`[devices, ...]`, results too. `unembed` is one matrix for all devices; with `axis_name` it, like
-logits, holds each device's share of the vocabulary, `[devices, V / devices, D]`, and tokens and
-step ids are repeated.
+`[devices, ...]`, results too; a multiple of the number of devices is dealt out evenly. `unembed` is
+one matrix for all devices; with `axis_name` it, like logits, holds each device's share of the
+vocabulary, `[devices, V / devices, D]`, and tokens and step ids are repeated.
 """
 
 import functools
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from leco_jax.scoring import api
 from leco_jax.scoring.types import StepScores, TokenStats
@@ -43,12 +45,36 @@ def _unembed_axis(options) -> int | None:
 
 def _mapped(function, arrays, axes, options):
     """Maps over the first axis of `arrays`, and of the masks among the options."""
-    options = dict(options)
-    masks = {name: options.pop(name) for name in ("heading", "in_label") if name in options}
-    if "stats" in options:
-        options["stats"] = tuple(options["stats"])
-    program = _program(function, (*axes, 0), tuple(sorted(options.items())))
-    return program(*arrays, {name: x for name, x in masks.items() if x is not None})
+    masks = {name: options.pop(name, None) for name in ("heading", "in_label")}
+    arrays = [*map(jnp.asarray, arrays)]
+    arrays.append({name: jnp.asarray(x) for name, x in masks.items() if x is not None})
+    axes = (*axes, 0)
+    rows, devices = arrays[0].shape[0], jax.local_device_count()
+    dealt = rows > devices and options.get("axis_name") is None
+    if rows > devices and (not dealt or rows % devices):
+        raise ValueError(
+            f"the first axis has {rows} entries, which {devices} devices do not share evenly; "
+            "pad it, or with axis_name give each device one"
+        )
+    if dealt:
+        shape = (devices, rows // devices)
+        arrays = [
+            x if axis is None else _refold(x, shape) for x, axis in zip(arrays, axes, strict=True)
+        ]
+    key = tuple(sorted((name, _hashable(x)) for name, x in options.items()))
+    result = _program(function, axes, key)(*arrays)
+    return _refold(result, (rows,), drop=2) if dealt else result
+
+
+def _hashable(option):
+    if isinstance(option, list):
+        return tuple(option)
+    return option.item() if isinstance(option, (jax.Array, np.generic)) else option
+
+
+def _refold(tree, shape: tuple[int, ...], drop: int = 1):
+    """Replaces the first `drop` axes of every array by others."""
+    return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[drop:]), tree)
 
 
 @functools.cache

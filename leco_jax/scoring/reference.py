@@ -15,19 +15,24 @@ from leco_jax.scoring.types import Options, TokenStats
 def token_stats(logits, tokens, options: Options) -> TokenStats:
     """Statistics from logits `[..., T, V]`; see `scoring.token_stats`."""
     x = logits.astype(jnp.float32)[..., : options.valid_vocab]
+    x = jnp.where(x == jnp.inf, jnp.nan * x, x)  # a product, so that its gradient is NaN too
     if options.soft_cap is not None:
-        x = jnp.where(x > -jnp.inf, options.soft_cap * jnp.tanh(x / options.soft_cap), -jnp.inf)
+        inside = jnp.where(x == -jnp.inf, 0.0, x)
+        capped = options.soft_cap * jnp.tanh(inside / options.soft_cap)
+        x = jnp.where(x == -jnp.inf, -jnp.inf, capped)
     x = x / options.temperature
     vocab = x.shape[-1]
-    alive = x.max(-1) > -jnp.inf
+    if options.stats == ("logprob",):
+        x = jnp.where(tokens[..., None] < 0, 0.0, x)
+    alive = x.max(-1) != -jnp.inf
     x = jnp.where(alive[..., None], x, 0.0)
     logp = x - logsumexp(x, axis=-1, keepdims=True)
-    possible = logp > -jnp.inf
+    possible = logp != -jnp.inf
     fields = {}
     if "logprob" in options.stats:
         ids = jnp.clip(tokens, 0, vocab - 1)[..., None]
         value = jnp.take_along_axis(logp, ids, axis=-1)[..., 0]
-        value = jnp.where(alive & (tokens < vocab), value, -jnp.inf)
+        value = jnp.where(alive & (tokens < vocab) | jnp.isnan(x.max(-1)), value, -jnp.inf)
         fields["logprob"] = jnp.where(tokens < 0, 0.0, value)
     if "entropy" in options.stats:
         surprise = jnp.where(possible, jnp.exp(logp) * jnp.where(possible, logp, 0.0), 0.0)

@@ -57,6 +57,19 @@ def shard_of(size: int, options: Options) -> Shard:
     return Shard(vocab, size, start, valid)
 
 
+def check_sharded(x, name: str, axis_name):
+    """Refuses an array of which every device of the axis holds the same.
+
+    Only `check_vma=True` tells: without it, and in `pmap`, no type says what a value varies over.
+    """
+    missing = varying_axes(lax.axis_index(axis_name)) - varying_axes(x)
+    if missing:
+        raise ValueError(
+            f"axis_name={axis_name!r} says that the vocabulary is sharded, but {name} is not "
+            f"sharded over {sorted(missing, key=str)}: split it by in_specs or drop axis_name"
+        )
+
+
 def combine(sums: Partials, target, options: Options) -> tuple[Partials, Any]:
     """The sums over all shards, and each token's logit from the shard that owns it (others: 0)."""
     axis = options.axis_name

@@ -45,6 +45,8 @@ def top_of_logits(logits, valid, k: int, options: Options):
         # Rows last, as over_blocks wants them.
         return jnp.moveaxis(partials.cap(values, options), -1, 0), jnp.moveaxis(ids, -1, 0)
 
+    if logits.dtype.itemsize == 1:
+        logits = logits.astype(jnp.bfloat16)  # exact; some of these types have no −inf
     lead = math.prod(logits.shape[:-2])
     values, ids = over_blocks(block, logits.shape[-2], max(1, ROWS // max(1, lead)))
     return jnp.moveaxis(values, 0, -1), jnp.moveaxis(ids, 0, -1)

@@ -60,6 +60,14 @@ class Options:
     implementation: str = "auto"
 
     def __post_init__(self):
+        stats = (self.stats,) if isinstance(self.stats, str) else tuple(self.stats)
+        object.__setattr__(self, "stats", stats)
+        for name in ("soft_cap", "temperature"):
+            object.__setattr__(self, name, _number(getattr(self, name), name))
+        for name in ("valid_vocab", "topk"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, (int, np.integer)):
+                raise ValueError(f"{name} must be a whole number; got {value!r}")
         unknown = [name for name in self.stats if name not in STATS]
         if unknown or not self.stats:
             raise ValueError(f"stats must name some of {STATS}; got {self.stats!r}")
@@ -93,6 +101,17 @@ class Options:
     @property
     def needs_top(self) -> bool:
         return not TOPK_STATS.isdisjoint(self.stats)
+
+
+def _number(value, name: str) -> float | None:
+    """A float, of a number or of an array of one."""
+    if value is None:
+        return None
+    if isinstance(value, jax.core.Tracer):
+        raise ValueError(f"{name} must be known when tracing; make it static in your jit")
+    if np.ndim(value) or not np.issubdtype(np.asarray(value).dtype, np.number):
+        raise ValueError(f"{name} must be one number; got {value!r}")
+    return float(value)
 
 
 def to_host(tree):

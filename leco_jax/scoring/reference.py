@@ -15,7 +15,7 @@ from leco_jax.scoring.types import Options, TokenStats
 def token_stats(logits, tokens, options: Options) -> TokenStats:
     """Statistics from logits `[..., T, V]`; see `scoring.token_stats`."""
     x = logits.astype(jnp.float32)[..., : options.valid_vocab]
-    x = jnp.where(x == jnp.inf, jnp.nan * x, x)  # a product, so that its gradient is NaN too
+    x = x * jnp.where(x == jnp.inf, jnp.nan, 1.0)  # a product, so that its gradient is NaN too
     if options.soft_cap is not None:
         inside = jnp.where(x == -jnp.inf, 0.0, x)
         capped = options.soft_cap * jnp.tanh(inside / options.soft_cap)

@@ -1,5 +1,7 @@
 """The public functions: check the arguments, bundle the options, call the implementation."""
 
+import functools
+
 import jax.numpy as jnp
 
 from leco_jax.scoring import dispatch, presets, reference, shards
@@ -66,9 +68,9 @@ def token_stats(
     logits = _floats(logits, "logits")
     tokens = _ids(tokens, logits, "logits")
     _check_vocabulary(logits, logits.shape[-1], "logits", options)
-    if implementation == "reference":
-        return reference.token_stats(logits, tokens, options)
-    return dispatch.token_stats(logits, tokens, options)
+    compute = reference if implementation == "reference" else dispatch
+    function = functools.partial(compute.token_stats, options=options)
+    return shards.in_auto_axes(function, _row_specs(tokens, logits), logits, tokens)
 
 
 def token_stats_from_hidden(
@@ -105,9 +107,9 @@ def token_stats_from_hidden(
             f'unembed {unembed.shape} with layout "{layout}" does not fit hidden {hidden.shape}'
         )
     _check_vocabulary(unembed, unembed.shape[layout.index("V")], "unembed", bundled)
-    if bundled.implementation == "reference":
-        return reference.token_stats_from_hidden(hidden, unembed, tokens, bundled, layout)
-    return dispatch.token_stats_from_hidden(hidden, unembed, tokens, bundled, layout)
+    compute = reference if bundled.implementation == "reference" else dispatch
+    function = functools.partial(compute.token_stats_from_hidden, options=bundled, layout=layout)
+    return shards.in_auto_axes(function, _row_specs(tokens, hidden), hidden, unembed, tokens)
 
 
 def score_steps(
@@ -212,6 +214,11 @@ def _ids(tokens, scored, name: str):
         signed = jnp.issubdtype(tokens.dtype, jnp.signedinteger)
         tokens = jnp.clip(tokens, -(2**31) if signed else 0, 2**31 - 1)
     return tokens.astype(jnp.int32)
+
+
+def _row_specs(*arrays):
+    """How each of the arrays shards the axes of rows."""
+    return [shards.spec_of(x, arrays[0].ndim) for x in arrays]
 
 
 def _floats(x, name: str):

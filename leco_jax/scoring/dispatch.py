@@ -83,7 +83,12 @@ def _logits_backward(options: Options, saved, cotangents: TokenStats):
 
 
 _from_logits.defvjp(_logits_forward_and_keep, _logits_backward)
-token_stats = jax.jit(_from_logits, static_argnums=2)
+
+
+@functools.partial(jax.jit, static_argnames="options")
+def token_stats(logits, tokens, options: Options) -> TokenStats:
+    """See `scoring.token_stats`."""
+    return _from_logits(logits, tokens, options)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -126,7 +131,12 @@ def _hidden_backward(options: Options, layout: str, saved, cotangents: TokenStat
 
 
 _from_hidden.defvjp(_hidden_forward_and_keep, _hidden_backward)
-token_stats_from_hidden = jax.jit(_from_hidden, static_argnums=(3, 4))
+
+
+@functools.partial(jax.jit, static_argnames=("options", "layout"))
+def token_stats_from_hidden(hidden, unembed, tokens, options: Options, layout: str) -> TokenStats:
+    """See `scoring.token_stats_from_hidden`."""
+    return _from_hidden(hidden, unembed, tokens, options, layout)
 
 
 def _sums_from_logits(logits, valid, options: Options) -> Partials:
@@ -155,7 +165,7 @@ def _sums_from_hidden(hidden, unembed, columns, valid, options: Options, layout:
 
 def _run(source: str, kernel, plain, arrays, options: Options, unsupported: str | None):
     """Calls the TPU kernel or plain JAX, whichever the options name or the platform allows."""
-    reason = _partitioned() or unsupported
+    reason = _partitioned(*arrays) or unsupported
     if options.implementation == "pallas_tpu":
         if reason is not None:
             raise NotImplementedError(f'implementation="pallas_tpu" cannot run here: {reason}')
@@ -175,14 +185,9 @@ def _many_devices() -> str | None:
     return None
 
 
-def _partitioned() -> str | None:
+def _partitioned(*arrays) -> str | None:
     """Why the compiler may partition the arrays, so that a kernel would not see them whole."""
-    mesh = jax.sharding.get_abstract_mesh()
-    split = [
-        name
-        for name, size, kind in zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
-        if size > 1 and kind != jax.sharding.AxisType.Manual
-    ]
+    split = shards.partitioned(*arrays)
     if not split:
         return None
     return (

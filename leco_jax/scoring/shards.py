@@ -5,11 +5,13 @@ top k of each shard travel in that same array: each shard fills its own places, 
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import AxisType
 
 from leco_jax.scoring import partials
 from leco_jax.scoring.partials import Partials
@@ -127,3 +129,50 @@ def shape_like(shape, dtype, example) -> jax.ShapeDtypeStruct:
     if manual is not None:
         return jax.ShapeDtypeStruct(shape, dtype, manual_axis_type=manual)
     return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def mesh_of(*arrays):
+    """The mesh of the context, else of the arrays' types; empty where nothing is sharded."""
+    mesh = jax.sharding.get_abstract_mesh()
+    for x in arrays:
+        mesh = mesh if not mesh.empty else jax.typeof(x).sharding.mesh
+    return mesh
+
+
+def partitioned(*arrays) -> list[str]:
+    """The mesh axes over which the compiler may partition the arrays."""
+    mesh = mesh_of(*arrays)
+    sized = zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
+    return [name for name, size, kind in sized if size > 1 and kind != AxisType.Manual]
+
+
+def devices_of(*arrays) -> int:
+    """Over how many devices the compiler may partition the arrays."""
+    mesh = mesh_of(*arrays)
+    return math.prod(mesh.shape[name] for name in partitioned(*arrays))
+
+
+def in_auto_axes(function, rows, *arrays):
+    """Calls a function of arrays on a mesh with Explicit axes as if these were Auto.
+
+    Args:
+      function: of the arrays; its results begin with the axes of `rows`.
+      rows: says how the results are sharded: the first array with a sharded axis.
+      *arrays: trees of arrays, any of which may be sharded.
+
+    Returns:
+      What the function returns.
+    """
+    mesh = mesh_of(*jax.tree.leaves(arrays))
+    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    explicit = tuple(name for name, kind in kinds if kind == AxisType.Explicit)
+    if not explicit:
+        return function(*arrays)
+    spec = next((spec for spec in rows if any(spec)), ())
+    sharding = jax.NamedSharding(mesh, jax.P(*spec))
+    return jax.sharding.auto_axes(function, axes=explicit, out_sharding=sharding)(*arrays)
+
+
+def spec_of(x, axes: int) -> tuple:
+    """How the first axes of an array are sharded, as far as its type says."""
+    return tuple(jax.typeof(x).sharding.spec)[:axes]

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from leco_jax.scoring.shards import vary_like
+from leco_jax.scoring import shards
 from leco_jax.scoring.types import StepScores
 
 POSITIVE = 1e-3  # log-probabilities up to here are rounding, beyond it a mistake
@@ -135,12 +135,18 @@ def update(state: StepState, logprob, steps, *, in_label=None, heading=None) -> 
         raise ValueError(
             f"logprob {logprob.shape} does not fit a state of batch shape {state.length.shape[:-1]}"
         )
-    return _update(state, logprob, steps, in_label, heading)
+    rows = shards.spec_of(state.length, state.length.ndim - 1)
+    return shards.in_auto_axes(_update, [rows], state, logprob, steps, in_label, heading)
+
+
+def scores(state: StepState) -> StepScores:
+    """The scores of the tokens so far, as `step_scores` would give them."""
+    rows = shards.spec_of(state.length, state.length.ndim - 1)
+    return shards.in_auto_axes(_scores, [rows], state)
 
 
 @jax.jit
-def scores(state: StepState) -> StepScores:
-    """The scores of the tokens so far, as `step_scores` would give them."""
+def _scores(state: StepState) -> StepScores:
     count = jnp.maximum(state.length, 1)
     average = state.total / count
     transition = state.heading_total / jnp.maximum(state.heading_length, 1)
@@ -178,7 +184,9 @@ def step_scores(
     state = step_state(
         logprob.shape[:-1], num_steps=num_steps, tau=tau, heading_tokens=heading_tokens
     )
-    return scores(_update(state, logprob, step_ids, None, heading))
+    rows = [shards.spec_of(x, x.ndim - 1) for x in (logprob, step_ids)]
+    arrays = state, logprob, step_ids, None, heading
+    return shards.in_auto_axes(lambda *xs: _scores(_update(*xs)), rows, *arrays)
 
 
 def heading_mask(step_ids, *, num_steps: int, heading_tokens: int):
@@ -246,7 +254,7 @@ def _update(state: StepState, logprob, steps, in_label, heading) -> StepState:
     chunk = min(tokens, max(16, _CELLS // number))
     arrays = (logprob.astype(jnp.float32), steps, counts if heading is None else heading)
     absorb = functools.partial(_absorb, overridden=heading is not None)
-    state = jax.tree.map(lambda x: vary_like(x, *arrays), state)
+    state = jax.tree.map(lambda x: shards.vary_like(x, *arrays), state)
     whole = tokens // chunk * chunk if tokens else 0
     if whole > chunk:
 

@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "embedding_the_kernels.md"
 def test_every_snippet_runs():
     names: dict = {}
     snippets = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(snippets) == 6
+    assert len(snippets) == 9
     for snippet in snippets:
         exec(compile(snippet, str(PAGE), "exec"), names)
 

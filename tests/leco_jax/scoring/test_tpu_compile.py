@@ -8,7 +8,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.experimental import topologies
+from jax.sharding import AxisType
 
 from leco_jax import scoring
 from tests.leco_jax.scoring import tpu
@@ -190,3 +193,35 @@ def test_compiler_sharded_batch_falls_back():
     assert tpu.temporary_bytes(compiled) < 1 * MB
     with pytest.raises(NotImplementedError, match=r"mesh axes \['data'\].*jax.shard_map"):
         tpu.compile_for(on, stats_of(implementation="pallas_tpu"), LOGITS, TOKENS, specs=specs)
+
+
+def compiled_on_a_slice(function, kind, *specs):
+    """Hidden states, unembedding and tokens on v5e 2x4, spread by the compiler alone."""
+    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4")
+    devices = np.array(topology.devices).reshape(2, 4)
+    on = jax.sharding.Mesh(devices, ("fsdp", "tensor"), axis_types=(kind,) * 2)
+    return tpu.compile_for(on, function, HIDDEN, UNEMBED, TOKENS, specs=specs)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_a_vocabulary_spread_by_the_compiler_is_not_gathered(kind):
+    specs = P("fsdp"), P("tensor"), P("fsdp")
+    compiled = compiled_on_a_slice(scoring.token_stats_from_hidden, kind, *specs)
+    assert set(tpu.collectives(compiled)) == {"all-reduce"}
+    assert tpu.temporary_bytes(compiled) < 50 * MB
+
+
+@pytest.mark.slow
+def test_nor_in_the_gradient():
+    specs = P("fsdp"), P("tensor"), P("fsdp")
+    compiled = compiled_on_a_slice(jax.grad(loss_of, (0, 1)), AxisType.Auto, *specs)
+    assert set(tpu.collectives(compiled)) == {"all-reduce"}
+    assert tpu.temporary_bytes(compiled) < 600 * MB  # of which 525: this device's dW in float32
+
+
+@pytest.mark.slow
+def test_both_axes_of_the_unembedding_spread():
+    specs = P(), P("tensor", "fsdp"), P()
+    compiled = compiled_on_a_slice(scoring.token_stats_from_hidden, AxisType.Auto, *specs)
+    assert set(tpu.collectives(compiled)) == {"all-reduce"}
+    assert tpu.temporary_bytes(compiled) < 50 * MB

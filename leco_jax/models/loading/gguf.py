@@ -1,6 +1,8 @@
 """Models from GGUF files (llama.cpp), quantised or not."""
 
+import os
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 import gguf
 import numpy as np
@@ -26,9 +28,65 @@ def open_gguf(path: str | Path) -> gguf.GGUFReader:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such GGUF file")
     try:
+        with path.open("rb") as file:
+            _check_lengths(file, path.stat().st_size)
         return gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError, OverflowError) as error:
+    except (ValueError, IndexError, KeyError, OverflowError, TypeError) as error:
         raise CheckpointError(f"{path}: no readable GGUF file ({error})") from error
+
+
+# Bytes of a metadata value by its type; strings and arrays have lengths of their own.
+_VALUE_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+_STRING, _ARRAY = 8, 9
+
+
+def _check_lengths(file: BinaryIO, size: int) -> None:
+    """Refuses metadata that claims to be longer than the file: the reader would never end.
+
+    Source: the GGUF specification, versions 2 and 3; bytes in either order.
+
+    Raises:
+      ValueError: not a GGUF file, or lengths that do not fit.
+    """
+    if file.read(4) != b"GGUF":
+        raise ValueError("it does not begin with GGUF")
+    version = file.read(4)
+    order: Literal["little", "big"] = "little" if version[:2] != b"\0\0" else "big"
+
+    def number(width: int) -> int:
+        data = file.read(width)
+        if len(data) < width:
+            raise ValueError("its metadata is cut short")
+        return int.from_bytes(data, order)
+
+    def skip(length: int) -> None:
+        if length > size - file.tell():
+            raise ValueError("a length in its metadata goes beyond the end of the file")
+        file.seek(length, os.SEEK_CUR)
+
+    def value(kind: int) -> None:
+        if kind == _STRING:
+            skip(number(8))
+        else:
+            skip(_VALUE_BYTES[kind])
+
+    num_tensors, num_values = number(8), number(8)
+    for _ in range(num_values):
+        skip(number(8))
+        kind = number(4)
+        if kind != _ARRAY:
+            value(kind)
+            continue
+        kind, length = number(4), number(8)
+        if kind != _STRING:
+            skip(length * _VALUE_BYTES[kind])
+            continue
+        for _ in range(length):
+            value(kind)
+    for _ in range(num_tensors):
+        skip(number(8))
+        dims = number(4)
+        skip(dims * 8 + 12)  # sizes, type and offset
 
 
 class GgufSource:

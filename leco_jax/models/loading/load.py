@@ -1,6 +1,8 @@
 """One call for every kind of model: a name, a directory, or a GGUF file."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 from gguf import GGUFReader
@@ -85,8 +87,9 @@ def load_model(
             params = load_huggingface(path, config, mesh=mesh, rules=rules)
     else:
         reader = open_gguf(path)
-        config, tokenizer = _described_gguf(reader, dtype, param_dtype)
-        params = load_gguf(reader, config, mesh=mesh, rules=rules, where=str(path))
+        config, tokenizer = _described_gguf(reader, dtype, param_dtype, path)
+        with _one_message(path):
+            params = load_gguf(reader, config, mesh=mesh, rules=rules, where=str(path))
     model = Llama(config, params=params)
     del params  # the module alone holds the weights while they are unstacked
     if unstacked:
@@ -101,7 +104,20 @@ def load_config(
     path = _resolved(name_or_path)
     if path.is_dir():
         return _described(path, dtype, param_dtype)
-    return _described_gguf(open_gguf(path), dtype, param_dtype)
+    return _described_gguf(open_gguf(path), dtype, param_dtype, path)
+
+
+@contextlib.contextmanager
+def _one_message(path: Path) -> Iterator[None]:
+    """Turns what the readers of a damaged file raise into a CheckpointError that names it."""
+    try:
+        yield
+    except (CheckpointError, OSError, MemoryError):
+        raise
+    except Exception as error:  # tokenizers raises nothing more precise
+        raise CheckpointError(
+            f"{path}: damaged, or a setting has a value of the wrong kind ({error})"
+        ) from error
 
 
 def _resolved(name_or_path: str | Path) -> Path:
@@ -122,24 +138,20 @@ def _resolved(name_or_path: str | Path) -> Path:
 def _described(
     path: Path, dtype: str | None, param_dtype: str | None
 ) -> tuple[ModelConfig, Tokenizer]:
-    tokenizer = load_tokenizer(path)
+    with _one_message(path):
+        tokenizer = load_tokenizer(path)
     raw = read_json(path / "config.json")
-    try:
+    with _one_message(path / "config.json"):
         config = huggingface_config(raw)
-    except CheckpointError:
-        raise
-    except (TypeError, ValueError, ArithmeticError, AttributeError, KeyError) as error:
-        raise CheckpointError(
-            f"{path / 'config.json'}: a setting has a value of the wrong kind ({error})"
-        ) from error
     return _finish(config, tokenizer, dtype, param_dtype), tokenizer
 
 
 def _described_gguf(
-    reader: GGUFReader, dtype: str | None, param_dtype: str | None
+    reader: GGUFReader, dtype: str | None, param_dtype: str | None, path: Path
 ) -> tuple[ModelConfig, Tokenizer]:
-    tokenizer = tokenizer_from_gguf(reader)
-    return _finish(gguf_config(reader), tokenizer, dtype, param_dtype), tokenizer
+    with _one_message(path):
+        tokenizer = tokenizer_from_gguf(reader)
+        return _finish(gguf_config(reader), tokenizer, dtype, param_dtype), tokenizer
 
 
 def _named(name: str) -> Path:

@@ -2,8 +2,11 @@
 
 import contextlib
 import json
+import math
 import shutil
+import time
 
+import gguf
 import jax
 import numpy as np
 import pytest
@@ -15,10 +18,12 @@ from leco_jax.models.llama import Llama
 from leco_jax.models.loading import CheckpointError, load_model
 from leco_jax.models.loading.export import export_huggingface
 from leco_jax.models.loading.orbax import save_orbax
+from leco_jax.models.weights import weight_table
 from leco_jax.text.tokenizer import load_tokenizer
 
 CONFIG = preset("tiny", vocab_size=640, num_layers=1, width=32, mlp_width=48, head_width=8)
 WEIGHTS = "model.safetensors"
+SLOWEST = 1.0  # seconds of the process, for a damaged model
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +114,74 @@ def test_damaged_directories_give_one_clear_message(whole, tmp_path):
         with contextlib.suppress(CheckpointError, FileNotFoundError):
             load_model(tmp_path / "model")
         shutil.copy(whole / name, tmp_path / "model" / name)
+
+
+def write_gguf(path):
+    pieces = [*"abcdefgh", "ab", "<end>"]
+    config = CONFIG.replace(vocab_size=len(pieces), qkv_bias=True)
+    writer = gguf.GGUFWriter(path, "qwen2")
+    writer.add_embedding_length(config.width)
+    writer.add_feed_forward_length(config.mlp_width)
+    writer.add_block_count(config.num_layers)
+    writer.add_head_count(config.num_heads)
+    writer.add_head_count_kv(config.num_kv_heads)
+    writer.add_layer_norm_rms_eps(config.norm_eps)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(pieces)
+    writer.add_token_types([1] * 9 + [3])
+    writer.add_token_merges(["a b"])
+    writer.add_eos_token_id(9)
+    draw = np.random.default_rng(0)
+    for weight in weight_table(config).values():
+        shape = [math.prod(config.sizes[d] for d in g) for g in weight.stored.split(",")]
+        writer.add_tensor(weight.gguf.format(0), draw.standard_normal(shape, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def attack_gguf(path, count):
+    """Loads `count` mutated copies; returns how many were refused."""
+    write_gguf(path)
+    load_model(path)
+    data = path.read_bytes()
+    head = data.index(b"blk.0") + 1600  # metadata and the tensors' names, shapes and offsets
+    draw = np.random.default_rng(1)
+    refused = 0
+    for i in range(count):
+        mutated = bytearray(data)
+        if i % 5 == 0:
+            mutated = mutated[: int(draw.integers(len(data)))]
+        else:
+            for at in draw.integers(head, size=1 + i % 3):
+                mutated[at] = int(draw.choice([0, 1, 127, 255]) if i % 2 else draw.integers(256))
+        path.write_bytes(mutated)
+        began = time.process_time()
+        try:
+            load_model(path)
+        except CheckpointError:
+            refused += 1
+        assert time.process_time() - began < SLOWEST, i
+    return refused
+
+
+def test_mutated_gguf_files_give_one_clear_message(tmp_path):
+    assert attack_gguf(tmp_path / "model.gguf", 60) > 30
+
+
+@pytest.mark.slow
+def test_very_many_mutated_gguf_files_give_one_clear_message(tmp_path):
+    assert attack_gguf(tmp_path / "model.gguf", 1_500) > 1_000
+
+
+def test_a_length_beyond_the_end_of_a_gguf_file_is_refused_at_once(tmp_path):
+    # Once the reader went on for ever, taking memory as it did.
+    path = tmp_path / "model.gguf"
+    write_gguf(path)
+    data = path.read_bytes()
+    at = data.index(b"tokenizer.ggml.token_type") + len("tokenizer.ggml.token_type") + 8
+    path.write_bytes(data[:at] + (2**40).to_bytes(8, "little") + data[at + 8 :])
+    with pytest.raises(CheckpointError, match="beyond the end of the file"):
+        load_model(path)

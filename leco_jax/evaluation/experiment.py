@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from leco_jax.configuration import as_json, build
-from leco_jax.datasets.problem import problems_hash
+from leco_jax.datasets.problem import Problem, problems_hash
 from leco_jax.datasets.registry import load_problems
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.tasks import run_tasks
@@ -27,7 +27,7 @@ from leco_jax.evaluation.summary import summarise
 from leco_jax.models.loading import LoadedModel, load_model
 from leco_jax.progress import progress_bar
 from leco_jax.reasoning.chain_reader import ChainReader, rounded
-from leco_jax.reasoning.question import Question
+from leco_jax.reasoning.question import Question, Result
 from leco_jax.scoring.presets import PRESETS, StepPreset
 from leco_jax.storage.files import read_json, write_json
 from leco_jax.storage.results_file import ResultsFile
@@ -140,6 +140,39 @@ def _together(earlier: dict, cost: dict) -> dict:
         else earlier.get(name, 0) + value
         for name, value in cost.items()
     }
+
+
+def answer(
+    model: LoadedModel,
+    question: str,
+    *,
+    method: str = "leco",
+    config: ExperimentConfig = ExperimentConfig(),
+) -> Result:
+    """Answers one question of one's own; many of them are a run (`run_experiment`).
+
+    Args:
+      model: what answers (`load_model`).
+      question: its text.
+      method: a name in `METHODS`.
+      config: its prompt, `generation`, `engine`, and the method's options are read.
+
+    Returns:
+      The answer with every round: text, steps, scores and cuts. Nothing is graded.
+
+    Raises:
+      ValueError: no such method, or the prompt does not fit the model.
+    """
+    config = dataclasses.replace(config, methods=(method,))
+    preset = PRESETS[config.leco.preset]
+    questions = make_questions([Problem(id="own", question=question, answer=None, gold="")], model.tokenizer, config)
+    engine = make_engine(model, config, questions, (), preset)
+    reader = ChainReader(model.tokenizer, preset, config.generation.truncated)
+    task = METHODS[method](engine, reader, questions[0], config.options(method))
+    ((_, result, error),) = run_tasks(engine, [(method, task)])
+    if error is not None:
+        raise error
+    return result
 
 
 def make_engine(

@@ -18,3 +18,13 @@ def test_the_kernels_block_scores_the_same_every_way():
         by_logits = np.asarray(getattr(names["same"], field))
         np.testing.assert_allclose(getattr(names["scores"], field), by_logits, atol=1e-4)
     assert names["logprob"].shape == (8, 12)
+
+
+def test_the_ten_lines_answer_a_question_with_leco(capsys):
+    (block,) = [block for block in BLOCKS if "import answer" in block]
+    names: dict = {}
+    exec(block, names)
+    result = names["result"]
+    assert result.method == "leco" and len(result.rounds) > 1
+    assert result.rounds[0].cut is not None
+    assert f"answer: {result.answer}" in capsys.readouterr().out

@@ -1,7 +1,8 @@
 """Preference training in a CPU minute, from the model of sft_cpu_minute.
 
 Command:   python -m launchers.sft --config=configs/sft_cpu_minute.py --workdir=runs/sft_minute
-           python -m launchers.dpo --config=configs/dpo_cpu_minute.py --workdir=runs/dpo_minute
+           python -m launchers.dpo --config=configs/dpo_cpu_minute.py \
+               --workdir=runs/dpo_minute
 Hardware:  2 CPU cores, 1 GB of memory
 Time:      75 s of processor time, on a busy host
 Seen:      worked chains of arithmetic_chains against bare answers: held-out loss 0.693 before, 0.023

@@ -25,6 +25,7 @@ def test_the_ten_lines_answer_a_question_with_leco(capsys):
     names: dict = {}
     exec(block, names)
     result = names["result"]
-    assert result.method == "leco" and len(result.rounds) > 1
+    assert result.method == "leco"
+    assert len(result.rounds) > 1
     assert result.rounds[0].cut is not None
     assert f"answer: {result.answer}" in capsys.readouterr().out

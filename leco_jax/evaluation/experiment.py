@@ -147,7 +147,7 @@ def answer(
     question: str,
     *,
     method: str = "leco",
-    config: ExperimentConfig = ExperimentConfig(),
+    config: ExperimentConfig | None = None,
 ) -> Result:
     """Answers one question of one's own; many of them are a run (`run_experiment`).
 
@@ -155,7 +155,8 @@ def answer(
       model: what answers (`load_model`).
       question: its text.
       method: a name in `METHODS`.
-      config: its prompt, `generation`, `engine`, and the method's options are read.
+      config: its prompt, `generation`, `engine`, and the method's options are read;
+        None: the defaults.
 
     Returns:
       The answer with every round: text, steps, scores and cuts. Nothing is graded.
@@ -163,9 +164,11 @@ def answer(
     Raises:
       ValueError: no such method, or the prompt does not fit the model.
     """
-    config = dataclasses.replace(config, methods=(method,))
+    config = dataclasses.replace(config or ExperimentConfig(), methods=(method,))
     preset = PRESETS[config.leco.preset]
-    questions = make_questions([Problem(id="own", question=question, answer=None, gold="")], model.tokenizer, config)
+    questions = make_questions(
+        [Problem(id="own", question=question, answer=None, gold="")], model.tokenizer, config
+    )
     engine = make_engine(model, config, questions, (), preset)
     reader = ChainReader(model.tokenizer, preset, config.generation.truncated)
     task = METHODS[method](engine, reader, questions[0], config.options(method))

@@ -5,8 +5,8 @@ Command:   python -m launchers.sft --config=configs/sft_cpu_minute.py --workdir=
                --workdir=runs/dpo_minute
 Hardware:  2 CPU cores, 1 GB of memory
 Time:      75 s of processor time, on a busy host
-Seen:      worked chains of arithmetic_chains against bare answers: held-out loss 0.693 before, 0.023
-           after 30 steps, 0.018 after 60; reward accuracy 1.0 and margins 3.9 and 4.1
+Seen:      worked chains of arithmetic_chains against bare answers: held-out loss 0.693 before,
+           0.023 after 30 steps, 0.018 after 60; reward accuracy 1.0 and margins 3.9 and 4.1
 """
 
 import ml_collections

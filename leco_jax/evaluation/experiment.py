@@ -173,8 +173,8 @@ def answer(
     reader = ChainReader(model.tokenizer, preset, config.generation.truncated)
     task = METHODS[method](engine, reader, questions[0], config.options(method))
     ((_, result, error),) = run_tasks(engine, [(method, task)])
-    if error is not None:
-        raise error
+    if result is None:
+        raise error or RuntimeError("the task was stopped")
     return result
 
 

@@ -36,6 +36,7 @@ def command(rows, workdir, *more):
         f"--config={ROOT}/configs/dpo_cpu_minute.py",
         f"--workdir={workdir}",
         f"--config.data.source={rows}",
+        *(f"--config.data.{name}={{{name}}}" for name in ("prompt", "chosen", "rejected")),
         "--config.model.checkpoint=",
         "--config.data.length=48",
         "--config.data.batch=8",

@@ -63,7 +63,9 @@ def command(launcher, inputs, model_dir, out):
         ),
         "dpo": (
             ["--config=configs/dpo_cpu_minute.py", f"--workdir={out}", *TRAINING,
-             f"--config.data.source={texts}", "--config.model.checkpoint="],
+             f"--config.data.source={texts}", "--config.model.checkpoint=",
+             "--config.data.prompt={prompt}", "--config.data.chosen={chosen}",
+             "--config.data.rejected={rejected}"],
             "metrics.jsonl",
         ),
         "w2s": (

@@ -8,7 +8,8 @@ import pytest
 
 from leco_jax.evaluation import chain_scoring
 from leco_jax.evaluation.chain_scoring import read_chains, score_chains
-from leco_jax.models.loading import load_model
+from leco_jax.models.llama import Llama
+from leco_jax.models.loading import LoadedModel, load_model
 from leco_jax.scoring.presets import PRESETS
 from leco_jax.storage.jsonl import numbered_lines
 
@@ -107,10 +108,9 @@ def test_rows_come_in_order_window_by_window(model, batches, monkeypatch):
 
 
 def test_a_row_whose_figures_are_not_finite_is_refused_and_named(model):
-    broken = copy.copy(model)
     params = dict(model.params)
     params["final_norm"] = params["final_norm"].at[0].set(np.nan)
-    object.__setattr__(broken, "params", params)
+    broken = LoadedModel(Llama(model.config, params=params), model.tokenizer)
     rows = [{"prompt": "1 + 1", "response": "2"}] * 2
     chains, _ = read_chains(_lines(*rows)[1:], model.tokenizer, max_length=99)
     with pytest.raises(ValueError, match="line 2: the model's log-probabilities of this"):

@@ -87,7 +87,7 @@ def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-_clear_above = 1.5 * 2**30
+_clear_above = 2.2 * 2**30
 
 
 @pytest.hookimpl(wrapper=True)
@@ -99,7 +99,7 @@ def pytest_runtest_teardown():
         jax.clear_caches()
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
-        _clear_above = max(1.5 * 2**30, _resident_bytes() + 2**29)
+        _clear_above = max(2.2 * 2**30, _resident_bytes() + 2**29)
 
 
 def pytest_unconfigure():

@@ -1,9 +1,12 @@
 """Small rules of the methods: where to cut, when to stop, how to vote, which answer to give."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from __future__ import annotations
 
-from leco_jax.reasoning.chain_reader import ScoredStep
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:  # curation votes without jax
+    from leco_jax.reasoning.chain_reader import ScoredStep
 
 CutRule = Literal["weakest", "earlier_of_two_weakest"]
 FinalRule = Literal["last", "weighted_vote"]

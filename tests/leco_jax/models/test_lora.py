@@ -101,11 +101,10 @@ def test_only_the_chosen_layers_change(params):
             bool(jnp.any(merged["layers"][name][i] != params["layers"][name][i])) for i in range(3)
         ]
         assert changed == [True, False, True]
-    np.testing.assert_allclose(
-        _hidden(lo.adapt(params, adapters, lora), _tokens()),
-        _hidden(merged, _tokens()),
-        atol=2e-5,
-    )
+    adapted = _hidden(lo.adapt(params, adapters, lora), _tokens())
+    # Two orders of float32 sums through three layers: some hosts round by 2.1e-5.
+    np.testing.assert_allclose(adapted, _hidden(merged, _tokens()), atol=5e-5)
+    assert jnp.abs(adapted - _hidden(params, _tokens())).max() > 1e-1
 
 
 def test_unrolled_layers_give_the_same(params):

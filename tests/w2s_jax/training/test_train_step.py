@@ -271,7 +271,7 @@ def test_reference_and_objective_must_fit(tiny, random_data, objective, referenc
 def test_bad_step_options_are_refused():
     with pytest.raises(ValueError, match="accumulate=0"):
         StepConfig(accumulate=0)
-    with pytest.raises(ValueError, match="reference 'ema' is none of none, frozen"):
+    with pytest.raises(ValueError, match="reference 'ema' is not one of none, frozen"):
         StepConfig(reference="ema")
 
 

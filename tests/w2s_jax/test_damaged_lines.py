@@ -5,8 +5,8 @@ import random
 import time
 
 import pytest
-from leco_jax.datasets.problem_file import load_problem_file
 
+from leco_jax.datasets.problem import load_problem_file
 from leco_jax.evaluation.chain_scoring import read_chains
 from leco_jax.examples import bundled_path
 from leco_jax.storage.jsonl import parse_row

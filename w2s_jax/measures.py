@@ -18,34 +18,22 @@ from numpy.typing import ArrayLike
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """The share of right answers.
+    """The share of right answers."""
 
-    Attributes:
-      value: in 0..1.
-      standard_error: of the value, over the questions.
-      count: questions.
-    """
-
-    value: float
-    standard_error: float
-    count: int
+    value: float  # in 0..1
+    standard_error: float  # of the value, over the questions
+    count: int  # questions
 
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A figure and what a bootstrap gives as its range.
+    """A figure and what a bootstrap gives as its range."""
 
-    Attributes:
-      value: of the questions as they are.
-      low: lower end.
-      high: upper end.
-      undefined: share of the resamples in which the figure does not exist; they are left out, so
-        a share that is not small means that the range says little.
-    """
-
-    value: float
-    low: float
-    high: float
+    value: float  # of the questions as they are
+    low: float  # lower end
+    high: float  # upper end
+    # share of the resamples in which the figure does not exist; they are left out, so a share that
+    # is not small means that the range says little
     undefined: float = 0.0
 
 

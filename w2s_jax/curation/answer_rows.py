@@ -21,40 +21,25 @@ _SHOWN = 3  # ids that a message lists
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One response of one model to one question.
+    """One response of one model to one question."""
 
-    Attributes:
-      id: of the question.
-      question: its text.
-      response: what the model wrote.
-      model: the name of the model that wrote it.
-      sample: tells several responses of one model to one question apart.
-      gold: the right answer as the source writes it, None where it is not known.
-      confidence: a number drawn from the model's logits for the whole response, larger is surer.
-      value: the answer as a value of its kind, None where none could be read.
-    """
-
-    id: str
-    question: str
-    response: str
-    model: str
-    sample: int = 0
-    gold: str | None = None
+    id: str  # of the question
+    question: str  # its text
+    response: str  # what the model wrote
+    model: str  # the name of the model that wrote it
+    sample: int = 0  # tells several responses of one model to one question apart
+    gold: str | None = None  # the right answer as the source writes it, None where it is not known
+    # a number drawn from the model's logits for the whole response, larger is surer
     confidence: float | None = None
-    value: Any = None
+    value: Any = None  # the answer as a value of its kind, None where none could be read
 
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """How many of the answers whose gold is known are right.
+    """How many of the answers whose gold is known are right."""
 
-    Attributes:
-      correct: right ones.
-      known: those whose gold answer is known.
-    """
-
-    correct: int
-    known: int
+    correct: int  # right ones
+    known: int  # those whose gold answer is known
 
     @property
     def value(self) -> float | None:

@@ -24,19 +24,12 @@ _NO_ANSWER = object()  # "unreadable" is a candidate like any answer
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Vote:
-    """The outcome for one question.
+    """The outcome for one question."""
 
-    Attributes:
-      answer: the value with the most votes; None if unreadable responses have them.
-      confidence: its share of the votes, in 0..1.
-      supporters: the samples that give it, in order.
-      others: all the rest, in order.
-    """
-
-    answer: Any
-    confidence: float
-    supporters: tuple[Answer, ...]
-    others: tuple[Answer, ...]
+    answer: Any  # the value with the most votes; None if unreadable responses have them
+    confidence: float  # its share of the votes, in 0..1
+    supporters: tuple[Answer, ...]  # the samples that give it, in order
+    others: tuple[Answer, ...]  # all the rest, in order
 
 
 def vote(
@@ -156,23 +149,14 @@ def vote_rows(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VoteQuality:
-    """How well one method's confidence tells right answers from wrong ones.
+    """How well one method's confidence tells right answers from wrong ones."""
 
-    Attributes:
-      method: of the vote.
-      questions: all of them.
-      answered: those whose top answer is not empty.
-      confident: those of them whose confidence reaches the threshold.
-      accuracy: right top answers of all questions; an empty one is wrong.
-      precision: right top answers of the confident ones.
-    """
-
-    method: str
-    questions: int
-    answered: int
-    confident: int
-    accuracy: Share
-    precision: Share
+    method: str  # of the vote
+    questions: int  # all of them
+    answered: int  # those whose top answer is not empty
+    confident: int  # those of them whose confidence reaches the threshold
+    accuracy: Share  # right top answers of all questions; an empty one is wrong
+    precision: Share  # right top answers of the confident ones
 
 
 def compare_votes(

@@ -23,33 +23,19 @@ TRAINING_SETS = ("weak", "icl", "hybrid")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConsistencyFunnel:
-    """How many questions were kept or why not, and how many kept answers are right.
+    """How many questions were kept or why not, and how many kept answers are right."""
 
-    Attributes:
-      questions: all of them; each is counted once in the next four.
-      weak_unparsable: the weak response has no answer.
-      strong_unparsable: the weak one has, the strong one has not.
-      disagreeing: both have one, and they differ.
-      kept: both have one, and they are equal.
-      padded: disagreeing ones that were added at random.
-      precision: right answers of the kept questions, without the added ones.
-      padded_weak: right weak answers of the added ones.
-      padded_icl: right strong answers of the added ones.
-      weak_accuracy: right weak answers of all questions.
-      icl_accuracy: right strong answers of all questions.
-    """
-
-    questions: int
-    weak_unparsable: int
-    strong_unparsable: int
-    disagreeing: int
-    kept: int
-    padded: int
-    precision: Share
-    padded_weak: Share
-    padded_icl: Share
-    weak_accuracy: Share
-    icl_accuracy: Share
+    questions: int  # all of them; each is counted once in the next four
+    weak_unparsable: int  # the weak response has no answer
+    strong_unparsable: int  # the weak one has, the strong one has not
+    disagreeing: int  # both have one, and they differ
+    kept: int  # both have one, and they are equal
+    padded: int  # disagreeing ones that were added at random
+    precision: Share  # right answers of the kept questions, without the added ones
+    padded_weak: Share  # right weak answers of the added ones
+    padded_icl: Share  # right strong answers of the added ones
+    weak_accuracy: Share  # right weak answers of all questions
+    icl_accuracy: Share  # right strong answers of all questions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,19 +49,12 @@ class Selected:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What is trained on.
+    """What is trained on."""
 
-    Attributes:
-      questions: selected ones, in the order of the weak answers.
-      funnel: the counts.
-      weak_model: wrote all weak responses.
-      icl_model: wrote all strong ones.
-    """
-
-    questions: tuple[Selected, ...]
+    questions: tuple[Selected, ...]  # selected ones, in the order of the weak answers
     funnel: ConsistencyFunnel
-    weak_model: str
-    icl_model: str
+    weak_model: str  # wrote all weak responses
+    icl_model: str  # wrote all strong ones
 
 
 def select_consistent(

@@ -25,23 +25,15 @@ from w2s_jax.curation.confidence import VOTE_METHODS, vote
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PairRule:
-    """Which questions give pairs, and how many.
+    """Which questions give pairs, and how many."""
 
-    Attributes:
-      threshold: the least confidence in the strong model's top answer.
-      weak_rejected_threshold: the least one where the weak answer is another, and so rejected.
-      pairs_per_question: at most so many, 1 to 3.
-      vote: how confidence is found, a name in `confidence.VOTE_METHODS`.
-      temperature: of the vote "cisc".
-      seed: of the samples that are drawn.
-    """
-
-    threshold: float = 0.6
+    threshold: float = 0.6  # the least confidence in the strong model's top answer
+    # the least one where the weak answer is another, and so rejected
     weak_rejected_threshold: float = 0.6
-    pairs_per_question: int = 1
-    vote: str = "count"
-    temperature: float = 1.0
-    seed: int = 42
+    pairs_per_question: int = 1  # at most so many, 1 to 3
+    vote: str = "count"  # how confidence is found, a name in `confidence.VOTE_METHODS`
+    temperature: float = 1.0  # of the vote "cisc"
+    seed: int = 42  # of the samples that are drawn
 
     def __post_init__(self):
         for name in ("threshold", "weak_rejected_threshold"):
@@ -67,52 +59,31 @@ PAIR_RULES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PairFunnel:
-    """How many questions gave pairs or why not, and figures of the pairs.
+    """How many questions gave pairs or why not, and figures of the pairs."""
 
-    Attributes:
-      questions: those with samples; each is counted once in the next six.
-      no_weak_row: the weak model was not asked, or wrote nothing.
-      top_empty: most samples cannot be read.
-      below_threshold: the strong model is not sure enough.
-      below_second_threshold: sure enough, but not to reject a different weak answer.
-      no_negatives: no sample can stand against the weak response: all agree with it.
-      kept: questions with pairs.
-      pairs: all pairs.
-      weak_chosen: pairs whose chosen side is the weak response.
-      without_samples: weak answers to questions without samples.
-      chosen_accuracy: right chosen answers of the pairs whose gold is known.
-      rejected_accuracy: right rejected ones.
-      chosen_words: mean words of a chosen response; None without pairs.
-      rejected_words: of a rejected one; a large difference rewards length itself.
-    """
-
-    questions: int
-    no_weak_row: int
-    top_empty: int
-    below_threshold: int
-    below_second_threshold: int
-    no_negatives: int
-    kept: int
-    pairs: int
-    weak_chosen: int
-    without_samples: int
-    chosen_accuracy: Share
-    rejected_accuracy: Share
-    chosen_words: float | None
-    rejected_words: float | None
+    questions: int  # those with samples; each is counted once in the next six
+    no_weak_row: int  # the weak model was not asked, or wrote nothing
+    top_empty: int  # most samples cannot be read
+    below_threshold: int  # the strong model is not sure enough
+    below_second_threshold: int  # sure enough, but not to reject a different weak answer
+    no_negatives: int  # no sample can stand against the weak response: all agree with it
+    kept: int  # questions with pairs
+    pairs: int  # all pairs
+    weak_chosen: int  # pairs whose chosen side is the weak response
+    without_samples: int  # weak answers to questions without samples
+    chosen_accuracy: Share  # right chosen answers of the pairs whose gold is known
+    rejected_accuracy: Share  # right rejected ones
+    chosen_words: float | None  # mean words of a chosen response; None without pairs
+    rejected_words: float | None  # of a rejected one; a large difference rewards length itself
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PairSet:
-    """Pairs and their counts.
+    """Pairs and their counts."""
 
-    Attributes:
-      rows: "id", "question", "chosen" and "rejected" (texts), "chosen_model", "rejected_model",
-        "chosen_answer", "rejected_answer" (None: unreadable), "confidence", "weak_side" ("chosen"
-        or "rejected").
-      funnel: the counts.
-    """
-
+    # "id", "question", "chosen" and "rejected" (texts), "chosen_model", "rejected_model",
+    # "chosen_answer", "rejected_answer" (None: unreadable), "confidence", "weak_side" ("chosen" or
+    # "rejected")
     rows: list[dict[str, Any]]
     funnel: PairFunnel
 

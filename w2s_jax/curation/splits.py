@@ -13,43 +13,27 @@ from w2s_jax.curation.answer_rows import question_key
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DuplicateReport:
-    """Questions that occur more than once (letter case and white space apart).
+    """Questions that occur more than once (letter case and white space apart)."""
 
-    Attributes:
-      problems: problems that were given.
-      repeated: of them, those whose question stands further in front already.
-      in_test: of the others, those whose question is in the test set.
-      dropped: problems that were left out for either.
-      within_first: repeated ones within the first half that was made.
-      within_second: within the second half.
-      between: problems of the second half whose question is in the first.
-      test_in_halves: problems of both halves whose question is in the test set.
-    """
-
-    problems: int
-    repeated: int
-    in_test: int
-    dropped: int
-    within_first: int
-    within_second: int
-    between: int
-    test_in_halves: int
+    problems: int  # problems that were given
+    repeated: int  # of them, those whose question stands further in front already
+    in_test: int  # of the others, those whose question is in the test set
+    dropped: int  # problems that were left out for either
+    within_first: int  # repeated ones within the first half that was made
+    within_second: int  # within the second half
+    between: int  # problems of the second half whose question is in the first
+    test_in_halves: int  # problems of both halves whose question is in the test set
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QuestionSplit:
-    """Two sets of problems, each in the order of the data set.
+    """Two sets of problems, each in the order of the data set."""
 
-    Attributes:
-      first: D_gold,1, whose solutions the weak model learns from.
-      second: D_gold,2, whose questions both models answer; its gold is for the strong ceiling and
-        for measuring.
-      duplicates: questions found twice.
-    """
-
-    first: list[Problem]
+    first: list[Problem]  # D_gold,1, whose solutions the weak model learns from
+    # D_gold,2, whose questions both models answer; its gold is for the strong ceiling and for
+    # measuring
     second: list[Problem]
-    duplicates: DuplicateReport
+    duplicates: DuplicateReport  # questions found twice
 
     @property
     def unsolved(self) -> int:

@@ -30,19 +30,12 @@ _STATS = ("logprob", "self_certainty")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    """How answers are generated; all but their length changes only the time.
+    """How answers are generated; all but their length changes only the time."""
 
-    Attributes:
-      max_new_tokens: most tokens of an answer.
-      slots: rows decoded together.
-      chunk: tokens decoded between two looks.
-      tensor: devices that share each matrix; rows are spread over the others.
-    """
-
-    max_new_tokens: int = 512
-    slots: int = 32
-    chunk: int = 16
-    tensor: int = 1
+    max_new_tokens: int = 512  # most tokens of an answer
+    slots: int = 32  # rows decoded together
+    chunk: int = 16  # tokens decoded between two looks
+    tensor: int = 1  # devices that share each matrix; rows are spread over the others
 
     def __post_init__(self):
         at_least(self, max_new_tokens=1, slots=1, chunk=1)
@@ -50,28 +43,18 @@ class GenerationConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Which answers to generate for each question.
+    """Which answers to generate for each question."""
 
-    Attributes:
-      number: the sample's number, in the rows and in the random numbers.
-      temperature: 0 is greedy.
-    """
-
-    number: int = 0
-    temperature: float = 0.0
+    number: int = 0  # the sample's number, in the rows and in the random numbers
+    temperature: float = 0.0  # 0 is greedy
 
 
 @dataclasses.dataclass(frozen=True)
 class PromptLayout:
-    """Writes prompts; worked examples stand before the question, with a blank line between.
+    """Writes prompts; worked examples stand before the question, with a blank line between."""
 
-    Attributes:
-      template: the prompt of one question, with {question}; filled as in training.
-      demonstrations: rows with "question" and "response".
-    """
-
-    template: str
-    demonstrations: tuple[dict, ...] = ()
+    template: str  # the prompt of one question, with {question}; filled as in training
+    demonstrations: tuple[dict, ...] = ()  # rows with "question" and "response"
 
     def __post_init__(self):
         fields = {name for _, name in template_parts(self.template)} - {None}

@@ -9,32 +9,21 @@ from typing import Any, NamedTuple
 
 
 class Cost(NamedTuple):
-    """What a stage will take at most.
+    """What a stage will take at most."""
 
-    Attributes:
-      tokens: read and written by a model.
-      flops: floating-point operations of the models.
-    """
-
-    tokens: float = 0.0
-    flops: float = 0.0
+    tokens: float = 0.0  # read and written by a model
+    flops: float = 0.0  # floating-point operations of the models
 
     def __add__(self, other: tuple) -> "Cost":
         return Cost(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 class Work(NamedTuple):
-    """What a stage's function is given.
+    """What a stage's function is given."""
 
-    Attributes:
-      directory: where it writes; kept from an attempt that was interrupted.
-      inputs: by name the finished directories of the stages that it needs.
-      stop: asked now and then; true asks the stage to raise `Interrupted`.
-    """
-
-    directory: Path
-    inputs: Mapping[str, Path]
-    stop: Callable[[], bool]
+    directory: Path  # where it writes; kept from an attempt that was interrupted
+    inputs: Mapping[str, Path]  # by name the finished directories of the stages that it needs
+    stop: Callable[[], bool]  # asked now and then; true asks the stage to raise `Interrupted`
 
 
 class Interrupted(Exception):
@@ -47,22 +36,15 @@ class StageError(ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One step of a pipeline, which makes one artifact.
+    """One step of a pipeline, which makes one artifact."""
 
-    Attributes:
-      name: of the stage and its artifact.
-      needs: the stages whose artifacts it reads.
-      settings: JSON values, everything else that its result depends on.
-      run: does the work; returns a summary of JSON values. May be called again on the directory
-        of an attempt that was killed.
-      cost: what it will take at most.
-    """
-
-    name: str
-    needs: tuple[str, ...]
-    settings: Mapping[str, Any]
+    name: str  # of the stage and its artifact
+    needs: tuple[str, ...]  # the stages whose artifacts it reads
+    settings: Mapping[str, Any]  # JSON values, everything else that its result depends on
+    # does the work; returns a summary of JSON values. May be called again on the directory of an
+    # attempt that was killed
     run: Callable[[Work], dict]
-    cost: Callable[[], Cost] = Cost
+    cost: Callable[[], Cost] = Cost  # what it will take at most
 
 
 class Graph:

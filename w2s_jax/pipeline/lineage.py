@@ -26,18 +26,12 @@ _MODEL_FILES = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lineage:
-    """A base model and the stages that trained it.
+    """A base model and the stages that trained it."""
 
-    Attributes:
-      name: what results call it; provenance of every answer that it writes.
-      base: the model that training began with, as `load_model` takes it.
-      dtype: of weights and products when it answers; training has its own.
-      trained: the stages that trained it, in order; each went on from the one before.
-    """
-
-    name: str
-    base: str
-    dtype: str
+    name: str  # what results call it; provenance of every answer that it writes
+    base: str  # the model that training began with, as `load_model` takes it
+    dtype: str  # of weights and products when it answers; training has its own
+    # the stages that trained it, in order; each went on from the one before
     trained: tuple[str, ...] = ()
 
     def then(self, name: str, stage: str) -> "Lineage":

@@ -18,16 +18,12 @@ from w2s_jax.training.objectives import PREFERENCE, Objective
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SupervisedConfig:
-    """One of the two models.
+    """One of the two models."""
 
-    Attributes:
-      model: a known name, a Hugging Face directory or a .gguf file; has to be set.
-      dtype: of weights and products when it answers.
-      sft: its fine-tuning; the pipeline itself sets model, data, seed and objective.
-    """
-
+    # a known name, a Hugging Face directory or a .gguf file; has to be set
     model: str | None = None
-    dtype: str = "float32"
+    dtype: str = "float32"  # of weights and products when it answers
+    # its fine-tuning; the pipeline itself sets model, data, seed and objective
     sft: TrainingConfig = part(TrainingConfig)
 
     @property
@@ -38,16 +34,11 @@ class SupervisedConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage1Config:
-    """Supervised rounds on the answers of the weak and the strong model.
+    """Supervised rounds on the answers of the weak and the strong model."""
 
-    Attributes:
-      rounds: of answering, selecting and fine-tuning.
-      demonstrations: worked examples drawn from the weak answers, wrong ones included.
-      pad_to: fill the selected set up with disagreeing answers (published for MATH); 0: do not.
-    """
-
-    rounds: int = 2
-    demonstrations: int = 4
+    rounds: int = 2  # of answering, selecting and fine-tuning
+    demonstrations: int = 4  # worked examples drawn from the weak answers, wrong ones included
+    # fill the selected set up with disagreeing answers (published for MATH); 0: do not
     pad_to: int = 0
 
     def __post_init__(self):
@@ -56,31 +47,19 @@ class Stage1Config:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage2Config:
-    """Preference training on pairs of weak and strong answers.
+    """Preference training on pairs of weak and strong answers."""
 
-    Attributes:
-      objectives: preference losses; each gives a model of its own.
-      samples: answers of M_plus to a question.
-      temperature: of the samples.
-      rule: thresholds by name, of `PAIR_RULES`.
-      threshold: in place of the rule's; None: the rule's.
-      weak_rejected_threshold: likewise.
-      pairs_per_question: 1 to 3.
-      vote: how confidence is taken from samples, of `VOTE_METHODS`.
-      confidence: what a vote but "count" weighs samples by, of `CONFIDENCES`.
-      vote_temperature: of "cisc".
-    """
-
+    # preference losses; each gives a model of its own
     objectives: tuple[str, ...] = ("dpo", "orpo")
-    samples: int = 10
-    temperature: float = 1.0
-    rule: str = "official_code"
-    threshold: float | None = None
-    weak_rejected_threshold: float | None = None
-    pairs_per_question: int = PairRule.pairs_per_question
-    vote: str = PairRule.vote
-    confidence: str = "step_score"
-    vote_temperature: float = PairRule.temperature
+    samples: int = 10  # answers of M_plus to a question
+    temperature: float = 1.0  # of the samples
+    rule: str = "official_code"  # thresholds by name, of `PAIR_RULES`
+    threshold: float | None = None  # in place of the rule's; None: the rule's
+    weak_rejected_threshold: float | None = None  # likewise
+    pairs_per_question: int = PairRule.pairs_per_question  # 1 to 3
+    vote: str = PairRule.vote  # how confidence is taken from samples, of `VOTE_METHODS`
+    confidence: str = "step_score"  # what a vote but "count" weighs samples by, of `CONFIDENCES`
+    vote_temperature: float = PairRule.temperature  # of "cisc"
 
     def __post_init__(self):
         at_least(self, samples=1)
@@ -116,17 +95,11 @@ class Stage2Config:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """How models are measured.
+    """How models are measured."""
 
-    Attributes:
-      samples: for pass@k of M_plus and the last models; 0: greedy answers alone.
-      temperature: of the samples.
-      resamples: of the bootstrap.
-    """
-
-    samples: int = 10
-    temperature: float = 1.0
-    resamples: int = 10_000
+    samples: int = 10  # for pass@k of M_plus and the last models; 0: greedy answers alone
+    temperature: float = 1.0  # of the samples
+    resamples: int = 10_000  # of the bootstrap
 
     def __post_init__(self):
         at_least(self, samples=0, resamples=1)
@@ -138,19 +111,15 @@ def _preference_configs() -> dict[str, TrainingConfig]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PipelineConfig:
-    """All that `launchers/w2s.py` knows.
+    """All that `launchers/w2s.py` knows."""
 
-    Attributes:
-      seeds: the whole pipeline runs once for each.
-      preference: training by the name of its loss; the pipeline itself sets model, data and seed.
-    """
-
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = (0,)  # the whole pipeline runs once for each
     data: ProblemsConfig = part(ProblemsConfig)
     weak: SupervisedConfig = part(SupervisedConfig)
     strong: SupervisedConfig = part(SupervisedConfig)
     stage1: Stage1Config = part(Stage1Config)
     stage2: Stage2Config = part(Stage2Config)
+    # training by the name of its loss; the pipeline itself sets model, data and seed
     preference: Mapping[str, TrainingConfig] = dataclasses.field(
         default_factory=_preference_configs
     )

@@ -13,33 +13,19 @@ from w2s_jax.pipeline.generate import PromptLayout
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProblemsConfig:
-    """The problems to learn from and to measure on.
+    """The problems to learn from and to measure on."""
 
-    Attributes:
-      name: a data set; its answers decide the kind of answer.
-      split: where both training halves come from.
-      test_split: what all models are measured on.
-      dir: where the data set's files are; None: in the cache.
-      gold_questions: D_gold,1: the weak model learns from their gold solutions.
-      questions: D_gold,2: only their questions are used, except by the ceiling.
-      test_questions: how many; 0: all.
-      skip_bad_gold: leave out problems of a file whose gold answer cannot be read.
-      drop_duplicates: of questions, within and between the parts.
-      prompt: of one question, with {question}.
-      remove: a regular expression taken out of gold solutions; None: nothing.
-    """
-
-    name: str = "gsm8k"
-    split: str = "train"
-    test_split: str = "test"
-    dir: str | None = None
-    gold_questions: int = 3_500
-    questions: int = 3_500
-    test_questions: int = 0
-    skip_bad_gold: bool = False
-    drop_duplicates: bool = True
-    prompt: str = "Question: {question}\nAnswer:\n"
-    remove: str | None = None
+    name: str = "gsm8k"  # a data set; its answers decide the kind of answer
+    split: str = "train"  # where both training halves come from
+    test_split: str = "test"  # what all models are measured on
+    dir: str | None = None  # where the data set's files are; None: in the cache
+    gold_questions: int = 3_500  # D_gold,1: the weak model learns from their gold solutions
+    questions: int = 3_500  # D_gold,2: only their questions are used, except by the ceiling
+    test_questions: int = 0  # how many; 0: all
+    skip_bad_gold: bool = False  # leave out problems of a file whose gold answer cannot be read
+    drop_duplicates: bool = True  # of questions, within and between the parts
+    prompt: str = "Question: {question}\nAnswer:\n"  # of one question, with {question}
+    remove: str | None = None  # a regular expression taken out of gold solutions; None: nothing
 
     def __post_init__(self):
         at_least(self, gold_questions=1, questions=1, test_questions=0)
@@ -52,19 +38,12 @@ class ProblemsConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pool:
-    """All problems that a config names.
+    """All problems that a config names."""
 
-    Attributes:
-      training: to draw both parts from.
-      test: to measure on; all have gold.
-      kind: of all answers.
-      fingerprint: a hash of everything above.
-    """
-
-    training: list[Problem]
-    test: list[Problem]
-    kind: str
-    fingerprint: str
+    training: list[Problem]  # to draw both parts from
+    test: list[Problem]  # to measure on; all have gold
+    kind: str  # of all answers
+    fingerprint: str  # a hash of everything above
 
 
 def load_pool(data: ProblemsConfig) -> Pool:

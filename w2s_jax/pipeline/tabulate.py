@@ -27,25 +27,17 @@ _HYBRID = "hybrid_ft_"
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """One model's answers held to gold, question by question.
+    """One model's answers held to gold, question by question."""
 
-    Attributes:
-      greedy: 1 where the greedy answer is right; over several seeds the share of them.
-      mean_of_samples: share of right ones among the sampled answers; empty without samples.
-      pass_at_k: the unbiased chance that `k` of the samples hold a right one; empty likewise.
-      any_of_k: 1 where any of all samples is right; empty likewise.
-      k: of `pass_at_k`: half of the samples, for with all of them the two are the same.
-      samples: sampled answers of a question.
-      unanswered: greedy answers that could not be read.
-    """
-
-    greedy: list[float]
+    greedy: list[float]  # 1 where the greedy answer is right; over several seeds the share of them
+    # share of right ones among the sampled answers; empty without samples
     mean_of_samples: list[float]
+    # the unbiased chance that `k` of the samples hold a right one; empty likewise
     pass_at_k: list[float]
-    any_of_k: list[float]
-    k: int
-    samples: int
-    unanswered: float
+    any_of_k: list[float]  # 1 where any of all samples is right; empty likewise
+    k: int  # of `pass_at_k`: half of the samples, for with all of them the two are the same
+    samples: int  # sampled answers of a question
+    unanswered: float  # greedy answers that could not be read
 
 
 def table_stage(

@@ -15,48 +15,31 @@ from w2s_jax.training.train_step import StepConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StartConfig:
-    """The weights that training starts from.
+    """The weights that training starts from."""
 
-    Attributes:
-      name: a known model, a directory or a .gguf file; None or "": `preset` instead.
-      preset: fresh weights of this shape (see `leco_jax.models.architectures`).
-      tokenizer: with a preset: a tokenizer file or directory.
-      checkpoint: workdir of an earlier run, whose trained weights this one goes on from.
-      dtype: of matrix products.
-      param_dtype: in which weights are kept and updated.
-    """
-
+    # a known model, a directory or a .gguf file; None or "": `preset` instead
     name: str | None = "smollm2-135m-instruct"
-    preset: str | None = None
-    tokenizer: str | None = None
+    preset: str | None = None  # fresh weights of this shape (see `leco_jax.models.architectures`)
+    tokenizer: str | None = None  # with a preset: a tokenizer file or directory
+    # workdir of an earlier run, whose trained weights this one goes on from
     checkpoint: str | None = None
-    dtype: str = "float32"
-    param_dtype: str = "float32"
+    dtype: str = "float32"  # of matrix products
+    param_dtype: str = "float32"  # in which weights are kept and updated
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig(Template):
-    """The rows of training; the templates are `Template`'s.
+    """The rows of training; the templates are `Template`'s."""
 
-    Attributes:
-      source: a .jsonl file, or the name of a data set ("gsm8k", with question and solution).
-      split: of a data set.
-      dir: where a data set's files are; None: in the cache.
-      limit: rows to read; None: all.
-      chat: put the prompt into the tokenizer's chat template.
-      length: positions of a row.
-      batch: rows (pairs) of a train step.
-      packed: several examples in a row (SFT).
-    """
-
+    # a .jsonl file, or the name of a data set ("gsm8k", with question and solution)
     source: str | None = None
-    split: str = "train"
-    dir: str | None = None
-    limit: int | None = None
-    chat: bool = False
-    length: int = 512
-    batch: int = 8
-    packed: bool = False
+    split: str = "train"  # of a data set
+    dir: str | None = None  # where a data set's files are; None: in the cache
+    limit: int | None = None  # rows to read; None: all
+    chat: bool = False  # put the prompt into the tokenizer's chat template
+    length: int = 512  # positions of a row
+    batch: int = 8  # rows (pairs) of a train step
+    packed: bool = False  # several examples in a row (SFT)
 
     def __post_init__(self):
         check(self)
@@ -67,19 +50,12 @@ class DataConfig(Template):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeldOutConfig:
-    """The rows of evaluation: some of training's, or a source of their own.
+    """The rows of evaluation: some of training's, or a source of their own."""
 
-    Attributes:
-      rows: rows kept from training.
-      source: read as `DataConfig.source`, with its templates.
-      split: of a data set.
-      limit: rows to read from `source`; None: all.
-    """
-
-    rows: int = 0
-    source: str | None = None
-    split: str = "test"
-    limit: int | None = None
+    rows: int = 0  # rows kept from training
+    source: str | None = None  # read as `DataConfig.source`, with its templates
+    split: str = "test"  # of a data set
+    limit: int | None = None  # rows to read from `source`; None: all
 
     def __post_init__(self):
         if self.rows and self.source:
@@ -98,21 +74,17 @@ class MeshConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """All that `launchers/sft.py` and `launchers/dpo.py` know.
+    """All that `launchers/sft.py` and `launchers/dpo.py` know."""
 
-    Attributes:
-      seed: of the data's order, of fresh weights and adapters, and of dropout.
-      reference: where a preference loss finds its reference: "frozen", "lora_off", "stored" (see
-        `StepConfig`) or "none"; "auto": "none" if the objective has no use for one, else "lora_off"
-        with LoRA and "stored" without.
-    """
-
-    seed: int = 0
+    seed: int = 0  # of the data's order, of fresh weights and adapters, and of dropout
     model: StartConfig = part(StartConfig)
     lora: LoraConfig = part(LoraConfig, rank=0)
     data: DataConfig = part(DataConfig)
     held_out: HeldOutConfig = part(HeldOutConfig)
     objective: Objective = part(Objective)
+    # where a preference loss finds its reference: "frozen", "lora_off", "stored" (see `StepConfig`)
+    # or "none"; "auto": "none" if the objective has no use for one, else "lora_off" with LoRA and
+    # "stored" without
     reference: str = "auto"
     optimizer: OptimizerConfig = part(OptimizerConfig)
     step: StepConfig = part(StepConfig)

@@ -60,35 +60,24 @@ class DataSource(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A run's length and what it writes.
+    """A run's length and what it writes."""
 
-    Attributes:
-      num_steps: train steps in all, those before a resume included; None: what `epochs` take.
-      epochs: passes over the data, if `num_steps` does not say how long.
-      log_every: train steps between progress lines (`metrics.jsonl` has every step).
-      eval_every: steps between evaluations; 0: only before the first and after the last.
-      eval_batches: batches of the held-out data in an evaluation.
-      checkpoint_every: steps between checkpoints; the last step always has one.
-      keep_last: newest checkpoints to keep.
-      keep_every: also keep every checkpoint of a step divisible by this; None: none.
-      tensorboard: also write TensorBoard event files (needs tensorboardX).
-      profile_start: step of this process at which a profile starts (0 compiles); None: no profile.
-      profile_steps: steps in the profile, written to workdir/profile.
-      peak_tflops: a chip's TFLOP/s against which MFU is stated; None: the maker's figure for known
-        accelerators, and no MFU elsewhere.
-    """
-
+    # train steps in all, those before a resume included; None: what `epochs` take
     num_steps: int | None = None
-    epochs: int = 1
-    log_every: int = 10
-    eval_every: int = 0
-    eval_batches: int = 8
-    checkpoint_every: int = 100
-    keep_last: int = 2
+    epochs: int = 1  # passes over the data, if `num_steps` does not say how long
+    log_every: int = 10  # train steps between progress lines (`metrics.jsonl` has every step)
+    eval_every: int = 0  # steps between evaluations; 0: only before the first and after the last
+    eval_batches: int = 8  # batches of the held-out data in an evaluation
+    checkpoint_every: int = 100  # steps between checkpoints; the last step always has one
+    keep_last: int = 2  # newest checkpoints to keep
+    # also keep every checkpoint of a step divisible by this; None: none
     keep_every: int | None = None
-    tensorboard: bool = False
+    tensorboard: bool = False  # also write TensorBoard event files (needs tensorboardX)
+    # step of this process at which a profile starts (0 compiles); None: no profile
     profile_start: int | None = None
-    profile_steps: int = 3
+    profile_steps: int = 3  # steps in the profile, written to workdir/profile
+    # a chip's TFLOP/s against which MFU is stated; None: the maker's figure for known accelerators,
+    # and no MFU elsewhere
     peak_tflops: float | None = None
 
     def __post_init__(self):
@@ -108,19 +97,12 @@ class RunConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """How a run ended.
+    """How a run ended."""
 
-    Attributes:
-      state: the last state; None if the run was stopped before it had one.
-      metrics: the last step's metrics.
-      steps: steps done in all.
-      interrupted: it was asked to stop; the state is saved, start again to go on.
-    """
-
-    state: TrainState | None
-    metrics: Mapping[str, float]
-    steps: int
-    interrupted: bool
+    state: TrainState | None  # the last state; None if the run was stopped before it had one
+    metrics: Mapping[str, float]  # the last step's metrics
+    steps: int  # steps done in all
+    interrupted: bool  # it was asked to stop; the state is saved, start again to go on
 
 
 class NonFiniteError(FloatingPointError):

@@ -26,27 +26,20 @@ Metrics = dict[str, Array]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What is minimised.
+    """What is minimised."""
 
-    Attributes:
-      name: "sft", or a preference loss: one of `PREFERENCE`.
-      reduction: "sft": mean over "token"s of the batch or over "sequence"s.
-      beta: strength of the preference; for "orpo" the weight of the odds (the paper's lambda).
-        None: the loss's own default (0.1 to 5.0).
-      flip: "cdpo", "robust": share of pairs whose label is wrong.
-      gamma: "simpo": target margin. None: the loss's own default.
-      nll: "orpo": likelihood of the chosen "completion" (mean per row), or of "all" its tokens,
-        prompt included (mean over the batch, as in TRL).
-      sft_weight: weight of the chosen completions' token-mean likelihood, added to any preference
-        loss.
-    """
-
-    name: str = "sft"
+    name: str = "sft"  # "sft", or a preference loss: one of `PREFERENCE`
+    # "sft": mean over "token"s of the batch or over "sequence"s
     reduction: Literal["token", "sequence"] = "token"
+    # strength of the preference; for "orpo" the weight of the odds (the paper's lambda). None: the
+    # loss's own default (0.1 to 5.0)
     beta: float | None = None
-    flip: float = 0.1
-    gamma: float | None = None
+    flip: float = 0.1  # "cdpo", "robust": share of pairs whose label is wrong
+    gamma: float | None = None  # "simpo": target margin. None: the loss's own default
+    # "orpo": likelihood of the chosen "completion" (mean per row), or of "all" its tokens, prompt
+    # included (mean over the batch, as in TRL)
     nll: Literal["completion", "all"] = "completion"
+    # weight of the chosen completions' token-mean likelihood, added to any preference loss
     sft_weight: float = 0.0
 
     def __post_init__(self):

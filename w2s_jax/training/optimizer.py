@@ -13,35 +13,23 @@ from leco_jax.configuration import check
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """How weights are updated.
+    """How weights are updated."""
 
-    Attributes:
-      name: "adamw", or "adafactor" (second moments factored: about half of AdamW's state).
-      learning_rate: the peak, reached after warm-up.
-      schedule: "constant", or "linear" or "cosine" decay to `final_ratio` of the peak.
-      warmup_steps: steps of linear rise from 0.
-      final_ratio: the last step's learning rate over the peak.
-      b1: decay of the first moment (AdamW; Adafactor keeps none).
-      b2: decay of the second moment (AdamW).
-      eps: added to the root of the second moment (AdamW).
-      weight_decay: decoupled, multiplied by the learning rate.
-      no_decay: weights whose path contains one of these are not decayed.
-      clip_norm: gradients are scaled down to this global norm; 0: never.
-      moment_dtype: dtype of AdamW's first moment; None: the weights' own.
-    """
-
+    # "adamw", or "adafactor" (second moments factored: about half of AdamW's state)
     name: Literal["adamw", "adafactor"] = "adamw"
-    learning_rate: float = 1e-5
+    learning_rate: float = 1e-5  # the peak, reached after warm-up
+    # "constant", or "linear" or "cosine" decay to `final_ratio` of the peak
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    warmup_steps: int = 0
-    final_ratio: float = 0.0
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
+    warmup_steps: int = 0  # steps of linear rise from 0
+    final_ratio: float = 0.0  # the last step's learning rate over the peak
+    b1: float = 0.9  # decay of the first moment (AdamW; Adafactor keeps none)
+    b2: float = 0.999  # decay of the second moment (AdamW)
+    eps: float = 1e-8  # added to the root of the second moment (AdamW)
+    weight_decay: float = 0.0  # decoupled, multiplied by the learning rate
+    # weights whose path contains one of these are not decayed
     no_decay: tuple[str, ...] = ("norm", "bias")
-    clip_norm: float = 1.0
-    moment_dtype: str | None = None
+    clip_norm: float = 1.0  # gradients are scaled down to this global norm; 0: never
+    moment_dtype: str | None = None  # dtype of AdamW's first moment; None: the weights' own
 
     def __post_init__(self):
         check(self)

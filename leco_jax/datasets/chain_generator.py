@@ -12,22 +12,24 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+import operator
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from leco_jax.datasets import chain_words as words
+from leco_jax.text.prompts import step_lines
 
 SPLITS = ("train", "validation", "test")
 LEVELS = (1, 2, 3, 4, 5)
 DISTRACTORS = ("none", "object", "person", "fact")
 
-_STEPS = {1: 2, 2: 3, 3: 4, 4: 5, 5: 6}  # level -> number of equations
+_EQUATIONS = {level: level + 1 for level in LEVELS}
 _LARGEST = {1: 30, 2: 60, 3: 100, 4: 150, 5: 300}  # level -> largest value in the chain
 _HELD_OUT_PERCENT = {"validation": 3, "test": 5}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Equation:
+class Equation(NamedTuple):
     """One operation `left operator right = result` in exact integers."""
 
     left: int
@@ -61,8 +63,7 @@ class ChainProblem:
 
     def chain(self) -> str:
         """The worked answer: lines `Step i: ...`, the last of which gives the answer in a box."""
-        lines = (*self.steps, words.LAST_STEP % self.answer)
-        return "\n".join(f"Step {i}: {line}" for i, line in enumerate(lines, start=1))
+        return step_lines((*self.steps, words.LAST_STEP % self.answer)).rstrip("\n")
 
 
 @dataclasses.dataclass
@@ -81,95 +82,72 @@ class _Story:
         self.sentences.append(self.rng.choice(templates).format(**self.names, **numbers))
 
     def step(self, template: str, left: int, operator: str, right: int) -> int:
-        result = _compute(left, operator, right)
-        numbers = {"x": left, "n": right, "k": left, "m": right, "op": operator, "y": result}
+        result = _OPERATORS[operator](left, right)
+        numbers = {"x": left, "op": operator, "n": right, "y": result}
         self.steps.append(template.format(**self.names, **numbers))
-        self.equations.append(Equation(left=left, operator=operator, right=right, result=result))
+        self.equations.append(Equation(left, operator, right, result))
         return result
 
 
-def _compute(left: int, operator: str, right: int) -> int:
-    if operator == "+":
-        return left + right
-    if operator == "-":
-        return left - right
-    if operator == "*":
-        return left * right
-    quotient, rest = divmod(left, right)
-    if rest:
-        raise ValueError(f"{left} / {right} is not a whole number")
-    return quotient
+_OPERATORS: dict[str, Callable[[int, int], int]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.floordiv,  # events divide without rest only
+}
+
+# An event or an ending: tells what happens or is asked and adds its steps, or returns False where
+# the story's value allows no such one.
+_Event = Callable[[_Story], bool]
 
 
-# Events: each tells one thing that happens and adds its one or two steps, or returns False where
-# the value allows no such event.
+def _event(
+    operator: str,
+    fitting: Callable[[int, int], Sequence[int]],
+    templates: Sequence[str] | Mapping[int, Sequence[str]],
+    *,
+    step: str = words.STEP_SUM,
+    question: Sequence[str] = (),
+) -> _Event:
+    """An event with one number and one step.
+
+    Args:
+      operator: of the step.
+      fitting: gives the numbers that fit to a story's value and its largest value.
+      templates: of the sentence, or of the sentence for each number.
+      step: template of the step.
+      question: templates of the question, if the event is an ending.
+    """
+
+    def tell(story: _Story) -> bool:
+        numbers = fitting(story.value, story.largest)
+        if not numbers:
+            return False
+        n = story.rng.choice(numbers)
+        story.say(templates[n] if isinstance(templates, Mapping) else templates, n=n)
+        if question:
+            story.say(question)
+        story.value = story.step(step, story.value, operator, n)
+        return True
+
+    return tell
 
 
-def _gain(story: _Story) -> bool:
-    room = story.largest - story.value
-    if room < 2:
-        return False
-    n = story.rng.randint(2, min(room, max(10, story.largest // 2)))
-    story.say(words.GAINS, n=n)
-    story.value = story.step(words.STEP_SUM, story.value, "+", n)
-    return True
+def _bags(operator: str, templates: Sequence[str]) -> _Event:
+    """Bags of the same size come or go: two steps."""
 
+    def tell(story: _Story) -> bool:
+        limit = story.largest - story.value if operator == "+" else story.value - 1
+        pairs = [(k, m) for k in range(2, 10) for m in range(2, 13) if k * m <= limit]
+        if not pairs:
+            return False
+        bags, size = story.rng.choice(pairs)
+        story.say(templates, k=bags, m=size)
+        held = story.step(words.STEP_BAGS, bags, "*", size)
+        story.value = story.step(words.STEP_SUM, story.value, operator, held)
+        return True
 
-def _lose(story: _Story) -> bool:
-    if story.value < 4:
-        return False
-    n = story.rng.randint(2, story.value - 1)
-    story.say(words.LOSSES, n=n)
-    story.value = story.step(words.STEP_SUM, story.value, "-", n)
-    return True
-
-
-def _times(story: _Story) -> bool:
-    most = min(5, story.largest // max(story.value, 1))
-    if most < 2:
-        return False
-    k = story.rng.randint(2, most)
-    story.say(words.TIMES.get(k, words.TIMES_MORE), k=k)
-    story.value = story.step(words.STEP_SUM, story.value, "*", k)
-    return True
-
-
-def _share(story: _Story) -> bool:
-    factors = [k for k in range(2, 7) if story.value % k == 0 and story.value // k > 1]
-    if not factors:
-        return False
-    k = story.rng.choice(factors)
-    story.say(words.SHARES.get(k, words.SHARES_MORE), k=k)
-    story.value = story.step(words.STEP_SUM, story.value, "/", k)
-    return True
-
-
-def _bags(story: _Story, limit: int) -> tuple[int, int] | None:
-    pairs = [(k, m) for k in range(2, 10) for m in range(2, 13) if k * m <= limit]
-    return story.rng.choice(pairs) if pairs else None
-
-
-def _bags_in(story: _Story) -> bool:
-    bags = _bags(story, story.largest - story.value)
-    if bags is None:
-        return False
-    story.say(words.BAGS_IN, k=bags[0], m=bags[1])
-    held = story.step(words.STEP_BAGS, bags[0], "*", bags[1])
-    story.value = story.step(words.STEP_SUM, story.value, "+", held)
-    return True
-
-
-def _bags_out(story: _Story) -> bool:
-    bags = _bags(story, story.value - 1)
-    if bags is None:
-        return False
-    story.say(words.BAGS_OUT, k=bags[0], m=bags[1])
-    held = story.step(words.STEP_BAGS, bags[0], "*", bags[1])
-    story.value = story.step(words.STEP_SUM, story.value, "-", held)
-    return True
-
-
-# Endings: what is asked, with the steps that the question itself needs.
+    return tell
 
 
 def _ask_now(story: _Story) -> bool:
@@ -178,6 +156,7 @@ def _ask_now(story: _Story) -> bool:
 
 
 def _ask_together(story: _Story) -> bool:
+    """Asks for the sum with a second person, who has some more or fewer: two steps."""
     if story.value < 4 or 2 * story.value > story.largest:
         return False
     more = story.rng.random() < 0.5
@@ -192,54 +171,52 @@ def _ask_together(story: _Story) -> bool:
     return True
 
 
-def _ask_price(story: _Story) -> bool:
-    most = min(9, story.largest // max(story.value, 1))
-    if most < 2:
-        return False
-    k = story.rng.randint(2, most)
-    story.say(words.PRICES, k=k)
-    story.say(words.ASK_PRICE)
-    story.value = story.step(words.STEP_PRICE, story.value, "*", k)
-    return True
+def _divisors(most: int) -> Callable[[int, int], list[int]]:
+    return lambda value, _: [k for k in range(2, most + 1) if value % k == 0 and value // k > 1]
 
 
-def _ask_boxes(story: _Story) -> bool:
-    factors = [k for k in range(2, 10) if story.value % k == 0 and story.value // k > 1]
-    if not factors:
-        return False
-    k = story.rng.choice(factors)
-    story.say(words.BOXES, k=k)
-    story.say(words.ASK_BOXES)
-    story.value = story.step(words.STEP_BOXES, story.value, "/", k)
-    return True
+def _factors(most: int) -> Callable[[int, int], range]:
+    return lambda value, largest: range(2, min(most, largest // max(value, 1)) + 1)
 
 
-_EVENTS: dict[Callable[[_Story], bool], tuple[int, float]] = {  # -> (steps, how often)
-    _gain: (1, 3.0),
-    _lose: (1, 3.0),
-    _times: (1, 1.5),
-    _share: (1, 1.5),
-    _bags_in: (2, 1.5),
-    _bags_out: (2, 1.5),
+def _additions(value: int, largest: int) -> range:
+    return range(2, min(largest - value, max(10, largest // 2)) + 1)
+
+
+def _losses(value: int, _: int) -> range:
+    return range(2, value if value >= 4 else 2)
+
+
+_EVENTS: dict[_Event, tuple[int, float]] = {  # -> (steps, how often)
+    _event("+", _additions, words.GAINS): (1, 3.0),
+    _event("-", _losses, words.LOSSES): (1, 3.0),
+    _event("*", _factors(5), words.TIMES): (1, 1.5),
+    _event("/", _divisors(6), words.SHARES): (1, 1.5),
+    _bags("+", words.BAGS_IN): (2, 1.5),
+    _bags("-", words.BAGS_OUT): (2, 1.5),
 }
-_ENDINGS: dict[Callable[[_Story], bool], tuple[int, float]] = {
+_ENDINGS: dict[_Event, tuple[int, float]] = {
     _ask_now: (0, 4.0),
     _ask_together: (2, 1.5),
-    _ask_price: (1, 1.5),
-    _ask_boxes: (1, 1.5),
+    _event("*", _factors(9), words.PRICES, step=words.STEP_PRICE, question=words.ASK_PRICE): (
+        1,
+        1.5,
+    ),
+    _event("/", _divisors(9), words.BOXES, step=words.STEP_BOXES, question=words.ASK_BOXES): (
+        1,
+        1.5,
+    ),
 }
 
 
-def _tell(
-    story: _Story, kinds: dict[Callable[[_Story], bool], tuple[int, float]], most: int
-) -> int:
+def _tell(story: _Story, most: int) -> int:
     """Adds one event of at most `most` steps and returns how many steps it took; 0 if none fits."""
-    allowed = {kind: often for kind, (steps, often) in kinds.items() if steps <= most}
+    allowed = {event: often for event, (steps, often) in _EVENTS.items() if steps <= most}
     while allowed:
-        kind = story.rng.choices(list(allowed), weights=list(allowed.values()))[0]
-        if kind(story):
-            return kinds[kind][0]
-        del allowed[kind]
+        event = story.rng.choices(list(allowed), weights=list(allowed.values()))[0]
+        if event(story):
+            return _EVENTS[event][0]
+        del allowed[event]
     return 0
 
 
@@ -267,10 +244,7 @@ def draw_problem(
       rng: the source of every choice.
       level: one of `LEVELS`.
       distractor: one of `DISTRACTORS`.
-      largest: the largest value in the chain, in place of the level's own.
-
-    Raises:
-      ValueError: if `level` or `distractor` is unknown, or `largest` is below 20.
+      largest: the largest value in the chain, in place of the level's own; at least 20.
     """
     if level not in LEVELS:
         raise ValueError(f"level {level!r} is not one of {LEVELS}")
@@ -279,10 +253,9 @@ def draw_problem(
     largest = _LARGEST[level] if largest is None else largest
     if largest < 20:
         raise ValueError(f"largest must be 20 or more for every event to fit, got {largest}")
-    while True:
-        problem = _draw_once(rng, level, distractor, largest)
-        if problem is not None:
-            return problem
+    while (problem := _draw_once(rng, level, distractor, largest)) is None:
+        pass
+    return problem
 
 
 def _draw_once(
@@ -294,11 +267,10 @@ def _draw_once(
     start = rng.randint(4, max(8, largest // 2))
     story = _Story(rng, names, largest, start, [], [], [])
     story.say(words.OPENINGS, n=start)
-    steps = _STEPS[level]
     ending = rng.choices(list(_ENDINGS), weights=[often for _, often in _ENDINGS.values()])[0]
-    left = steps - _ENDINGS[ending][0]
+    left = _EQUATIONS[level] - _ENDINGS[ending][0]
     while left > 0:
-        took = _tell(story, _EVENTS, left)
+        took = _tell(story, left)
         if took == 0:
             return None
         left -= took
@@ -336,14 +308,7 @@ def problems(
 ) -> Iterator[ChainProblem]:
     """An endless stream of different problems of one split; the first n are the same for every n.
 
-    Args:
-      split: one of `SPLITS`.
-      seed: names the stream.
-      levels: drawn from with equal chance.
-      distractors: drawn from with equal chance.
-
-    Raises:
-      ValueError: if `split` is unknown.
+    The seed names the stream; levels and distractors are drawn with equal chance.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not one of {SPLITS}")

@@ -1,8 +1,7 @@
 """Words and sentence templates of `arithmetic_chains`; all of our own writing.
 
 A template may use {who} (the main person), {other} (a second one), {things} and {thing} (what is
-counted), {n}, {k} and {m} (numbers that the question states). Steps also use {x} (the value before)
-and {y} (the value after).
+counted) and {n}, or {k} and {m} (numbers that the question states). A step has {x} {op} {n} = {y}.
 """
 
 PEOPLE = (
@@ -50,11 +49,11 @@ BAGS_OUT = (
 TIMES = {
     2: ("The number of {things} doubles.", "Soon {who} has twice as many {things}."),
     3: ("The number of {things} triples.", "Soon {who} has 3 times as many {things}."),
-}
-TIMES_MORE = ("Soon {who} has {k} times as many {things}.",)
+} | dict.fromkeys((4, 5), ("Soon {who} has {n} times as many {things}.",))
 
-SHARES = {2: ("{who} gives half of the {things} to {other}.", "{who} keeps only half of them.")}
-SHARES_MORE = ("{who} makes {k} equal piles and keeps one pile.",)
+SHARES = {
+    2: ("{who} gives half of the {things} to {other}.", "{who} keeps only half of them."),
+} | dict.fromkeys((3, 4, 5, 6), ("{who} makes {n} equal piles and keeps one pile.",))
 
 # Questions that end the story without another step, or with the steps that their names say.
 ASK_NOW = (
@@ -64,9 +63,9 @@ ASK_NOW = (
 MORE_THAN = ("{other} has {n} more {things} than {who}.",)
 FEWER_THAN = ("{other} has {n} fewer {things} than {who}.",)
 ASK_TOGETHER = ("How many {things} do {who} and {other} have together?",)
-PRICES = ("Each {thing} costs {k} dollars.", "{who} sells every {thing} for {k} dollars.")
+PRICES = ("Each {thing} costs {n} dollars.", "{who} sells every {thing} for {n} dollars.")
 ASK_PRICE = ("How many dollars are all the {things} worth?",)
-BOXES = ("{who} puts {k} {things} in each box.",)
+BOXES = ("{who} puts {n} {things} in each box.",)
 ASK_BOXES = ("How many boxes does {who} fill?",)
 
 # Sentences with a number that the answer does not need. {things} is another kind here.
@@ -87,7 +86,7 @@ DISTRACTORS = {
 }
 
 STEP_SUM = "{who} has {x} {op} {n} = {y} {things}."
-STEP_BAGS = "The bags hold {k} * {m} = {y} {things}."
+STEP_BAGS = "The bags hold {x} * {n} = {y} {things}."
 STEP_OTHER = "{other} has {x} {op} {n} = {y} {things}."
 STEP_TOGETHER = "Together they have {x} + {n} = {y} {things}."
 STEP_PRICE = "The {things} are worth {x} * {n} = {y} dollars."

@@ -1,13 +1,12 @@
 """Configs defined once: frozen dataclasses, and the `ConfigDict` that files and flags change.
 
 A program's config is a frozen dataclass whose parts are the dataclasses that the code takes. Config
-files get it as a locked `ml_collections.ConfigDict` (`config_dict`) and change some fields; the
-launcher makes the dataclass again (`build`), which finds wrong names, types and values.
+files change the locked `ml_collections.ConfigDict` made of it (`config_dict`); the launcher makes
+the dataclass again (`build`), which finds wrong names, types and values.
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class TrainingConfig:
-        seed: int = 0
-        optimizer: OptimizerConfig = part(OptimizerConfig)
+        seed: int = 0 optimizer: OptimizerConfig = part(OptimizerConfig)
 
     config = config_dict(TrainingConfig)      # in configs/*.py
     config.optimizer.learning_rate = 1e-4
@@ -109,8 +108,7 @@ def check(config: Any) -> None:
     """Checks the type of every field of a dataclass; for `__post_init__`.
 
     Raises:
-        ValueError: a field's value is of another type, not one of its `Literal`, or a float that is
-            NaN or infinite.
+        ValueError: the type is another, the value not one of its `Literal`, or a float not finite.
     """
     for name, annotation in _fields(config).items():
         value, (kind, optional) = getattr(config, name), _split(annotation)

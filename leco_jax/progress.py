@@ -18,12 +18,7 @@ def progress_bar(
 ) -> tqdm.tqdm:
     """Makes a bar for the terminal, or one that writes messages, at most one in ten seconds.
 
-    Args:
-        items: what to go through; None: the caller counts by `update`.
-        total: units in all.
-        unit: what is counted.
-        initial: units that were there before.
-        label: what stands in front.
+    Without `items` the caller counts by `update`; `initial` units were there before.
     """
     kind: Any
     kind, options = (tqdm.tqdm, {}) if sys.stderr.isatty() else (_Lines, {"file": io.StringIO()})

@@ -94,8 +94,8 @@ def decode_attention(
       new_v_BKH: their values.
       k_BKSH: keys of the cache; updated in place where they are donated.
       v_BKSH: values.
-      length_B: int32, tokens of each row in the cache, which is the slot of the new one; at most
-        S: a full row stores nothing and does not see its own token.
+      length_B: int32, tokens of each row in the cache, which is the slot of the new one; at most S:
+        a full row stores nothing and does not see its own token.
       start: the part of the softmax that a shared prefix contributes.
       sliding_window: a token sees itself and `sliding_window - 1` tokens before it.
 

@@ -26,15 +26,9 @@ def prefill_attention(
     *,
     sliding_window: int | None = None,
 ) -> jax.Array:
-    """Attention of new rows over a shared prefix and themselves.
+    """Attention of new rows over a shared prefix, before all of them, and themselves.
 
-    Args:
-      q_BTNH: queries, not scaled.
-      k_BKTH: the rows' own keys.
-      v_BKTH: their values.
-      prefix_k_KPH: keys of the prefix, whose positions come before the rows' own.
-      prefix_v_KPH: its values.
-      sliding_window: a token sees itself and `sliding_window - 1` tokens before it.
+    Queries are not scaled. A token sees itself and `sliding_window - 1` tokens before it.
 
     Returns:
       `[B, T, N, H]` in the queries' dtype.

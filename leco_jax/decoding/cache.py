@@ -33,12 +33,7 @@ def empty_cache(
 ) -> Cache:
     """Makes a cache of zeros in the model's compute type, sharded over the mesh from the start.
 
-    Args:
-      config: the model.
-      rows: rows decoded together.
-      slots: slots of each.
-      keys: `"k"` or `"kt"`, how the keys lie.
-      mesh: None: the default device.
+    `keys` (`"k"` or `"kt"`) says how the keys lie.
     """
     sizes = {"batch": rows, "act_kv_heads": config.num_kv_heads, "length": slots}
     sizes["head_width"] = config.head_width
@@ -73,7 +68,7 @@ def resize(cache: Cache, slots: int) -> Cache:
 def insert(cache: Cache, chunk: Cache, row: jax.Array) -> Cache:
     """Writes a prefilled chunk (`"k"` and `"v"`, `[1, K, T, H]`) into a row's first slots.
 
-    What is longer than the cache is left out: it must be padding. The cache is donated.
+    What is longer than the donated cache is left out: it must be padding.
     """
     slots = cache["v"][0].shape[2]
     chunk = jax.tree.map(lambda x: x[:, :, :slots], chunk)
@@ -89,11 +84,7 @@ def insert(cache: Cache, chunk: Cache, row: jax.Array) -> Cache:
 def append(x: jax.Array, new_BKH: jax.Array, length_B: jax.Array, *, axis: int = 2) -> jax.Array:
     """Writes each row's new key or value into slot `length`; a full row stays as it is.
 
-    Args:
-      x: an array of the cache, slots on `axis`.
-      new_BKH: keys or values.
-      length_B: int32 slots to write.
-      axis: 2 or 3.
+    `x` is an array of the cache with its slots on `axis`, 2 or 3.
     """
 
     def one(x, new_H, slot):
@@ -106,10 +97,7 @@ def append(x: jax.Array, new_BKH: jax.Array, length_B: jax.Array, *, axis: int =
 
 @functools.partial(jax.jit, donate_argnames=("cache",))
 def clear(cache: Cache, row: jax.Array, start: int | jax.Array = 0) -> Cache:
-    """Zeros one row's slots from `start` on: a mask does not stop NaN, as 0 · NaN is NaN.
-
-    The cache is donated.
-    """
+    """Zeros one row's slots from `start` on: a mask does not stop NaN, as 0 · NaN is NaN."""
 
     def one(x, axis):
         part = jax.lax.dynamic_slice_in_dim(x, row, 1)

@@ -36,17 +36,17 @@ def decode_attend(
     prefix_length: int,
     implementation: Implementation = "auto",
 ) -> Attend:
-    """Attention of one new token a row over the prefix and the row's own slots.
+    """Attention of one new token a row over the prefix and the row's own slots, for `forward`.
 
     Args:
       config: the model, for its sliding window.
       length_B: `[B]` int32, tokens of each row in the cache, which is the slot of the new one.
       prefix_length: number of shared positions before every row.
-      implementation: `"xla"`; `"pallas_tpu"`, a kernel that reads no slot beyond a row's length;
-        or `"auto"`, the kernel on a TPU where it supports the model.
+      implementation: `"xla"`; `"pallas_tpu"`, a kernel that reads no slot beyond a row's length; or
+        `"auto"`, the kernel on a TPU where it supports the model.
 
     Returns:
-      An `attend` for `forward` that stores the new key and value and returns the new cache.
+      An `attend` that stores the new key and value and returns the new cache.
 
     Raises:
       ValueError: an unknown implementation, or one that does not support the model.
@@ -80,13 +80,7 @@ def prefill_attend(
 ) -> Attend:
     """Attention of new rows over the prefix and themselves; returns their keys and values.
 
-    Args:
-      config: the model, for its sliding window.
-      prefix_length: number of shared positions before every row.
-      implementation: as for `decode_attend`; the kernel is JAX's splash attention.
-
-    Raises:
-      ValueError: an unknown implementation, or one that does not support the model.
+    The arguments are those of `decode_attend`; the kernel is JAX's splash attention.
     """
     _check(implementation)
 
@@ -218,8 +212,8 @@ def _on_shards(
 
     Args:
       run: the kernel.
-      axes: logical axes of each array; the first array is the query, the second has the
-        key/value heads on its second axis.
+      axes: logical axes of each array; the first is the query, the second has the key/value heads
+        on its second axis.
       like: for each result the number of the array with the same sharding.
       *arrays: the arguments of the kernel.
     """

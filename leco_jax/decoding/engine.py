@@ -65,8 +65,8 @@ class Engine:
           model: its weights are read once, now. Stacked layers are copied: load a large model with
             `load_model(..., unstacked=True)`.
           slots: rows decoded together (`B`).
-          max_length: most tokens of one row, prompt and answer without the prefix; default:
-            2048, or what the prefix leaves of the model's `max_positions`.
+          max_length: most tokens of one row, prompt and answer without the prefix; default: 2048,
+            or what the prefix leaves of the model's `max_positions`.
           prefix: token ids that precede every prompt; computed once.
           stats: statistics of `scoring.token_stats` to capture for each token.
           topk: `k` of the top-k statistics.
@@ -79,8 +79,7 @@ class Engine:
             several processes, each runs its own engine on the same requests in the same order.
 
         Raises:
-          ValueError: an option of the wrong type or out of range, or a prefix and `max_length`
-            that exceed the model's `max_positions`.
+          ValueError: an option of the wrong type or out of range.
           OutOfMemoryError: the cache would not fit at its largest.
         """
         self.config = config = model.config
@@ -124,8 +123,8 @@ class Engine:
         """Queues a request; requests with the same prompt share its prefill.
 
         Raises:
-          ValueError: the prompt holds an id outside the vocabulary, the request cannot fit, or
-            it has stop texts and the engine no `token_bytes`.
+          ValueError: the prompt holds an id outside the vocabulary, the request cannot fit, or it
+            has stop texts and the engine no `token_bytes`.
         """
         self._checked_ids("prompt", request.prompt)
         need = len(request.prompt) + request.max_new_tokens
@@ -159,16 +158,15 @@ class Engine:
         """Cuts an ended chain after `keep` tokens and continues it, in a new round.
 
         Args:
-          chain: an ended chain; its tokens from `keep` on are dropped.
+          chain: an ended chain.
           keep: number of tokens to keep, counted after the prompt.
           append: tokens to put after them.
           sampling: how tokens are chosen from here on; default: as before.
           forbid: tokens that may not be the first one sampled.
-          watch: of this round; the watch of the round before does not go on.
+          watch: of this round; that of the round before does not go on.
 
         Raises:
-          ValueError: the chain is still running, an option is of the wrong type or out of range,
-            or the chain cannot fit.
+          ValueError: the chain still runs or cannot fit, or an option is wrong.
         """
         if not chain.done:
             raise ValueError("only a chain that has ended can be resumed")
@@ -205,13 +203,10 @@ class Engine:
         self.cancel(chain)
 
     def cancel(self, chain: Chain) -> None:
-        """Ends a chain, waiting, running or held, and frees its slot at once.
+        """Ends a chain, waiting, running or held, and frees its slot at once; it keeps its tokens.
 
-        It keeps its tokens; its `finish` is `"cancelled"` unless it had ended before. The next
-        `step` returns it among the chains that ended. No other chain's tokens change.
-
-        Raises:
-          ValueError: the chain is another engine's.
+        Its `finish` is `"cancelled"` unless it had ended before. The next `step` returns it among
+        the chains that ended. ValueError if it is another engine's.
         """
         if chain in self._queue:
             self._queue.remove(chain)

@@ -62,16 +62,15 @@ def decode(
     Args:
       params: weights with `layers` as a list.
       cache: keys and values of the rows; donated.
-      prefix: keys and values shared by all rows, or None.
+      prefix: keys and values of `prefix_length` tokens, shared by all rows, or None.
       rows: state, options and given tokens of the rows.
       stop_ids: `[E]` int32, sampled tokens that end a row.
       config: the model.
       prefix_length: length of `prefix`.
       steps: tokens of the chunk.
-      stats: statistics of `scoring.token_stats` to capture.
-      topk: `k` of the top-k statistics.
-      capture: `"raw"` takes them from the model's distribution, `"processed"` from the one that
-        is sampled from.
+      stats: as `topk` and `capture`, see `Engine`.
+      topk: see `Engine`.
+      capture: see `Engine`.
     """
     keys = jax.vmap(_request_key)(rows.key_ids)
 
@@ -125,16 +124,10 @@ def decode(
 def captured_stats(
     logits_BV: jax.Array, token_B: jax.Array, *, stats: tuple[str, ...], **options
 ) -> dict[str, jax.Array]:
-    """Statistics of each row's token, `[B]` float32 by name, sharded over the vocabulary or not.
+    """Statistics of each row's token, `[B]` float32 by name; `options`: of `scoring.token_stats`.
 
     Where the mesh shards the vocabulary, each device reads its own shard; two all-reduces of a few
     numbers a row join the results.
-
-    Args:
-      logits_BV: `[B, V]` float32.
-      token_B: `[B]` int32.
-      stats: names of statistics of `scoring.token_stats`.
-      **options: its other options.
     """
 
     def score(logits_BV, token_B, axis_name=None):

@@ -15,11 +15,7 @@ _TEMPERATURES = (1e-6, 1e6)  # logits divided by less would overflow float32
 
 
 def whole_number(name: str, value: Any, *, low: int, high: int = _INT32_MAX) -> int:
-    """Returns a whole number as an int.
-
-    Raises:
-      ValueError: it is of another type, or outside `low..high`.
-    """
+    """Returns a whole number in `low..high` as an int; ValueError if it is anything else."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise ValueError(f"{name}={value!r} must be a whole number")
     number = int(value)
@@ -29,11 +25,7 @@ def whole_number(name: str, value: Any, *, low: int, high: int = _INT32_MAX) -> 
 
 
 def token_ids(name: str, ids: Sequence[int], *, vocab_size: int = 2**31) -> tuple[int, ...]:
-    """Returns token ids as a tuple of ints.
-
-    Raises:
-      ValueError: not a list of whole numbers in `0..vocab_size - 1`; the message names the first.
-    """
+    """Returns token ids as a tuple of ints; ValueError names the first outside the vocabulary."""
     array = np.asarray(ids)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ValueError(f"{name} must be a list of token ids (whole numbers), not {ids!r:.80}")
@@ -48,22 +40,16 @@ def token_ids(name: str, ids: Sequence[int], *, vocab_size: int = 2**31) -> tupl
 
 
 class Watch(Protocol):
-    """Looks at a running chain after every chunk and may end it.
-
-    An implementation is frozen and keeps no state: what it sees is the chain, with the statistics
-    that were captured.
-    """
+    """Looks at a running chain after every chunk and may end it; frozen, without own state."""
 
     @property
     def stats(self) -> tuple[str, ...]:
         """Statistics that the engine has to capture."""
 
     def look(self, chain: "Chain", fresh: int) -> tuple[str, int] | None:
-        """Decides whether to end the chain: why (its `finish`) and how many tokens to keep.
+        """Why to end a chain (its `finish`) and how many tokens to keep; None lets it go on.
 
-        Args:
-          chain: still running.
-          fresh: its tokens from here on have not been looked at.
+        The chain's tokens from `fresh` on have not been looked at.
         """
 
 

@@ -34,16 +34,9 @@ class RowCache:
     """
 
     def __init__(self, config: ModelConfig, *, rows: int, longest: int, mesh: Mesh | None):
-        """Allocates the smallest cache.
+        """Allocates the smallest cache; OutOfMemoryError if it would not fit at its largest.
 
-        Args:
-          config: the model.
-          rows: rows decoded together.
-          longest: the most tokens that a row will ever hold.
-          mesh: what the cache is sharded over; None: the default device.
-
-        Raises:
-          OutOfMemoryError: the cache would not fit at its largest (checked now, not during a run).
+        `longest` is the most tokens that a row will ever hold.
         """
         self._config = config
         self._rows = rows
@@ -65,11 +58,7 @@ class RowCache:
         return round_up(tokens, least=_LEAST_SLOTS)
 
     def fit(self, tokens: int) -> None:
-        """Grows or shrinks to the smallest cache whose rows hold `tokens` tokens.
-
-        Raises:
-          OutOfMemoryError: it does not fit.
-        """
+        """Grows or shrinks to the smallest cache whose rows hold `tokens` tokens."""
         slots = self.bucket(tokens)
         if slots == self.slots:
             return
@@ -100,9 +89,9 @@ class RowCache:
 class PromptChunks:
     """Prefilled prompts, so that chains with the same prompt compute it once.
 
-    A chunk is kept as long as a queued chain needs it. After that the most recently used ones stay
-    while their lengths (padding included) sum to at most `spare` tokens: the samples of a problem
-    may be requested one after another.
+    A chunk is kept as long as a queued chain needs it. After that the most recently used ones stay,
+    of at most `spare` tokens in all (padding included): the samples of a problem may be requested
+    one after another.
     """
 
     def __init__(self, *, spare: int):
@@ -158,15 +147,9 @@ def cache_bytes(config: ModelConfig, *, rows: int, slots: int) -> int:
 
 
 def check_fits(config: ModelConfig, *, rows: int, slots: int, mesh: Mesh | None) -> None:
-    """Checks the cache and one extra row for prompts against the free memory of a device.
+    """Checks the cache at its largest and one extra row for prompts against a device's memory.
 
-    Does nothing where the runtime does not report it.
-
-    Args:
-      config: the model.
-      rows: rows decoded together.
-      slots: slots of each when the cache is at its largest.
-      mesh: what it is sharded over; None: one device.
+    Does nothing where the runtime does not report what is free.
 
     Raises:
       OutOfMemoryError: it would not fit.

@@ -28,14 +28,10 @@ class SamplingRows(NamedTuple):
 
 
 def process(logits_BV: jax.Array, rows: SamplingRows, *, valid_vocab: int | None = None):
-    """Logits divided by the temperature; truncated and forbidden tokens are -inf.
+    """Logits `[B, V]` divided by the temperature; truncated and forbidden tokens are -inf.
 
-    Greedy rows are not divided. Ties at a truncation threshold are all kept.
-
-    Args:
-      logits_BV: `[B, V]` float32.
-      rows: options of each row.
-      valid_vocab: ids from here on are padding of the vocabulary and never chosen.
+    Greedy rows are not divided. Ties at a truncation threshold are all kept. Ids from `valid_vocab`
+    on are padding of the vocabulary and never chosen.
     """
     vocab = logits_BV.shape[-1]
     token_V = jnp.arange(vocab)
@@ -51,18 +47,10 @@ def process(logits_BV: jax.Array, rows: SamplingRows, *, valid_vocab: int | None
 
 
 def choose(processed_BV: jax.Array, rows: SamplingRows, position_B: jax.Array) -> jax.Array:
-    """Draws one token a row from `softmax(processed)`; rows at temperature 0 take the argmax.
+    """Draws one token a row from `softmax(processed)`, int32 [B]; greedy rows take the argmax.
 
-    The draw inverts the cumulative distribution at one uniform number per row, a function of
-    (row key, position) alone: it does not depend on the other rows.
-
-    Args:
-      processed_BV: `[B, V]` float32 from `process`; a NaN in a row makes its choice arbitrary.
-      rows: options of each row.
-      position_B: `[B]` int32, position of the token that is chosen.
-
-    Returns:
-      `[B]` int32.
+    The draw inverts the cumulative distribution at one uniform number per row, a function of (row
+    key, position of the token) alone. A NaN in a row makes its choice arbitrary.
     """
     greedy_B = _first_largest(processed_BV)
 

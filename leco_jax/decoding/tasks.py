@@ -41,16 +41,12 @@ def run_tasks(
     *,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Outcome[K, R]]:
-    """Runs tasks concurrently and yields their outcomes as they end.
+    """Runs (key, generator) pairs concurrently and yields their outcomes as they end.
 
     A new task starts whenever fewer chains wait than the engine has slots. An exception (a request
     that cannot fit, say) ends its own task alone and is logged with its traceback unless it is a
-    `ValueError`. Errors of the device (`JaxRuntimeError`, `MemoryError`) are raised.
-
-    Args:
-      engine: the one that the tasks submit to.
-      tasks: (key, generator) pairs, taken one by one.
-      stop: asked before every chunk; true ends all, without outcomes of unfinished tasks.
+    `ValueError`. Errors of the device (`JaxRuntimeError`, `MemoryError`) are raised. `stop` is
+    asked before every chunk; true ends all, without outcomes of unfinished tasks.
     """
     source = iter(tasks)
     waiting: dict[Chain, list[_Open]] = collections.defaultdict(list)

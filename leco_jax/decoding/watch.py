@@ -14,15 +14,11 @@ WEAK_STEP = "weak_step"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConfidenceFloor:
-    """Ends a chain whose confidence, averaged over a window, falls below a threshold.
+    """Ends a chain whose confidence, averaged over `window` tokens, falls below `threshold` nats.
 
-    Source: DeepConf online (arXiv 2508.15260). A token's confidence is the negative mean
-    log-probability of the k most likely tokens (`-topk_logprob`); the threshold comes from whole
-    chains written before, as a percentile of their `lowest_confidence`.
-
-    Attributes:
-      threshold: in nats.
-      window: tokens; a chain shorter than this is never ended.
+    Source: DeepConf online (arXiv 2508.15260). A token's confidence is `-topk_logprob`; the
+    threshold comes from whole chains written before, as a percentile of their `lowest_confidence`.
+    A chain shorter than the window is never ended.
     """
 
     threshold: float
@@ -61,11 +57,10 @@ class WeakStep:
 
     Attributes:
       margin: by how much its score has to lie below every other closed step's.
-      closed_steps: gives a chain's closed steps, each with a `score`, or none where no token
-        from a given one on closes a step.
+      closed_steps: gives a chain's closed steps, each with a `score`, or none where no token from a
+        given one on closes a step.
       first: steps before this one are never the reason, but others are compared with them.
-      agrees: asked about the closed steps and the weakest one's number; false lets the chain
-        go on.
+      agrees: asked about the closed steps and the weakest one's number; false lets the chain go on.
     """
 
     margin: float

@@ -18,10 +18,10 @@ def attention_mask(
     k_valid_BS: jax.Array | None = None,
     sliding_window: int | None = None,
 ) -> jax.Array:
-    """Which keys each query sees.
+    """Which keys each query sees, bool [B, T, S].
 
-    A key is seen if its position is not after the query's, lies within the window, its segment is
-    the query's (if segments are given), and it is valid (if validity is given).
+    A key is seen if its position is not after the query's and lies within the window, and if its
+    segment is the query's and it is valid, where these are given.
 
     Args:
       q_positions_BT: int32 positions of the queries.
@@ -30,9 +30,6 @@ def attention_mask(
       k_segments_BS: the same for keys.
       k_valid_BS: bool, false for a slot that holds nothing.
       sliding_window: a query sees itself and `sliding_window - 1` positions before; None: all.
-
-    Returns:
-      bool [B, T, S].
     """
     if (q_segments_BT is None) != (k_segments_BS is None):
         raise ValueError("give segments of both queries and keys, or of neither")
@@ -55,17 +52,10 @@ def dot_product_attention(
     *,
     scale: float | None = None,
 ) -> jax.Array:
-    """Softmax attention in float32 with grouped queries.
+    """Softmax attention in float32 with grouped queries; [B, T, N, H] in the queries' dtype.
 
-    Args:
-      q_BTNH: queries; query head n reads key/value head n // (N / K).
-      k_BSKH: keys.
-      v_BSKH: values.
-      mask_BTS: bool, true where a query sees a key.
-      scale: multiplies the scores; default 1 / sqrt(H).
-
-    Returns:
-      [B, T, N, H] in the queries' dtype.
+    Query head n reads key/value head n // (N / K); `mask_BTS` is true where a query sees a key; the
+    scores are multiplied by `scale`, by default 1 / sqrt(H).
     """
     batch, length, heads, head_width = q_BTNH.shape
     kv_heads = k_BSKH.shape[2]
@@ -83,16 +73,10 @@ def dot_product_attention(
 def causal_attend(
     positions_BT: jax.Array, config: ModelConfig, *, segment_ids_BT: jax.Array | None = None
 ):
-    """Attention of whole sequences to themselves, for `transformer.forward`.
+    """Attention of whole sequences to themselves, the `attend` of `transformer.forward`.
 
-    Args:
-      positions_BT: int32 position of each token within its own document.
-      config: gives the sliding window.
-      segment_ids_BT: int32 document of each token in a packed or padded row; tokens see only their
-        own. None: each row is one document without padding on the left.
-
-    Returns:
-      `attend(q_BTNH, k_BTKH, v_BTKH, state) -> (out_BTNH, state)`.
+    `positions_BT` are int32 positions within a token's own document, `segment_ids_BT` the documents
+    of packed or padded rows; None: each row is one document without padding on the left.
     """
     mask_BTT = attention_mask(
         positions_BT,

@@ -19,10 +19,8 @@ class RopeConfig:
       scaling: "none", "linear" (positions divided by `factor`) or "llama3" (low frequencies divided
         by `factor`, high ones kept, those between blended).
       factor: how far the context was stretched.
-      low_freq_factor: "llama3": wavelengths above `original_max_positions / low_freq_factor` are
-        fully scaled.
-      high_freq_factor: "llama3": wavelengths below `original_max_positions / high_freq_factor` are
-        kept.
+      low_freq_factor: "llama3": wavelengths above `original_max_positions` / this are fully scaled.
+      high_freq_factor: "llama3": wavelengths below `original_max_positions` / this are kept.
       original_max_positions: "llama3": context length before stretching.
     """
 
@@ -35,7 +33,7 @@ class RopeConfig:
 
     def __post_init__(self):
         if self.scaling not in ("none", "linear", "llama3"):
-            raise ValueError(f"rope scaling {self.scaling!r} is none of 'none', 'linear', 'llama3'")
+            raise ValueError(f"rope scaling {self.scaling!r} is not one of none, linear, llama3")
         if not (0 < self.theta < math.inf and 0 < self.factor < math.inf):
             raise ValueError(f"rope theta {self.theta} and factor {self.factor} must be positive")
 
@@ -99,7 +97,7 @@ class ModelConfig:
             raise ValueError(f"norm_eps={self.norm_eps} must be finite and not negative")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
-                f"num_heads={self.num_heads} is no multiple of num_kv_heads={self.num_kv_heads}"
+                f"num_heads={self.num_heads} is not a multiple of num_kv_heads={self.num_kv_heads}"
             )
         if self.head_width % 2:
             raise ValueError(f"head_width={self.head_width} must be even: rotary pairs")
@@ -113,7 +111,7 @@ class ModelConfig:
             raise ValueError(f"valid_vocab={self.valid_vocab} lies outside 1..{self.vocab_size}")
         for name in ("param_dtype", "dtype"):
             if not _is_floating(getattr(self, name)):
-                raise ValueError(f"{name}={getattr(self, name)!r} is no floating-point dtype")
+                raise ValueError(f"{name}={getattr(self, name)!r} is not a floating-point dtype")
 
     @property
     def sizes(self) -> dict[str, int]:

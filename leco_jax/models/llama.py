@@ -84,18 +84,14 @@ class Llama(nnx.Module):
 
     @property
     def params(self) -> Params:
-        """The weights, adapters left out, as the nested dict that the pure functions take.
-
-        It is made of the module's own arrays.
-        """
+        """The weights without adapters, the module's own arrays as a nested dict."""
         names = ("embed", "layers", "final_norm", "unembed")
         return _values({name: getattr(self, name) for name in names if hasattr(self, name)})
 
     def adapted(self, *, dropout_key: jax.Array | None = None) -> Params:
         """`params` with the adapters in place, if there are any.
 
-        Args:
-          dropout_key: typed PRNG key of a train step, for the adapters' dropout; None: no dropout.
+        `dropout_key` is a train step's typed PRNG key for the adapters' dropout; None: no dropout.
         """
         # A group is empty where `nnx.pop` took its adapters out.
         adapters = {name: _values(group) for name, group in self.adapters.items() if group}
@@ -156,11 +152,7 @@ class Llama(nnx.Module):
     ) -> None:
         """Adds fresh adapters, which change nothing until they are trained.
 
-        Args:
-          lora: which projections and layers.
-          rngs: NNX streams (`params` is used) or a typed PRNG key.
-          mesh: where the adapters live; None: the default device.
-          rules: logical axis -> mesh axis.
+        `rngs`, `mesh` and `rules` are as for the model.
 
         Raises:
           ValueError: there are adapters already, or the layers are unstacked.

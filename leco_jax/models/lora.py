@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import zlib
 from typing import Any
 
@@ -25,8 +26,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from leco_jax.models.config import ModelConfig
-from leco_jax.models.sharding import RULES, Rules, named_sharding
-from leco_jax.models.weights import Params, Weight, nest, weight_table
+from leco_jax.models.sharding import RULES, Rules
+from leco_jax.models.weights import (
+    Params,
+    Weight,
+    random_weights,
+    table_shardings,
+    weight_table,
+)
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -62,7 +69,9 @@ class LoraConfig:
             raise ValueError(f"LoRA dropout={self.dropout} must lie in [0, 1)")
         unknown = sorted(set(self.targets) - set(PROJECTIONS))
         if unknown or not self.targets:
-            raise ValueError(f"LoRA targets {unknown or '()'} are none of {', '.join(PROJECTIONS)}")
+            raise ValueError(
+                f"LoRA targets {unknown or '()'} are not among {', '.join(PROJECTIONS)}"
+            )
         if self.layers is not None and not self.layers:
             raise ValueError("LoRA layers=() adapts nothing; None means all layers")
 
@@ -138,9 +147,7 @@ def adapter_table(config: ModelConfig, lora: LoraConfig) -> dict[str, Weight]:
         base = weight_table(config)[f"layers/{target}"]
         axes = {**dict(zip(base.dims, base.axes, strict=True)), "R": "rank"}
         inputs, outputs = _parts(base)
-        fan_in = 1
-        for letter in inputs:
-            fan_in *= sizes[letter]
+        fan_in = math.prod(sizes[letter] for letter in inputs)
         # A is drawn and B is zero: at the start the adapted model is the base model.
         draw = jax.nn.initializers.normal(fan_in**-0.5)
         for name, dims, init in (
@@ -161,13 +168,8 @@ def adapter_shardings(
     config: ModelConfig, lora: LoraConfig, mesh: Mesh, rules: Rules = RULES
 ) -> dict[str, dict[str, NamedSharding]]:
     """The sharding of every adapter matrix: as its base weight's dimensions, the rank whole."""
-    rules = {**rules, "rank": None}
-    return nest(
-        {
-            path: named_sharding(f"lora {path}", w.shape, w.axes, mesh, rules)
-            for path, w in adapter_table(config, lora).items()
-        }
-    )
+    table = adapter_table(config, lora)
+    return table_shardings(table, mesh, {**rules, "rank": None}, name="lora ")
 
 
 def init_adapters(
@@ -181,32 +183,15 @@ def init_adapters(
 ) -> Adapters:
     """Adapters that change nothing yet: A drawn with variance 1 / inputs, B zero.
 
-    Args:
-      config: the model.
-      lora: which projections and layers.
-      key: typed PRNG key; a matrix depends on it and on its path, not on the mesh.
-      mesh: where to place them; None: the default device.
-      rules: logical axis -> mesh axis.
-      dtype: dtype in which they are kept.
+    A matrix depends on the typed PRNG key and its path, not on the mesh (None: the default device).
 
     Returns:
       {"q_proj": {"a": [L', D, R], "b": [L', R, N, H]}, ...} with L' adapted layers.
     """
     table = adapter_table(config, lora)
-
-    def build(key: jax.Array) -> Adapters:
-        return nest(
-            {
-                path: w.init(
-                    jax.random.fold_in(key, zlib.crc32(path.encode())), w.shape, jnp.float32
-                ).astype(dtype)
-                for path, w in table.items()
-            }
-        )
-
-    if mesh is None:
-        return jax.jit(build)(key)
-    return jax.jit(build, out_shardings=adapter_shardings(config, lora, mesh, rules))(key)
+    shardings = None if mesh is None else adapter_shardings(config, lora, mesh, rules)
+    make = functools.partial(random_weights, table, dtype=dtype)
+    return jax.jit(make, out_shardings=shardings)(key=key)
 
 
 def _all_layers(x: jax.Array, lora: LoraConfig, num_layers: int) -> jax.Array:
@@ -219,13 +204,9 @@ def _all_layers(x: jax.Array, lora: LoraConfig, num_layers: int) -> jax.Array:
 def adapt(
     params: Params, adapters: Adapters, lora: LoraConfig, *, dropout_key: jax.Array | None = None
 ) -> Params:
-    """The parameters with adapted projections, for `transformer.forward`.
+    """The stacked parameters with adapted projections, for `transformer.forward`.
 
-    Args:
-      params: the base weights, stacked.
-      adapters: from `init_adapters`.
-      lora: the same configuration.
-      dropout_key: typed PRNG key of this training step; None: no dropout (evaluation).
+    `dropout_key` is the typed PRNG key of a train step; None: no dropout (evaluation).
 
     Raises:
       ValueError: the layers are unstacked, or the adapters are not those of `lora`.

@@ -50,13 +50,9 @@ class Fallback(NamedTuple):
 def make_mesh(
     *, data: int = 1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-    """A mesh with axes ("data", "fsdp", "tensor"), partitioned by the compiler.
+    """A mesh of all or given devices with axes ("data", "fsdp", "tensor"), for the compiler.
 
-    Args:
-      data: devices along "data"; one size may be -1: whatever is left.
-      fsdp: devices along "fsdp".
-      tensor: devices along "tensor".
-      devices: the devices to use; default: all.
+    One size may be -1: whatever is left.
 
     Raises:
       ValueError: the sizes do not multiply to the number of devices.
@@ -100,7 +96,7 @@ def resolve(
         product divides the dimension is used.
 
     Raises:
-      ValueError: a logical axis that no rule names, or as many axes as dimensions it is not.
+      ValueError: a logical axis that no rule names, or len(axes) != len(shape).
     """
     if len(shape) != len(axes):
         raise ValueError(f"{name}: {len(axes)} logical axes {tuple(axes)} for shape {tuple(shape)}")
@@ -151,9 +147,8 @@ def named_sharding(
 def constrain(x: jax.Array, *axes: str, rules: Rules = RULES) -> jax.Array:
     """Asks the compiler to shard an activation as the rules say; no mesh set: `x` unchanged.
 
-    Only mesh axes that the compiler partitions are named, so the same code runs inside a
-    `jax.shard_map` that is manual over some of them. A dimension that does not divide (a batch of
-    one, say) stays whole.
+    Only mesh axes that the compiler partitions are named, so that it works inside a `jax.shard_map`
+    that is manual over some. A dimension that does not divide stays whole.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:

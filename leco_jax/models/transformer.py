@@ -106,7 +106,7 @@ def forward(
     remat: str = "none",
     rules: Rules = RULES,
 ) -> tuple[jax.Array, Any]:
-    """Hidden states of a batch, after the final norm.
+    """Hidden states of a batch after the final norm in the compute dtype, and the new state.
 
     Args:
       params: the weights. "layers" as a dict of stacked arrays is scanned, as a list is unrolled.
@@ -116,17 +116,11 @@ def forward(
       attend: `attend(q_BTNH, k_BTKH, v_BTKH, state) -> (out_BTNH, state)`, called once per layer.
       layer_state: what `attend` reads and writes (a cache): arrays with a leading L if scanned, a
         list of L entries if unrolled; None if there is none.
-      remat: what the backward pass recomputes, a key of `REMAT`.
+      remat: what the backward pass recomputes, a key of `REMAT`; others raise ValueError.
       rules: logical axis -> mesh axis, for activations.
-
-    Returns:
-      hidden_BTD in the compute dtype, and the new `layer_state`.
-
-    Raises:
-      ValueError: an unknown `remat`.
     """
     if remat not in REMAT:
-        raise ValueError(f"remat {remat!r} is none of {', '.join(REMAT)}")
+        raise ValueError(f"remat {remat!r} is not one of {', '.join(REMAT)}")
     layers = params["layers"]
     unrolled = isinstance(layers, (list, tuple))
 

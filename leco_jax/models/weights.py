@@ -118,14 +118,18 @@ def nest(flat: dict) -> Params:
 
 
 def param_shardings(config: ModelConfig, mesh: Mesh, rules: Rules = RULES) -> Params:
-    """The sharding of every weight, nested like the parameters.
+    """The sharding of every weight; a dimension that does not divide is replicated."""
+    return table_shardings(weight_table(config), mesh, rules)
 
-    A dimension that its mesh axis does not divide is replicated; each such case is logged once.
-    """
+
+def table_shardings(
+    table: dict[str, Weight], mesh: Mesh, rules: Rules, *, name: str = ""
+) -> Params:
+    """The shardings of a table's weights, nested; `name` comes before their paths in reports."""
     return nest(
         {
-            path: named_sharding(path, weight.shape, weight.axes, mesh, rules)
-            for path, weight in weight_table(config).items()
+            path: named_sharding(name + path, weight.shape, weight.axes, mesh, rules)
+            for path, weight in table.items()
         }
     )
 
@@ -148,37 +152,35 @@ def abstract_params(config: ModelConfig, mesh: Mesh | None = None, rules: Rules 
 def init_params(
     config: ModelConfig, key: jax.Array, mesh: Mesh | None = None, rules: Rules = RULES
 ) -> Params:
-    """Random parameters, each device making its own part.
+    """Random parameters in `config.param_dtype`, each device making its own part.
 
-    Args:
-      config: the model.
-      key: typed PRNG key; a weight's values depend on it and on the weight's path, not on the mesh.
-      mesh: where to place them; None: the default device.
-      rules: logical axis -> mesh axis.
-
-    Returns:
-      A nested dict of arrays of dtype `config.param_dtype`.
+    A weight's values depend on the typed PRNG key and its path, not on the mesh (None: the default
+    device).
     """
     shardings = None if mesh is None else param_shardings(config, mesh, rules)
     return jax.jit(_random_params, static_argnums=0, out_shardings=shardings)(config, key)
 
 
 def _random_params(config: ModelConfig, key: jax.Array) -> Params:
+    return random_weights(weight_table(config), key, config.param_dtype)
+
+
+def random_weights(table: dict[str, Weight], key: jax.Array, dtype: str) -> Params:
+    """Values of a table's weights, nested; to be compiled."""
+
     def draw(path: str, weight: Weight) -> jax.Array:
         key_of_path = jax.random.fold_in(key, zlib.crc32(path.encode()))
         # In float32 first: bfloat16 draws would come from few random bits.
-        return weight.init(key_of_path, weight.shape, jnp.float32).astype(config.param_dtype)
+        return weight.init(key_of_path, weight.shape, jnp.float32).astype(dtype)
 
-    return nest({path: draw(path, weight) for path, weight in weight_table(config).items()})
+    return nest({path: draw(path, weight) for path, weight in table.items()})
 
 
 def unstack_layers(params: Params, *, consume: bool = False) -> Params:
     """The parameters with "layers" as a list of one dict per layer: the unrolled form.
 
-    Args:
-      params: as they are stacked; a list of layers is handed back as it is.
-      consume: take every stacked weight out of `params` once its layers are cut from it, so that no
-        more than one of them is held twice; else the caller's stacked ones stay beside the copies.
+    `consume` takes every stacked weight out of `params` once its layers are cut from it, so that no
+    more than one of them is held twice. A list of layers is returned as it is.
     """
     stacked = params["layers"]
     if isinstance(stacked, (list, tuple)):

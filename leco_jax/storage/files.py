@@ -28,11 +28,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Yields the path of an empty draft that replaces `path` when the block ends without an error.
 
     The draft is in the same directory (made if missing), under a name that no other writer has and
-    with the suffix of `path`. The target of a symbolic link is replaced, not the link. After an
-    error the draft is removed and `path` is as it was.
-
-    Raises:
-      ValueError: `path` is a directory or a device.
+    with the suffix of `path`. The target of a symbolic link is replaced, not the link. ValueError
+    if `path` is a directory or a device.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
@@ -96,21 +93,12 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes a JSON file whole or not at all.
-
-    Raises:
-      ValueError: `value` holds NaN or an infinity, which JSON does not have.
-    """
+    """Writes a JSON file whole or not at all; ValueError for a NaN or infinity."""
     write_text(path, encode_json(value, indent=2) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
-    """Reads a JSON file.
-
-    Raises:
-      ValueError: see `parse_json`; the message names the file.
-      FileNotFoundError: there is no such file.
-    """
+    """Reads a JSON file; ValueError as `parse_json`, with the file's name."""
     try:
         return parse_json(Path(path).read_bytes())
     except ValueError as error:
@@ -143,11 +131,7 @@ def parse_json(data: bytes) -> Any:
 
 
 def encode_json(value: Any, *, indent: int | None = None) -> str:
-    """The JSON text of a value.
-
-    Raises:
-      ValueError: it holds NaN or an infinity; the message names the first by its path.
-    """
+    """The JSON text of a value; ValueError names the first NaN or infinity in it by its path."""
     try:
         return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     except ValueError:

@@ -17,8 +17,7 @@ _SETTLED = 10**8  # ns; a younger file may change again without a change of its 
 def content_hash(path: str | Path) -> str:
     """A hash of a file's bytes: BLAKE2b, 16 bytes in hex.
 
-    A large file's hash is kept in the cache directory and used again while the file's size and its
-    times of modification and change are the same.
+    A large file's hash is kept in the cache directory while its size and times stay the same.
     """
     path = Path(path).resolve()
     stat = path.stat()

@@ -24,8 +24,7 @@ def parse_row(line: bytes, *, fields: Iterable[str] = ()) -> dict[str, Any]:
     """Returns the row of a line.
 
     Raises:
-      ValueError: the line is not a JSON object in UTF-8 (see `files.parse_json`), or a field is
-        missing or not a string.
+      ValueError: not a JSON object (see `files.parse_json`), or a field is missing or not a string.
     """
     row = parse_json(line)
     if not isinstance(row, dict):
@@ -50,14 +49,10 @@ def field_names(row: Mapping[str, Any]) -> str:
 def read_rows(
     path: Path | Traversable, *, fields: Iterable[str] = ()
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields (place, row) for each line; the place is "FILE, line N".
-
-    Args:
-      path: a UTF-8 file with one JSON object per line; blank lines are skipped.
-      fields: names of the text fields that every row must have.
+    """Yields (place, row) for each line that is not blank; the place is "FILE, line N".
 
     Raises:
-      ValueError: as `parse_row`; the message names the line.
+      ValueError: as `parse_row` with the names of the needed text fields; it names the line.
     """
     names = list(fields)
     for number, line in numbered_lines(path):
@@ -70,11 +65,7 @@ def read_rows(
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a JSONL file whole or not at all.
-
-    Raises:
-      ValueError: a row holds NaN or an infinity; the message names the row and the field.
-    """
+    """Writes a JSONL file whole or not at all; ValueError names a row and field that is not finite."""
     with replacing(path) as draft, draft.open("wb") as file:
         for number, row in enumerate(rows, 1):
             name = f" (id {row['id']!r})" if "id" in row else ""

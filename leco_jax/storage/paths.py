@@ -14,11 +14,7 @@ def cache_dir() -> Path:
 
 
 def local_path(text: str | Path) -> Path:
-    """The path of a directory or file to write, as a flag gives it.
-
-    Raises:
-        ValueError: it is a URL, of which Path would make a directory "gs:" in the current one.
-    """
+    """The path of a directory or file to write, as a flag gives it; ValueError if it is a URL."""
     if "://" in str(text):
         raise ValueError(
             f"{text} is a URL; only paths of mounted file systems can be written. Mount the bucket "
@@ -34,12 +30,12 @@ def check_output(
 
     Args:
         output: as a flag gives it; a file there is replaced, missing parents are made.
-        inputs: what the program reads; names that are no paths do no harm.
+        inputs: what the program reads; names that are not paths do no harm.
         directory: a directory is written, not a file.
 
     Raises:
-        ValueError: it is a URL, one of `inputs` (by real path), of another kind than asked for (a
-            directory, a device, a file), or its parents are no directory that can be written to.
+        ValueError: it is a URL, one of `inputs` (by real path), of another kind than asked for, or
+            its parents are not a directory that can be written to.
     """
     path = local_path(output)
     real = Path(os.path.realpath(path))

@@ -17,11 +17,7 @@ class ResultsFile:
     """
 
     def __init__(self, path: Path, *, key: Callable[[dict], Any]):
-        """Opens a file, new or left by an earlier run.
-
-        Args:
-          path: the file; its directory is made if missing.
-          key: what identifies a result; a second one with the same key is an error.
+        """Opens a file, new or left by an earlier run; `key` gives what identifies a result.
 
         Raises:
           ValueError: a whole line is not a result, or two have one key; nothing is changed.
@@ -51,11 +47,7 @@ class ResultsFile:
         return key in self.rows
 
     def append(self, row: dict) -> None:
-        """Adds one result and waits until it is on disk.
-
-        Raises:
-          ValueError: its key is there already, or a number of it is not finite.
-        """
+        """Adds one result and waits until it is on disk; ValueError if its key is there already."""
         key = self._key(row)
         if key in self.rows:
             raise ValueError(f"{self.path} already has a result for {key!r}")

@@ -24,13 +24,10 @@ class BusyError(ValueError):
 
 @contextlib.contextmanager
 def lock(workdir: Path) -> Iterator[None]:
-    """Holds a work directory; it is made if missing, and removed if it is then still empty.
+    """Holds a work directory (of several processes, the first alone); BusyError if another does.
 
-    The kernel frees the lock of a process that was killed. Of several processes of one job, the
-    first alone locks.
-
-    Raises:
-      BusyError: another process holds it.
+    It is made if missing, and removed if it is then still empty. The kernel frees the lock of a
+    process that was killed.
     """
     new = not workdir.exists()
     path = workdir / _LOCK
@@ -70,11 +67,7 @@ def _locked(path: Path) -> int:
 
 
 def claim(workdir: Path, config: dict) -> None:
-    """Writes the config down, or compares it with the one that began this directory.
-
-    Raises:
-      ValueError: as `refuse_other`; nothing is changed.
-    """
+    """Writes the config down, or compares it with what began the directory (`refuse_other`)."""
     refuse_other(workdir, config)
     path = workdir / "config.json"
     if not path.exists():

@@ -26,8 +26,8 @@ _LIST_LABEL = re.compile(r"[0-9]+[.)][ \t]+\S")
 def cut_run_on(text: str) -> str:
     """Returns the text before a line that begins a further question ("Question:" or "Q:").
 
-    A model that goes on inventing questions would otherwise have its last one graded. A first line
-    of that kind is kept, and so are numbered ones ("Question 2:") where no answer stands before.
+    A first line of that kind is kept, and numbered ones ("Question 2:") where no answer stands
+    before.
     """
     first_word = len(text) - len(text.lstrip())
     answer = _ANSWER.search(text)
@@ -42,8 +42,8 @@ def cut_run_on(text: str) -> str:
 def last_boxed(text: str) -> str | None:
     r"""Returns the content of the last `\boxed{...}` with a letter or digit in it, or None.
 
-    An unclosed brace reaches to the end of its line; `\boxed 5` gives "5". Of a content longer than
-    `LONGEST` the first `LONGEST` + 1 characters are returned.
+    An unclosed brace reaches to the end of its line; `\boxed 5` gives "5". Longer contents are cut
+    to `LONGEST` + 1 characters.
     """
     end = len(text)
     while (start := text.rfind("boxed", 0, end)) >= 0:
@@ -55,9 +55,9 @@ def last_boxed(text: str) -> str | None:
 
 
 def hash_lines(text: str) -> Iterator[str]:
-    """Yields the rest of each line after "####", the last first, without headings and empty ones.
+    """Yields what follows "####" in each line, at most `LONGEST` + 1 characters, the last first.
 
-    Of a line longer than `LONGEST` the first `LONGEST` + 1 characters are yielded.
+    Headings and empty lines are left out.
     """
     for part in reversed(text.split("####")[1:]):
         line = part[: LONGEST + 1].split("\n", 1)[0].lstrip(" \t#:")
@@ -68,8 +68,8 @@ def hash_lines(text: str) -> Iterator[str]:
 def answer_sentences(text: str) -> tuple[list[tuple[str, bool]], str]:
     """Returns each sentence after "answer is" or "answer:", and the text after the last of them.
 
-    A sentence comes with a flag: true after "answer is" (or "was"), a claim in words, which may
-    hold more than the answer itself. Without any sentence the second result is the whole text.
+    A sentence's flag is true after "answer is" (or "was"), a claim in words, which may hold more
+    than the answer. Without any sentence the second result is the whole text.
     """
     matches = list(_ANSWER_IS.finditer(text))
     sentences = []

@@ -22,17 +22,11 @@ def render_chat(
     add_generation_prompt: bool = True,
     **variables: Any,
 ) -> str:
-    """Renders messages with the tokenizer's chat template.
+    """Renders messages (`{"role": ..., "content": ...}` each) with the tokenizer's chat template.
 
-    Args:
-      tokenizer: its `chat_template` is used; none is an error.
-      messages: `{"role": ..., "content": ...}` each.
-      add_generation_prompt: end with the header of the assistant's turn.
-      **variables: further template variables (`tools`, `documents`, a template's own switches).
-
-    Returns:
-      The text of the conversation; encode it with `allow_special=True` and without BOS, which the
-      template writes itself where the model wants it.
+    Encode the text with `allow_special=True` and without BOS, which the template writes where the
+    model wants it. `add_generation_prompt` ends it with the header of the assistant's turn;
+    `variables` are further template variables (`tools`, `documents`, a template's own switches).
 
     Raises:
       ValueError: there is no template, or it is invalid, refuses the messages, fails, or goes

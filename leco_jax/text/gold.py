@@ -20,11 +20,8 @@ class BadGoldError(ValueError):
 def read_gold(text: str, *, kind: str = "number") -> Any:
     """Returns a data set's answer as a value of its kind.
 
-    Only a response is searched for an answer: "(1, 5)" is refused here, not read as 5.
-
     Raises:
-      BadGoldError: the text is not wholly one answer.
-      ValueError: there is no such kind.
+      BadGoldError: the text is not wholly one answer: "(1, 5)" is refused here, not read as 5.
     """
     value = answer_kind(kind).read_gold(text)
     if value is None:

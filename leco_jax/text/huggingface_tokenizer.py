@@ -22,8 +22,7 @@ from leco_jax.text.tokenizer_config import TokenizerSettings, read_settings
 class HuggingFaceTokenizer(Tokenizer):
     """A byte-level or sentencepiece-style tokenizer of the `tokenizers` package.
 
-    Where the tokenizer normalises (Qwen2: NFC), the bytes of a text's tokens are those of the
-    normalised text.
+    Where it normalises (Qwen2: NFC), a text's tokens have the bytes of the normalised text.
     """
 
     def __init__(

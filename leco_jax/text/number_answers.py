@@ -1,7 +1,7 @@
 r"""Numbers as models and data sets write them: 1,000, 1{,}000, -\$5.50, 50\%, \frac{1}{2}, 1 1/2.
 
 Values are exact rationals. A percent sign and units are dropped (50% is 50), as the data sets do;
-"hundred" to "trillion" multiply. What is no single number (a sum, a range, a time, a list, a root,
+"hundred" to "trillion" multiply. What is not one number (a sum, a range, a time, a list, a root,
 a number in another base, a repeating decimal) is None, not one of its parts.
 
 `parse_number` reads a text that is a number and nothing else, `read_gold_number` a data set's
@@ -124,13 +124,13 @@ _LINE_LABEL = re.compile(r"^(?:\W*Step\s*[0-9]+\s*[:.)]?|\s*[0-9]+[.)](?=\s+\S))
 
 
 def extract_number(text: str) -> Fraction | None:
-    r"""Returns the number that a response gives as its answer, or None.
+    r"""Returns the number that a response gives as its answer, or None; any text is safe to give.
 
     The first of these that the text has decides, and of several the last: a `\boxed{}`; a line
     "#### x"; a sentence with a digit after "answer is" or "answer:". A box or "####" line that is
     not one number means None. Only a text with none of them is read for the last line with a
-    number: what follows its last "=", else its last number. Text from a further "Question:" on is
-    not looked at, nor what stands before the last 200,000 characters. Any text is safe to give.
+    number: what follows its last "=", else its last number. Text from a further "Question:" on and
+    before the last 200,000 characters is not read.
     """
     text = answer_regions.cut_run_on(text)[-_LAST:]
     box = answer_regions.last_boxed(text)
@@ -150,8 +150,8 @@ def extract_number(text: str) -> Fraction | None:
 def parse_number(text: str) -> Fraction | None:
     r"""Returns the value of a text that is one number, or None.
 
-    The number may have a currency, units ("18 dollars per hour", "5 cm^2") and, before a "=", a
-    name or a calculation (`9 \times 2 = 18`); it may not stand in a sentence or beside another one.
+    Allowed are a currency, units ("18 dollars per hour", "5 cm^2") and, before a "=", a name or a
+    calculation (`9 \times 2 = 18`), but no sentence and no second number.
     """
     if len(text) > answer_regions.LONGEST:
         return None
@@ -170,8 +170,8 @@ def parse_number(text: str) -> Fraction | None:
 def read_gold_number(text: str) -> Fraction | None:
     r"""Returns the value of a data set's answer, or None.
 
-    The text must be one number as for `parse_number`, before it at most a name (`x = 4`), and read
-    as the same number when a response puts it into `\boxed{}`.
+    The text must be one number as for `parse_number`, with at most a name before it (`x = 4`), and
+    read as the same number inside `\boxed{}`.
     """
     value = None if _CALCULATION.search(text.rpartition("=")[0]) else parse_number(text)
     return value if value is None or extract_number(f"\\boxed{{{text}}}") == value else None

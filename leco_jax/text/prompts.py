@@ -133,10 +133,7 @@ def step_lines(steps: Sequence[str]) -> str:
 
 
 def few_shot_prefix(demonstrations: Sequence[Demonstration] = DEMONSTRATIONS) -> str:
-    """Returns the worked examples: what all few-shot prompts have in common.
-
-    It ends after the last example's line break; the blank line's other half begins the rest.
-    """
+    """Returns the worked examples, which all few-shot prompts share."""
     blocks = [_block(d.question) + step_lines(d.steps) for d in demonstrations]
     return "\n".join(blocks)
 
@@ -156,10 +153,7 @@ def few_shot_prompt(question: str, demonstrations: Sequence[Demonstration] = DEM
 def chat_messages(question: str, *, system: str | None = SYSTEM_PROMPT) -> list[dict[str, str]]:
     """Returns the zero-shot conversation that asks for steps and a boxed answer.
 
-    Args:
-      question: the problem.
-      system: the system message; None leaves it out, for models whose template refuses one (put its
-        text before the question then).
+    `system=None` leaves the system message out, for models whose template refuses one.
     """
     messages = [{"role": "user", "content": question.strip()}]
     return messages if system is None else [{"role": "system", "content": system}, *messages]
@@ -169,13 +163,11 @@ REPROMPT_LAYOUTS = ("label", "instruction")
 
 
 def reprompt(kept: Sequence[str], *, layout: str) -> str:
-    """Returns what is put after kept steps so that the model takes another way from there.
+    """Returns what is put after kept steps so that the model goes another way.
 
-    Args:
-      kept: the lines of the kept steps, with the labels that the model wrote.
-      layout: "label" is the published program's for chat models: the next step's label, numbered
-        after the last kept label, else by the number of kept steps. "instruction" is its layout for
-        local models: the boxed-answer instruction on a line of its own, and no label.
+    The layout "label" is the published program's for chat models: the next step's label, numbered
+    after the last kept one. "instruction" is its layout for local models: the boxed-answer
+    instruction on a line of its own.
     """
     if layout == "label":
         return f"Step {_next_number(kept)}:"

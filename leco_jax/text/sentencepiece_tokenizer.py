@@ -37,14 +37,10 @@ class SentencePieceTokenizer(Tokenizer):
         wants_bos: bool = True,
         adds_first_space: bool | None = None,
     ):
-        """Loads a serialised model.
+        """Loads the bytes of a .model file.
 
-        Args:
-          model: the bytes of a .model file.
-          settings: token names and a chat template that replace the model's own.
-          eos_ids: further ids that end a generation.
-          wants_bos: used where the settings are silent.
-          adds_first_space: whether a text gets a leading space; None looks at what the model does.
+        `settings` and `eos_ids` replace and add to the model's own tokens; `wants_bos` counts where
+        the settings are silent; `adds_first_space=None` looks at what the model does.
         """
         settings = settings or TokenizerSettings()
         core = sentencepiece.SentencePieceProcessor()
@@ -144,7 +140,7 @@ def build_model(
 
     Args:
       pieces: texts of the pieces, by id.
-      scores: merge priorities (the highest first).
+      scores: merge priorities, the highest first.
       types: piece types, numbered as above.
       token_ids: ids of "bos", "eos", "pad" and "unk".
       adds_first_space: whether a text gets a leading space.

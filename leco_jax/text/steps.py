@@ -1,8 +1,8 @@
 r"""Cuts a response into steps.
 
-A step is a line. The token whose text holds a line break (\n or \r) closes the step and is not
-scored; special tokens are not scored; a line without a scored token is no step, so blank lines make
-none (a line of spaces does). The label is, by bytes, `^[ \t]*Step[ \t]*[0-9]+([ \t]*[:.)])?`: so
+A step is a line with a scored token: blank lines make none (a line of spaces does). The token whose
+text holds a line break (\n or \r) closes the step and is not scored, nor are special tokens. The
+label is, by bytes, `^[ \t]*Step[ \t]*[0-9]+([ \t]*[:.)])?`: so
 "Step10:", "Step 1", "  Step 2 )" are labels, and "Step back", "step 1", "**Step 1:**" are not. A
 token that reaches past the label's end is scored.
 """
@@ -30,9 +30,8 @@ class Steps:
     Attributes:
       step_ids: int32 [T], the step in which a token is scored, -1 where it is not.
       in_label: bool [T], tokens wholly inside the label of their line.
-      spans: for each step its tokens [start, end): the whole line with label, special tokens and
-        the token that closes it. `tokens[:start]` is what stands before the step.
-      texts: for each step its line of text, without the line break.
+      spans: each step's tokens [start, end): its line with label, special tokens and closing token.
+      texts: each step's line of text, without the line break.
       label_ends: for each step the first token that is not wholly in its label.
     """
 
@@ -53,13 +52,10 @@ def split_steps(
     label: LabelRule = "exclude",
     score_eos: bool = False,
 ) -> Steps:
-    """Splits the tokens of a response into steps.
+    """Splits a response's token ids, without prompt and padding, into steps.
 
-    Args:
-      ids: the response's token ids, without prompt and padding.
-      tokenizer: the tokenizer that the ids belong to.
-      label: "exclude" leaves the label's tokens unscored, "include" scores them.
-      score_eos: score an EOS that follows a scored token in its line (the published program does).
+    `label="exclude"` leaves the label's tokens unscored. `score_eos` scores an EOS that follows a
+    scored token in its line, as the published program does.
     """
     if label not in ("exclude", "include"):
         raise ValueError(f"label is 'exclude' or 'include', not {label!r}")

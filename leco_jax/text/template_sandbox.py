@@ -102,9 +102,9 @@ def render(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
     """Renders a template of a `LimitedEnvironment`.
 
     Raises:
-      jinja2.TemplateError: the template's own refusal, or jinja2's; a `TemplateLimitError` where it
-        takes more than `SECONDS` or `OPERATIONS`, or makes something larger than `LARGEST`.
-      Exception: whatever else its expressions raise.
+      TemplateLimitError: it takes more than `SECONDS` or `OPERATIONS`, or makes something larger
+        than `LARGEST`.
+      Exception: the template's own refusal, or whatever its expressions raise.
     """
     token = _budget.set(_Budget())
     try:

@@ -11,8 +11,8 @@ from leco_jax.text.tokenizer_base import Tokenizer as Tokenizer
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """Loads the tokenizer of a model directory, a tokenizer.json, a .model or a .gguf file.
 
-    A directory is read as `tokenizer.json` with its neighbours, else as `tokenizer.model` (then
-    with the chat template and token names of `tokenizer_config.json`), else as its only .gguf file.
+    A directory is read as `tokenizer.json`, else `tokenizer.model`, with their neighbours, else as
+    its only .gguf file.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -38,11 +38,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
 
 def tokenizer_from_gguf(metadata: Any) -> Tokenizer:
-    """Builds the tokenizer whose vocabulary stands in a GGUF file's metadata.
-
-    Args:
-      metadata: a `gguf.GGUFReader`, or a mapping of metadata names to plain values.
-    """
+    """Builds the tokenizer of a `gguf.GGUFReader` or of a mapping of its plain values."""
     from leco_jax.text.gguf_tokenizer import build_tokenizer
 
     return build_tokenizer(metadata)

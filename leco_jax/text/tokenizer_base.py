@@ -72,15 +72,14 @@ class Tokenizer(abc.ABC):
         allow_special: bool = False,
         continuation: bool = False,
     ) -> list[int]:
-        """Returns the token ids of a text.
+        """Returns the token ids of a text, which must have no unpaired surrogates.
 
         Args:
-          text: any text without unpaired surrogates.
+          text: the text.
           add_bos: put BOS in front; an error when the tokenizer has none.
           allow_special: read the texts of control tokens as these tokens (rendered chat templates);
             otherwise they are plain text, so that a data set cannot forge a chat turn.
-          continuation: the text follows other tokens, so sentencepiece-style tokenizers put no
-            space in front of it.
+          continuation: the text follows other tokens: sentencepiece-style tokenizers add no space.
         """
         try:
             text.encode("utf-8")
@@ -101,13 +100,10 @@ class Tokenizer(abc.ABC):
     def decode(
         self, ids: Iterable[int], *, skip_special: bool = False, continuation: bool = False
     ) -> str:
-        """Returns the text of token ids; bytes that are no UTF-8 become U+FFFD.
+        """Returns the text of token ids; bytes that are not UTF-8 become U+FFFD.
 
-        Args:
-          ids: token ids.
-          skip_special: leave control tokens out.
-          continuation: the ids follow other tokens. Sentencepiece-style tokenizers put a space in
-            front of a text; it is dropped again here unless the ids continue a text.
+        `continuation`: the ids follow other tokens; else the space that sentencepiece-style
+        tokenizers put in front of a text is dropped.
         """
         pieces: list[bytes] = []
         at_start = self._drops_first_space and not continuation
@@ -143,13 +139,10 @@ class Tokenizer(abc.ABC):
         """Writes the vocabulary's file; returns the class's fields of tokenizer_config.json."""
 
     def save(self, directory: str | Path) -> None:
-        """Writes the files that `load_tokenizer` and transformers read.
+        """Writes the files that `load_tokenizer` and transformers read into an existing directory.
 
-        They are tokenizer.json or tokenizer.model, and tokenizer_config.json. A tokenizer that was
-        read from a GGUF file is written as what was rebuilt from it.
-
-        Args:
-          directory: exists; files of these names are replaced.
+        They are tokenizer.json or tokenizer.model, and tokenizer_config.json. A tokenizer from a
+        GGUF file is written as rebuilt.
         """
         directory = Path(directory)
         config: dict[str, Any] = {"add_bos_token": self.wants_bos, "add_eos_token": False}
@@ -187,11 +180,7 @@ def split_at_names(text: str, ids_by_name: dict[str, int]) -> list[str | int]:
 
 @functools.cache
 def byte_level_alphabet() -> dict[str, int]:
-    """Returns the byte of each character of the byte-level alphabet (Radford et al. 2019).
-
-    Printable Latin-1 characters stand for themselves; the other 68 bytes, in order, are the
-    characters from U+0100 on.
-    """
+    """Returns the byte of each character of the byte-level alphabet (Radford et al. 2019)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
     alphabet = {chr(byte): byte for byte in printable}

@@ -24,8 +24,7 @@ class TokenizerSettings:
 def read_settings(directory: Path) -> TokenizerSettings:
     """Reads tokenizer_config.json, special_tokens_map.json, generation_config.json and templates.
 
-    A `chat_template.jinja` file comes before the template inside tokenizer_config.json, and the
-    latter's token names before those of special_tokens_map.json.
+    `chat_template.jinja` and tokenizer_config.json come before the others.
     """
     names = _read_json(directory / "special_tokens_map.json")
     config = _read_json(directory / "tokenizer_config.json")

@@ -43,7 +43,7 @@ def check_tensors(
     where: str,
     ignored: Iterable[str] = (),
 ) -> None:
-    """Holds the tensors of a checkpoint against the weight table.
+    """Compares the tensors of a checkpoint with the weight table.
 
     Args:
       config: the model.
@@ -64,7 +64,7 @@ def check_tensors(
     for path, weight in weight_table(config).items():
         layers: Iterable[int] = range(config.num_layers) if weight.dims[0] == "L" else (0,)
         for layer in layers:
-            expected[names[path].format(layer)] = _stored_shape(weight, config)
+            expected[names[path].format(layer)] = stored_shape(weight, config)
     missing = [name for name in expected if name not in shapes]
     extra = sorted(name for name in shapes if name not in expected and name not in set(ignored))
     misshaped = [
@@ -94,14 +94,12 @@ def assemble(
     rules: Rules = RULES,
     fixes: Mapping[str, Fix] | None = None,
 ) -> Params:
-    """Reads all weights, each device's part straight into its place.
-
-    At no time does a host hold more than one weight's local parts besides the finished arrays.
+    """Reads all weights, each device's part straight into its place, one weight at a time.
 
     Args:
       config: the model; weights are cast to `config.param_dtype`.
-      names: path of each weight -> its name in the files, {} for the layer.
-      source: the files; see `check_tensors`.
+      names: as for `check_tensors`.
+      source: the files.
       mesh: where the weights go; None: the default device.
       rules: logical axis -> mesh axis.
       fixes: path -> function on one layer's part [..., all of the last axis], for formats that
@@ -187,5 +185,6 @@ def _read_layer(
     return part[tuple(slice(None) if d in leading else slice(*wanted[d]) for d in dims)]
 
 
-def _stored_shape(weight: Weight, config: ModelConfig) -> tuple[int, ...]:
+def stored_shape(weight: Weight, config: ModelConfig) -> tuple[int, ...]:
+    """The shape of one layer's tensor in a file."""
     return tuple(math.prod(config.sizes[d] for d in group) for group in weight.stored.split(","))

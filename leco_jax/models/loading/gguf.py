@@ -18,12 +18,7 @@ _ROPE_FREQS = "rope_freqs.weight"
 
 
 def open_gguf(path: str | Path) -> gguf.GGUFReader:
-    """Opens a GGUF file without reading its tensors.
-
-    Raises:
-      FileNotFoundError: no such file.
-      CheckpointError: not a GGUF file, or cut short.
-    """
+    """Opens a GGUF file without reading its tensors; CheckpointError if it is damaged."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such GGUF file")
@@ -44,9 +39,6 @@ def _check_lengths(file: BinaryIO, size: int) -> None:
     """Refuses metadata that claims to be longer than the file: the reader would never end.
 
     Source: the GGUF specification, versions 2 and 3; bytes in either order.
-
-    Raises:
-      ValueError: not a GGUF file, or lengths that do not fit.
     """
     if file.read(4) != b"GGUF":
         raise ValueError("it does not begin with GGUF")
@@ -112,8 +104,8 @@ def gguf_config(reader: gguf.GGUFReader) -> ModelConfig:
     """The model that a GGUF file's metadata describes; float32 parameters and activations.
 
     Raises:
-      CheckpointError: an architecture or a setting that this library does not know; the message
-        lists everything that is wrong.
+      CheckpointError: an unknown architecture or setting; the message lists everything that is
+        wrong.
     """
     fields = {
         name: field.contents()
@@ -195,8 +187,7 @@ def gguf_config(reader: gguf.GGUFReader) -> ModelConfig:
 def _llama3_rope(reader: gguf.GGUFReader, plain: RopeConfig, head_width: int) -> RopeConfig:
     """The Llama-3 scaling behind `rope_freqs.weight`, the factors that divide the frequencies.
 
-    The file holds the factors and not what they were made of, which for every released Llama 3 is
-    the same but for the largest factor.
+    What they were made of is the same for every released Llama 3 but for the largest factor.
     """
     stored = GgufSource(reader).read(_ROPE_FREQS, (slice(None),))
     rope = RopeConfig(
@@ -224,14 +215,7 @@ def load_gguf(
     rules: Rules = RULES,
     where: str = "GGUF file",
 ) -> Params:
-    """The parameters in a GGUF file.
-
-    Args:
-      reader: see `open_gguf`.
-      config: see `gguf_config`.
-      mesh: where the weights go; None: the default device.
-      rules: logical axis -> mesh axis.
-      where: what the file is called in messages.
+    """The parameters in a GGUF file; `where` is what messages call it.
 
     Raises:
       CheckpointError: missing, extra or mis-shaped tensors, all listed.

@@ -43,12 +43,7 @@ class SafetensorsSource:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-      FileNotFoundError: no such file.
-      CheckpointError: not a JSON object.
-    """
+    """A JSON object from a file; CheckpointError if it holds something else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
@@ -98,15 +93,7 @@ def load_huggingface(
     mesh: Mesh | None = None,
     rules: Rules = RULES,
 ) -> Params:
-    """The parameters in a directory of safetensors files.
-
-    Each device's part is read from its own ranges of the files; no host holds the model.
-
-    Args:
-      directory: has model.safetensors, or many files with model.safetensors.index.json.
-      config: see `huggingface_config`.
-      mesh: where the weights go; None: the default device.
-      rules: logical axis -> mesh axis.
+    """The parameters in safetensors files; each device's part is read from its own ranges.
 
     Raises:
       FileNotFoundError: files are missing.

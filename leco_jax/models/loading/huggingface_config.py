@@ -1,10 +1,11 @@
-"""From a Hugging Face config.json to a ModelConfig; what is not supported is refused."""
+"""Between a Hugging Face config.json and a ModelConfig; what is not supported is refused."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from leco_jax.models.config import ModelConfig, RopeConfig
 from leco_jax.models.loading.assemble import CheckpointError
+from leco_jax.text.tokenizer import Tokenizer
 
 # model_type -> what its config.json leaves out when it is the default.
 _FAMILIES: dict[str, dict[str, Any]] = {
@@ -28,13 +29,20 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     },
 }
 
-_REQUIRED = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-)
+# Sizes that every config.json must give -> our names; and the settings of Llama 3's rope.
+_SIZES = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "width",
+    "intermediate_size": "mlp_width",
+    "num_hidden_layers": "num_layers",
+    "num_attention_heads": "num_heads",
+}
+_LLAMA3 = {
+    "factor": "factor",
+    "low_freq_factor": "low_freq_factor",
+    "high_freq_factor": "high_freq_factor",
+    "original_max_position_embeddings": "original_max_positions",
+}
 
 _ACTIVATIONS = {
     "silu": "silu",
@@ -59,16 +67,13 @@ _DTYPES = {"float32": "float32", "bfloat16": "bfloat16", "float16": "bfloat16"}
 
 
 def huggingface_config(raw: Mapping[str, Any]) -> ModelConfig:
-    """The model that a config.json describes, old spelling or new.
+    """The model that a parsed config.json describes, old spelling or new.
 
     Both dtypes are the checkpoint's; float16 becomes bfloat16, nothing said is float32.
 
-    Args:
-      raw: the parsed config.json.
-
     Raises:
-      CheckpointError: an unknown model_type, or settings that this library does not implement; the
-        message lists all of them.
+      CheckpointError: an unknown model_type, or settings that this library does not implement (all
+        listed).
     """
     family = raw.get("model_type")
     if family not in _FAMILIES:
@@ -76,7 +81,7 @@ def huggingface_config(raw: Mapping[str, Any]) -> ModelConfig:
             f"config.json: model_type {family!r} is not supported; supported: "
             + ", ".join(_FAMILIES)
         )
-    missing = [key for key in _REQUIRED if raw.get(key) is None]
+    missing = [key for key in _SIZES if raw.get(key) is None]
     if missing:
         raise CheckpointError(f"config.json: {', '.join(missing)} missing")
     cfg = {**_FAMILIES[family], **raw}
@@ -93,17 +98,13 @@ def huggingface_config(raw: Mapping[str, Any]) -> ModelConfig:
         problems.append(f"dtype={saved!r}")
     heads = cfg["num_attention_heads"]
     if cfg.get("head_dim") is None and cfg["hidden_size"] % heads:
-        problems.append(f"hidden_size={cfg['hidden_size']} is no multiple of {heads} heads")
+        problems.append(f"hidden_size={cfg['hidden_size']} is not a multiple of {heads} heads")
     if problems:
         raise CheckpointError(
             f"config.json of a {family} model: not supported: " + "; ".join(problems)
         )
     return ModelConfig(
-        vocab_size=cfg["vocab_size"],
-        width=cfg["hidden_size"],
-        mlp_width=cfg["intermediate_size"],
-        num_layers=cfg["num_hidden_layers"],
-        num_heads=heads,
+        **{field: cfg[key] for key, field in _SIZES.items()},
         num_kv_heads=cfg.get("num_key_value_heads") or heads,
         head_width=cfg.get("head_dim") or cfg["hidden_size"] // heads,
         norm_eps=float(cfg.get("rms_norm_eps", 1e-6)),
@@ -147,18 +148,11 @@ def _rope(cfg: Mapping[str, Any], problems: list[str]) -> RopeConfig:
     elif kind == "linear" and "factor" in params:
         return RopeConfig(theta=float(theta), scaling="linear", factor=float(params["factor"]))
     elif kind == "llama3":
-        keys = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-        absent = [key for key in keys if key not in params]
+        absent = [key for key in _LLAMA3 if key not in params]
         if not absent:
-            factor, low, high, original = (params[key] for key in keys)
-            return RopeConfig(
-                theta=float(theta),
-                scaling="llama3",
-                factor=float(factor),
-                low_freq_factor=float(low),
-                high_freq_factor=float(high),
-                original_max_positions=int(original),
-            )
+            scaling: dict[str, Any] = {field: float(params[k]) for k, field in _LLAMA3.items()}
+            scaling["original_max_positions"] = int(scaling["original_max_positions"])
+            return RopeConfig(theta=float(theta), scaling="llama3", **scaling)
         problems.append(f"rope type 'llama3' without {', '.join(absent)}")
     else:
         problems.append(f"rope type {kind!r} ({params!r}); supported: default, linear, llama3")
@@ -183,3 +177,74 @@ def _sliding_window(cfg: Mapping[str, Any], problems: list[str]) -> int | None:
     if kinds - {"sliding_attention"}:
         problems.append("sliding_window in some layers only (layer_types, max_window_layers)")
     return window
+
+
+def config_json(
+    config: ModelConfig, *, dtype: str | None = None, tokenizer: Tokenizer | None = None
+) -> dict[str, Any]:
+    """The config.json of a model, the inverse of `huggingface_config`.
+
+    Raises:
+      CheckpointError: no architecture of transformers does what `config` says.
+    """
+    family = _family(config)
+    raw: dict[str, Any] = {
+        "architectures": [f"{family.capitalize()}ForCausalLM"],
+        "model_type": family,
+        **{key: getattr(config, field) for key, field in _SIZES.items()},
+        "num_key_value_heads": config.num_kv_heads,
+        "head_dim": config.head_width,
+        "hidden_act": "silu" if config.activation == "silu" else "gelu_pytorch_tanh",
+        "rms_norm_eps": config.norm_eps,
+        "rope_theta": config.rope.theta,
+        "max_position_embeddings": config.max_positions,
+        "tie_word_embeddings": config.tied,
+        "dtype": dtype or config.param_dtype,
+    }
+    rope = config.rope
+    if rope.scaling == "linear":
+        raw["rope_scaling"] = {"rope_type": "linear", "factor": rope.factor}
+    elif rope.scaling == "llama3":
+        scaling = {key: getattr(rope, field) for key, field in _LLAMA3.items()}
+        raw["rope_scaling"] = {"rope_type": "llama3", **scaling}
+    if family == "gemma":
+        raw["hidden_activation"] = raw["hidden_act"]
+    if family == "llama":
+        raw["attention_bias"] = config.qkv_bias
+    if family == "mistral":
+        raw["sliding_window"] = config.sliding_window
+    if family == "qwen2":
+        raw["use_sliding_window"] = config.sliding_window is not None
+        if config.sliding_window is not None:
+            raw |= {"sliding_window": config.sliding_window, "max_window_layers": 0}
+    if tokenizer is not None:
+        raw |= tokenizer.generation_config()
+    return raw
+
+
+def _family(config: ModelConfig) -> str:
+    """The simplest architecture of transformers that does what the config says."""
+    c = config
+    says = {
+        "scale_embedding": c.scale_embedding,
+        "norm_plus_one": c.norm_plus_one,
+        "qkv_bias": c.qkv_bias,
+        "o_bias": c.o_bias,
+        "sliding_window": c.sliding_window is not None,
+        "logit_soft_cap": c.logit_soft_cap is not None,
+    }
+    families = {
+        (): "llama",
+        ("qkv_bias", "o_bias"): "llama",
+        ("sliding_window",): "mistral",
+        ("qkv_bias",): "qwen2",
+        ("qkv_bias", "sliding_window"): "qwen2",
+        ("scale_embedding", "norm_plus_one"): "gemma",
+    }
+    features = tuple(name for name, has in says.items() if has)
+    if features not in families:
+        raise CheckpointError(
+            f"no architecture of transformers has {' and '.join(features)} and nothing else of "
+            f"{', '.join(says)}; keep the model in Orbax's format"
+        )
+    return families[features]

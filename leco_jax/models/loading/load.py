@@ -23,12 +23,7 @@ from leco_jax.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_from_gg
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model and its tokenizer.
-
-    Attributes:
-      model: an `nnx.Module`.
-      tokenizer: its tokenizer.
-    """
+    """A model (an `nnx.Module`) and its tokenizer."""
 
     model: Llama
     tokenizer: Tokenizer
@@ -61,20 +56,18 @@ def load_model(
       mesh: where the weights go; None: the default device.
       rules: logical axis -> mesh axis.
       dtype: of activations and matrix products; default: the checkpoint's (GGUF: float32).
-      param_dtype: in which weights are kept; default: `dtype` if that is given, else the
-        checkpoint's.
+      param_dtype: in which weights are kept; default: `dtype`, else the checkpoint's.
       unstacked: "layers" as a list of one dict per layer, the form that decoding needs, so that an
-        engine does not hold its own copy beside the stacked weights.
+        engine holds no copy of its own.
 
     Returns:
-      The module and the tokenizer. `config.valid_vocab` is the tokenizer's size where the embedding
-      has more rows.
+      The module and the tokenizer, whose size is `config.valid_vocab` where the embedding has more
+      rows.
 
     Raises:
       FileNotFoundError: neither a known name nor an existing path, or a file is missing.
       ModelNotAvailableError: a named model that can't be fetched.
-      CheckpointError: files that this library can't use; see `huggingface_config`, `gguf_config`,
-        `check_tensors`.
+      CheckpointError: files that this library can't use; the message lists all that is wrong.
     """
     path = _resolved(name_or_path)
     if path.is_dir():

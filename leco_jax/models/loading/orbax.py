@@ -16,7 +16,8 @@ from orbax.checkpoint import v1 as ocp
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.llama import Llama
 from leco_jax.models.loading.assemble import CheckpointError
-from leco_jax.models.loading.export import config_json, stacked_params
+from leco_jax.models.loading.export import stacked_params
+from leco_jax.models.loading.huggingface_config import config_json
 from leco_jax.models.sharding import RULES, Rules
 from leco_jax.models.weights import Params, abstract_params
 from leco_jax.storage.files import write_json
@@ -26,12 +27,7 @@ PARAMS = "params"
 
 
 def save_orbax(directory: str | Path, model: Llama, tokenizer: Tokenizer) -> None:
-    """Writes a model that `load_model` reads; every process must call this.
-
-    Args:
-      directory: made if need be; must not hold a model.
-      model: the model, its weights in the dtype to be written, its adapters merged.
-      tokenizer: its files are written beside.
+    """Writes a model that `load_model` reads, its adapters merged; every process must call this.
 
     Raises:
       FileExistsError: `directory` holds a model already.
@@ -43,23 +39,14 @@ def save_orbax(directory: str | Path, model: Llama, tokenizer: Tokenizer) -> Non
     directory.mkdir(parents=True, exist_ok=True)
     ocp.save(directory / PARAMS, stacked_params(model))
     tokenizer.save(directory)
-    for name, value in (
-        ("generation_config.json", tokenizer.generation_config()),
-        ("config.json", config_json(model.config, tokenizer=tokenizer)),
-    ):
-        write_json(directory / name, value)
+    write_json(directory / "generation_config.json", tokenizer.generation_config())
+    write_json(directory / "config.json", config_json(model.config, tokenizer=tokenizer))
 
 
 def load_orbax(
     directory: str | Path, config: ModelConfig, *, mesh: Mesh | None = None, rules: Rules = RULES
 ) -> Params:
-    """The parameters below a directory that `save_orbax` wrote.
-
-    Args:
-      directory: holds `params`.
-      config: the model; weights are cast to `config.param_dtype`.
-      mesh: where the weights go; None: the default device.
-      rules: logical axis -> mesh axis.
+    """The parameters below a directory that `save_orbax` wrote, cast to `config.param_dtype`.
 
     Raises:
       CheckpointError: the arrays are not those of the model, or hold NaN or infinity.

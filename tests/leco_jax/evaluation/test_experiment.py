@@ -34,7 +34,7 @@ def _summary(workdir):
     ("wrong", "message"),
     [
         ({"model.name": "arithmetic-2m"}, "arithmetic-2m"),
-        ({"model.dtype": "float99"}, "dtype='float99' is no floating-point dtype"),
+        ({"model.dtype": "float99"}, "dtype='float99' is not a floating-point dtype"),
         ({"data.name": "no_such_data"}, "no_such_data"),
         ({"engine.chunk": 0}, "chunk=0"),
     ],

@@ -13,7 +13,7 @@ TINY = PRESETS["tiny"]
     ("field", "value", "message"),
     [
         ("num_layers", 0, "num_layers=0"),
-        ("num_kv_heads", 3, "num_heads=4 is no multiple of num_kv_heads=3"),
+        ("num_kv_heads", 3, "num_heads=4 is not a multiple of num_kv_heads=3"),
         ("head_width", 7, "head_width=7 must be even"),
         ("activation", "relu", "'relu'"),
         ("sliding_window", 0, "sliding_window=0"),

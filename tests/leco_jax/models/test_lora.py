@@ -206,7 +206,7 @@ def test_bfloat16_weights_stay_bfloat16_after_a_merge():
     [
         ({"rank": -1}, "rank=-1"),
         ({"dropout": 1.0}, r"dropout=1.0 must lie in \[0, 1\)"),
-        ({"targets": ("q_proj", "qproj")}, r"\['qproj'\] are none of q_proj"),
+        ({"targets": ("q_proj", "qproj")}, r"\['qproj'\] are not among q_proj"),
         ({"targets": ()}, "none of q_proj"),
         ({"layers": ()}, "adapts nothing"),
     ],

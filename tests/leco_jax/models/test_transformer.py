@@ -143,7 +143,7 @@ def test_full_remat_saves_less_than_none(random_params):
 
 def test_unknown_remat_is_refused(random_params):
     params = random_params(CONFIG)
-    with pytest.raises(ValueError, match="'half' is none of none, full, dots"):
+    with pytest.raises(ValueError, match="'half' is not one of none, full, dots"):
         transformer.forward(
             params, tokens_of(2), jnp.arange(2)[None], config=CONFIG, attend=None, remat="half"
         )

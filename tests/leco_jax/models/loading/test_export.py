@@ -13,9 +13,9 @@ from leco_jax.models.architectures import preset
 from leco_jax.models.config import RopeConfig
 from leco_jax.models.llama import Llama
 from leco_jax.models.loading import CheckpointError, load_model
-from leco_jax.models.loading.export import config_json, export_huggingface
+from leco_jax.models.loading.export import export_huggingface
 from leco_jax.models.loading.huggingface import load_huggingface
-from leco_jax.models.loading.huggingface_config import huggingface_config
+from leco_jax.models.loading.huggingface_config import config_json, huggingface_config
 from leco_jax.models.loading.orbax import load_orbax, save_orbax
 from leco_jax.models.sharding import make_mesh
 from leco_jax.models.weights import nest, param_shardings, unstack_layers, weight_table
@@ -123,7 +123,7 @@ def test_weights_can_be_written_in_another_dtype(tmp_path):
     config = huggingface_config(json.loads((tmp_path / "config.json").read_text()))
     assert config.param_dtype == "bfloat16"
     _equal(load_huggingface(tmp_path, config), jax.tree.map(lambda x: x.astype("bfloat16"), params))
-    with pytest.raises(ValueError, match="'int8' is none of float32"):
+    with pytest.raises(ValueError, match="'int8' is not one of float32"):
         export_huggingface(tmp_path / "x", Llama(SMALL, params=params), dtype="int8")
 
 

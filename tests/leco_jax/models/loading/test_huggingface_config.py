@@ -178,7 +178,7 @@ def test_logit_soft_cap():
         ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping=50.0"),
         ({"rope_interleaved": True}, "rope_interleaved=True"),
         ({"torch_dtype": "float8_e4m3fn"}, "dtype='float8_e4m3fn'"),
-        ({"num_attention_heads": 5}, "hidden_size=64 is no multiple of 5 heads"),
+        ({"num_attention_heads": 5}, "hidden_size=64 is not a multiple of 5 heads"),
         (
             {"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 2},
             "sliding_window in some layers only",

@@ -22,25 +22,15 @@ VERSION = "1.0.0"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ChainsConfig:
-    """What is drawn.
+    """What is drawn."""
 
-    Attributes:
-      seed: names the stream of problems.
-      train: problems of the split "train".
-      validation: problems of the split "validation".
-      test: problems of the split "test".
-      unseen: problems of the split "unseen".
-      levels: difficulty levels, in equal shares.
-      distractors: distractor styles, in equal shares.
-    """
-
-    seed: int = 0
-    train: int = 100_000
-    validation: int = 1_000
-    test: int = 1_000
-    unseen: int = 16_000
-    levels: tuple[int, ...] = chains.LEVELS
-    distractors: tuple[str, ...] = chains.DISTRACTORS
+    seed: int = 0  # names the stream of problems
+    train: int = 100_000  # problems of the split "train"
+    validation: int = 1_000  # problems of the split "validation"
+    test: int = 1_000  # problems of the split "test"
+    unseen: int = 16_000  # problems of the split "unseen"
+    levels: tuple[int, ...] = chains.LEVELS  # difficulty levels, in equal shares
+    distractors: tuple[str, ...] = chains.DISTRACTORS  # distractor styles, in equal shares
 
     def __post_init__(self):
         for split in SPLITS:

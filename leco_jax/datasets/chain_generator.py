@@ -43,23 +43,14 @@ class Equation(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ChainProblem:
-    """A question, its chain and what is known about it.
+    """A question, its chain and what is known about it."""
 
-    Attributes:
-      question: the story and what it asks for, on one line.
-      steps: the text of each step with an equation, without its label.
-      equations: the equation of each step.
-      answer: the gold answer.
-      level: 1 (two equations, small numbers) to 5 (six equations, up to three digits).
-      distractor: the kind of sentence that the answer does not need, or "none".
-    """
-
-    question: str
-    steps: tuple[str, ...]
-    equations: tuple[Equation, ...]
-    answer: int
-    level: int
-    distractor: str
+    question: str  # the story and what it asks for, on one line
+    steps: tuple[str, ...]  # the text of each step with an equation, without its label
+    equations: tuple[Equation, ...]  # the equation of each step
+    answer: int  # the gold answer
+    level: int  # 1 (two equations, small numbers) to 5 (six equations, up to three digits)
+    distractor: str  # the kind of sentence that the answer does not need, or "none"
 
     def chain(self) -> str:
         """The worked answer: lines `Step i: ...`, the last of which gives the answer in a box."""

@@ -18,23 +18,14 @@ _GSM8K_KEY = "####"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A question with its gold answer.
+    """A question with its gold answer."""
 
-    Attributes:
-      id: unique over data sets and splits, the same in every run: "gsm8k/test/12".
-      question: the text of the question.
-      answer: the gold answer as a value of its kind (numbers: an exact `Fraction`).
-      gold: the gold answer as the data set writes it.
-      kind: the kind of answer, a name in `leco_jax.text.answers.ANSWER_KINDS`.
-      solution: the data set's worked solution, None where it has none.
-    """
-
-    id: str
-    question: str
-    answer: Any
-    gold: str
-    kind: str = "number"
-    solution: str | None = None
+    id: str  # unique over data sets and splits, the same in every run: "gsm8k/test/12"
+    question: str  # the text of the question
+    answer: Any  # the gold answer as a value of its kind (numbers: an exact `Fraction`)
+    gold: str  # the gold answer as the data set writes it
+    kind: str = "number"  # the kind of answer, a name in `leco_jax.text.answers.ANSWER_KINDS`
+    solution: str | None = None  # the data set's worked solution, None where it has none
 
 
 def problems_hash(problems: Iterable[Problem]) -> str:

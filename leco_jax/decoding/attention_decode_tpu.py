@@ -28,17 +28,11 @@ _BLOCK_SLOTS = (512, 256, 128)
 
 
 class Softmax(NamedTuple):
-    """An unfinished softmax-weighted sum, to which more keys can be added.
+    """An unfinished softmax-weighted sum, to which more keys can be added."""
 
-    Attributes:
-      weighted: `[B, K, G, H]` float32, the sum of `exp(score − top) · value`.
-      top: `[B, K, G]` float32, the largest score so far.
-      total: `[B, K, G]` float32, the sum of `exp(score − top)`.
-    """
-
-    weighted: jax.Array
-    top: jax.Array
-    total: jax.Array
+    weighted: jax.Array  # `[B, K, G, H]` float32, the sum of `exp(score − top) · value`
+    top: jax.Array  # `[B, K, G]` float32, the largest score so far
+    total: jax.Array  # `[B, K, G]` float32, the sum of `exp(score − top)`
 
 
 def unfit(*, head_width: int, slots: int, dtype) -> str | None:

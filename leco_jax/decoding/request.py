@@ -55,17 +55,11 @@ class Watch(Protocol):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How tokens are chosen.
+    """How tokens are chosen."""
 
-    Attributes:
-      temperature: 0 takes the most likely token.
-      top_k: only the k most likely tokens; 0 takes all.
-      top_p: only the most likely tokens that hold this much probability; 1 takes all.
-    """
-
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
+    temperature: float = 0.0  # 0 takes the most likely token
+    top_k: int = 0  # only the k most likely tokens; 0 takes all
+    top_p: float = 1.0  # only the most likely tokens that hold this much probability; 1 takes all
 
     def __post_init__(self):
         for name in ("temperature", "top_p"):
@@ -87,28 +81,20 @@ GREEDY = Sampling()
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """One chain to generate.
+    """One chain to generate."""
 
-    Attributes:
-      prompt: token ids after the engine's shared prefix; at least one.
-      max_new_tokens: the most tokens to sample, the stop token included.
-      sampling: how tokens are chosen.
-      seed, problem, sample: together with the chain's round and a token's position they determine
-        the random numbers; each in 0..2³² − 1.
-      stop: texts that end the chain; they are cut off.
-      watch: may end the chain early.
-      hold: whether an ended chain keeps its slot, so that `Engine.resume` prefills nothing; its
-        holder must `release` it.
-    """
-
-    prompt: tuple[int, ...]
-    max_new_tokens: int
-    sampling: Sampling = GREEDY
+    prompt: tuple[int, ...]  # token ids after the engine's shared prefix; at least one
+    max_new_tokens: int  # the most tokens to sample, the stop token included
+    sampling: Sampling = GREEDY  # how tokens are chosen
+    # seed, problem, sample: together with the chain's round and a token's position they determine
+    # the random numbers; each in 0..2³² − 1
     seed: int = 0
     problem: int = 0
     sample: int = 0
-    stop: tuple[str, ...] = ()
-    watch: Watch | None = None
+    stop: tuple[str, ...] = ()  # texts that end the chain; they are cut off
+    watch: Watch | None = None  # may end the chain early
+    # whether an ended chain keeps its slot, so that `Engine.resume` prefills nothing; its holder
+    # must `release` it
     hold: bool = False
 
     def __post_init__(self):
@@ -130,30 +116,24 @@ class Request:
 
 @dataclasses.dataclass(eq=False)
 class Chain:
-    """A chain of tokens, while it is generated and after.
+    """A chain of tokens, while it is generated and after."""
 
-    Attributes:
-      request: what was asked for.
-      tokens: ids after the prompt: sampled and appended ones, the stop token included.
-      stats: for each captured statistic one float a token.
-      finish: why it ended: `"eos"`, `"stop"` (a stop text), `"length"`, `"nan"` (the model's
-        logits were not finite), `"cancelled"`, or what its watch said; None while it runs.
-      tail: bytes of a token that a stop text cut in two, up to the cut; the token itself is
-        not in `tokens`.
-      round: how often the chain was resumed.
-      appended: ids that were given by `resume` and are still to be fed.
-      sampled: tokens sampled in this round.
-      sampling, forbid, watch: as the request or the last `resume` has them.
-    """
-
-    request: Request
+    request: Request  # what was asked for
+    # ids after the prompt: sampled and appended ones, the stop token included
     tokens: list[int] = dataclasses.field(default_factory=list)
+    # for each captured statistic one float a token
     stats: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    # why it ended: `"eos"`, `"stop"` (a stop text), `"length"`, `"nan"` (the model's logits were
+    # not finite), `"cancelled"`, or what its watch said; None while it runs
     finish: str | None = None
+    # bytes of a token that a stop text cut in two, up to the cut; the token itself is not in
+    # `tokens`
     tail: bytes = b""
-    round: int = 0
+    round: int = 0  # how often the chain was resumed
+    # ids that were given by `resume` and are still to be fed
     appended: list[int] = dataclasses.field(default_factory=list)
-    sampled: int = 0
+    sampled: int = 0  # tokens sampled in this round
+    # sampling, forbid, watch: as the request or the last `resume` has them
     sampling: Sampling = GREEDY
     forbid: tuple[int, ...] = ()
     watch: Watch | None = None

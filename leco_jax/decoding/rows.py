@@ -13,67 +13,42 @@ _FORBIDDEN = 4  # width of `Rows.forbid`; a chain that forbids more widens it
 
 
 class Rows(NamedTuple):
-    """The state of each row before a chunk; the host builds it anew for every chunk.
+    """The state of each row before a chunk; the host builds it anew for every chunk."""
 
-    Attributes:
-      token: `[B]` int32, the last known token, not yet in the cache.
-      length: `[B]` int32, tokens of the row in the cache (without the shared prefix).
-      remaining: `[B]` int32, tokens still to come; 0 for an idle row.
-      forced: `[B, n]` int32, given tokens, which are fed and scored, not sampled.
-      num_forced: `[B]` int32, how many of them are real; the others are padding.
-      temperature, top_k, top_p, forbid: sampling options, see `SamplingRows`; `forbid` applies
-        to the first sampled token.
-      key_ids: `[B, 4]` uint32: seed, problem, sample, round.
-    """
-
-    token: Any
-    length: Any
-    remaining: Any
-    forced: Any
-    num_forced: Any
+    token: Any  # `[B]` int32, the last known token, not yet in the cache
+    length: Any  # `[B]` int32, tokens of the row in the cache (without the shared prefix)
+    remaining: Any  # `[B]` int32, tokens still to come; 0 for an idle row
+    forced: Any  # `[B, n]` int32, given tokens, which are fed and scored, not sampled
+    num_forced: Any  # `[B]` int32, how many of them are real; the others are padding
+    # temperature, top_k, top_p, forbid: sampling options, see `SamplingRows`; `forbid` applies to
+    # the first sampled token
     temperature: Any
     top_k: Any
     top_p: Any
     forbid: Any
-    key_ids: Any
+    key_ids: Any  # `[B, 4]` uint32: seed, problem, sample, round
 
 
 class Decoded(NamedTuple):
-    """What a chunk of n tokens gave; each field is `[n, B]`.
+    """What a chunk of n tokens gave; each field is `[n, B]`."""
 
-    Attributes:
-      token: int32, the next token, given or sampled.
-      finite: bool, false where the logits held a NaN or no token was possible.
-      stats: the captured statistics by name, float32.
-    """
-
-    token: Any
-    finite: Any
-    stats: dict[str, Any]
+    token: Any  # int32, the next token, given or sampled
+    finite: Any  # bool, false where the logits held a NaN or no token was possible
+    stats: dict[str, Any]  # the captured statistics by name, float32
 
 
 @dataclasses.dataclass
 class Counters:
-    """What an engine did so far, in tokens: the cost of a method on any machine.
+    """What an engine did so far, in tokens: the cost of a method on any machine."""
 
-    Attributes:
-      prefilled: prompt tokens whose keys and values were computed, without padding.
-      prefilled_twice: those of them whose prompt had been prefilled before, or whose chain had
-        lost its slot.
-      reused: prompt tokens taken over from a chain with the same prompt.
-      given: tokens appended by `resume`; they are fed while other rows decode.
-      sampled: tokens sampled.
-      discarded: tokens rolled back, or cut off with a stop text.
-      row_steps: tokens decoded over all rows, idle ones included; `sampled + given` of them
-        were used.
-    """
-
-    prefilled: int = 0
+    prefilled: int = 0  # prompt tokens whose keys and values were computed, without padding
+    # those of them whose prompt had been prefilled before, or whose chain had lost its slot
     prefilled_twice: int = 0
-    reused: int = 0
-    given: int = 0
-    sampled: int = 0
-    discarded: int = 0
+    reused: int = 0  # prompt tokens taken over from a chain with the same prompt
+    given: int = 0  # tokens appended by `resume`; they are fed while other rows decode
+    sampled: int = 0  # tokens sampled
+    discarded: int = 0  # tokens rolled back, or cut off with a stop text
+    # tokens decoded over all rows, idle ones included; `sampled + given` of them were used
     row_steps: int = 0
 
 

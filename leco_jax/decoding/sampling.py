@@ -10,21 +10,13 @@ _NEG_INF = -jnp.inf
 
 
 class SamplingRows(NamedTuple):
-    """Sampling options of each row of a batch, as arrays so that one program serves all mixes.
+    """Sampling options of each row of a batch, as arrays so that one program serves all mixes."""
 
-    Attributes:
-      temperature: `[B]` float32; 0 is greedy.
-      top_k: `[B]` int32; 0 keeps every token.
-      top_p: `[B]` float32 in (0, 1]; 1 keeps every token.
-      forbid: `[B, F]` int32, tokens that may not be chosen now; -1 forbids none.
-      key: `[B]` typed PRNG keys of (seed, problem, sample, round).
-    """
-
-    temperature: jax.Array
-    top_k: jax.Array
-    top_p: jax.Array
-    forbid: jax.Array
-    key: jax.Array
+    temperature: jax.Array  # `[B]` float32; 0 is greedy
+    top_k: jax.Array  # `[B]` int32; 0 keeps every token
+    top_p: jax.Array  # `[B]` float32 in (0, 1]; 1 keeps every token
+    forbid: jax.Array  # `[B, F]` int32, tokens that may not be chosen now; -1 forbids none
+    key: jax.Array  # `[B]` typed PRNG keys of (seed, problem, sample, round)
 
 
 def process(logits_BV: jax.Array, rows: SamplingRows, *, valid_vocab: int | None = None):

@@ -54,18 +54,14 @@ class WeakStep:
     """Ends a chain as soon as a closed step is weaker than all others by a margin.
 
     Ours: what LeCo would cut at the end need not be continued to the end.
-
-    Attributes:
-      margin: by how much its score has to lie below every other closed step's.
-      closed_steps: gives a chain's closed steps, each with a `score`, or none where no token from a
-        given one on closes a step.
-      first: steps before this one are never the reason, but others are compared with them.
-      agrees: asked about the closed steps and the weakest one's number; false lets the chain go on.
     """
 
-    margin: float
+    margin: float  # by how much its score has to lie below every other closed step's
+    # gives a chain's closed steps, each with a `score`, or none where no token from a given one on
+    # closes a step
     closed_steps: Callable[[Chain, int], Sequence[Any]]
-    first: int = 0
+    first: int = 0  # steps before this one are never the reason, but others are compared with them
+    # asked about the closed steps and the weakest one's number; false lets the chain go on
     agrees: Callable[[Sequence[Any], int], bool] = lambda steps, weakest: True
     stats = ("logprob",)
 

@@ -12,24 +12,18 @@ RopeScaling = Literal["none", "linear", "llama3"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RopeConfig:
-    """Rotary position embedding.
+    """Rotary position embedding."""
 
-    Attributes:
-      theta: base of the frequencies.
-      scaling: "none", "linear" (positions divided by `factor`) or "llama3" (low frequencies divided
-        by `factor`, high ones kept, those between blended).
-      factor: how far the context was stretched.
-      low_freq_factor: "llama3": wavelengths above `original_max_positions` / this are fully scaled.
-      high_freq_factor: "llama3": wavelengths below `original_max_positions` / this are kept.
-      original_max_positions: "llama3": context length before stretching.
-    """
-
-    theta: float = 10_000.0
+    theta: float = 10_000.0  # base of the frequencies
+    # "none", "linear" (positions divided by `factor`) or "llama3" (low frequencies divided by
+    # `factor`, high ones kept, those between blended)
     scaling: RopeScaling = "none"
-    factor: float = 1.0
+    factor: float = 1.0  # how far the context was stretched
+    # "llama3": wavelengths above `original_max_positions` / this are fully scaled
     low_freq_factor: float = 1.0
+    # "llama3": wavelengths below `original_max_positions` / this are kept
     high_freq_factor: float = 4.0
-    original_max_positions: int = 8192
+    original_max_positions: int = 8192  # "llama3": context length before stretching
 
     def __post_init__(self):
         if self.scaling not in ("none", "linear", "llama3"):
@@ -40,53 +34,32 @@ class RopeConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """A decoder-only transformer of the LLaMA family.
+    """A decoder-only transformer of the LLaMA family."""
 
-    Attributes:
-      vocab_size: rows of the embedding (V).
-      width: model width (D).
-      mlp_width: MLP width (F).
-      num_layers: layers (L).
-      num_heads: query heads (N).
-      num_kv_heads: key/value heads (K); divides `num_heads`.
-      head_width: width of a head (H); need not be `width / num_heads`.
-      norm_eps: added to the mean square in RMSNorm.
-      rope: rotary embedding.
-      activation: the gate's nonlinearity: "silu" (SwiGLU) or "gelu_tanh" (GeGLU).
-      tied: the unembedding is the embedding.
-      qkv_bias: query, key and value projections have biases (Qwen2).
-      o_bias: the attention's output projection has a bias.
-      sliding_window: a token sees itself and `sliding_window - 1` tokens before it; None: all.
-      scale_embedding: multiply embeddings by sqrt(width) (Gemma).
-      norm_plus_one: RMSNorm multiplies by 1 + weight (Gemma).
-      logit_soft_cap: c in c * tanh(logits / c); None: no cap.
-      max_positions: longest sequence that the model was trained for.
-      valid_vocab: ids from here on are padding of the vocabulary and never tokens; None: all valid.
-      param_dtype: dtype in which weights are kept.
-      dtype: dtype of activations and matrix products.
-    """
-
-    vocab_size: int
-    width: int
-    mlp_width: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_width: int
-    norm_eps: float = 1e-5
-    rope: RopeConfig = RopeConfig()
+    vocab_size: int  # rows of the embedding (V)
+    width: int  # model width (D)
+    mlp_width: int  # MLP width (F)
+    num_layers: int  # layers (L)
+    num_heads: int  # query heads (N)
+    num_kv_heads: int  # key/value heads (K); divides `num_heads`
+    head_width: int  # width of a head (H); need not be `width / num_heads`
+    norm_eps: float = 1e-5  # added to the mean square in RMSNorm
+    rope: RopeConfig = RopeConfig()  # rotary embedding
+    # the gate's nonlinearity: "silu" (SwiGLU) or "gelu_tanh" (GeGLU)
     activation: Activation = "silu"
-    tied: bool = False
-    qkv_bias: bool = False
-    o_bias: bool = False
+    tied: bool = False  # the unembedding is the embedding
+    qkv_bias: bool = False  # query, key and value projections have biases (Qwen2)
+    o_bias: bool = False  # the attention's output projection has a bias
+    # a token sees itself and `sliding_window - 1` tokens before it; None: all
     sliding_window: int | None = None
-    scale_embedding: bool = False
-    norm_plus_one: bool = False
-    logit_soft_cap: float | None = None
-    max_positions: int = 4096
+    scale_embedding: bool = False  # multiply embeddings by sqrt(width) (Gemma)
+    norm_plus_one: bool = False  # RMSNorm multiplies by 1 + weight (Gemma)
+    logit_soft_cap: float | None = None  # c in c * tanh(logits / c); None: no cap
+    max_positions: int = 4096  # longest sequence that the model was trained for
+    # ids from here on are padding of the vocabulary and never tokens; None: all valid
     valid_vocab: int | None = None
-    param_dtype: str = "float32"
-    dtype: str = "float32"
+    param_dtype: str = "float32"  # dtype in which weights are kept
+    dtype: str = "float32"  # dtype of activations and matrix products
 
     def __post_init__(self):
         sizes = ("vocab_size", "width", "mlp_width", "num_layers", "num_heads", "num_kv_heads")

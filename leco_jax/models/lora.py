@@ -42,21 +42,13 @@ Adapters = dict[str, dict[str, jax.Array]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """Which projections are adapted, and how.
+    """Which projections are adapted, and how."""
 
-    Attributes:
-      rank: rank of each adapter (R); 0: no adapters, all weights are trained.
-      alpha: the adapter's output is multiplied by alpha / rank.
-      dropout: share of the adapter's inputs set to zero in training.
-      targets: names of the adapted projections, from `PROJECTIONS`.
-      layers: indices of the adapted layers; None: all.
-    """
-
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.0
-    targets: tuple[str, ...] = PROJECTIONS
-    layers: tuple[int, ...] | None = None
+    rank: int = 8  # rank of each adapter (R); 0: no adapters, all weights are trained
+    alpha: float = 16.0  # the adapter's output is multiplied by alpha / rank
+    dropout: float = 0.0  # share of the adapter's inputs set to zero in training
+    targets: tuple[str, ...] = PROJECTIONS  # names of the adapted projections, from `PROJECTIONS`
+    layers: tuple[int, ...] | None = None  # indices of the adapted layers; None: all
 
     def __post_init__(self):
         # Lists come from configuration files; the dataclass is static under jit and must hash.
@@ -97,23 +89,14 @@ class LoraConfig:
 )
 @dataclasses.dataclass(frozen=True)
 class AdaptedWeight:
-    """A projection with its adapter; stands where the array stood, stacked [L, ...] or one layer's.
+    """A projection with its adapter in the array's place, stacked [L, ...] or one layer's."""
 
-    Attributes:
-      base: the projection, input dimensions before output dimensions.
-      a: [(L,) *inputs, R].
-      b: [(L,) R, *outputs].
-      keys: typed PRNG key per layer for dropout; None: no dropout.
-      scale: factor of the low-rank product.
-      dropout: share of inputs dropped.
-    """
-
-    base: jax.Array
-    a: jax.Array
-    b: jax.Array
-    keys: jax.Array | None
-    scale: float
-    dropout: float
+    base: jax.Array  # the projection, input dimensions before output dimensions
+    a: jax.Array  # [(L,) *inputs, R]
+    b: jax.Array  # [(L,) R, *outputs]
+    keys: jax.Array | None  # typed PRNG key per layer for dropout; None: no dropout
+    scale: float  # factor of the low-rank product
+    dropout: float  # share of inputs dropped
 
     def einsum(self, spec: str, x: jax.Array, dtype: Any) -> jax.Array:
         """`einsum(spec, x, base + scale * a b)` in `dtype`, without forming the sum."""

@@ -30,25 +30,15 @@ _VECTORS = {"D": ("vector",), "LD": ("layers", "vector")}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Weight:
-    """One weight.
+    """One weight."""
 
-    Attributes:
-      dims: its shape letters; a leading L is the stack of layers.
-      shape: their sizes.
-      axes: one logical axis per dimension (see `sharding.RULES`).
-      init: initialiser.
-      hf: its name in Hugging Face files; {} is the layer.
-      gguf: its name in GGUF files; {} is the layer.
-      stored: its layout in both, one layer's: letters, "NH,D" is a matrix [N*H, D].
-    """
-
-    dims: str
-    shape: tuple[int, ...]
-    axes: tuple[str, ...]
-    init: Initializer
-    hf: str
-    gguf: str
-    stored: str
+    dims: str  # its shape letters; a leading L is the stack of layers
+    shape: tuple[int, ...]  # their sizes
+    axes: tuple[str, ...]  # one logical axis per dimension (see `sharding.RULES`)
+    init: Initializer  # initialiser
+    hf: str  # its name in Hugging Face files; {} is the layer
+    gguf: str  # its name in GGUF files; {} is the layer
+    stored: str  # its layout in both, one layer's: letters, "NH,D" is a matrix [N*H, D]
 
 
 def _normal(fan_in: int) -> Initializer:

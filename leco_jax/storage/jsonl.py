@@ -65,7 +65,7 @@ def read_rows(
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a JSONL file whole or not at all; ValueError names a row and field that is not finite."""
+    """Writes a JSONL file whole or not at all; ValueError for NaN and infinity, by place."""
     with replacing(path) as draft, draft.open("wb") as file:
         for number, row in enumerate(rows, 1):
             name = f" (id {row['id']!r})" if "id" in row else ""

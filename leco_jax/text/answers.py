@@ -11,21 +11,15 @@ from leco_jax.text.number_answers import extract_number, format_number, read_gol
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AnswerKind:
-    """One kind of answer.
+    """One kind of answer."""
 
-    Attributes:
-      name: what data sets and configs call it.
-      extract: the answer of a response, None where there is none; never raises.
-      read_gold: the value of a data set's answer, None where the text is not wholly one answer.
-      equal: whether two answers (neither None) are the same.
-      format: the answer as text for result files.
-    """
-
-    name: str
+    name: str  # what data sets and configs call it
+    # the answer of a response, None where there is none; never raises
     extract: Callable[[str], Any]
+    # the value of a data set's answer, None where the text is not wholly one answer
     read_gold: Callable[[str], Any]
-    equal: Callable[[Any, Any], bool]
-    format: Callable[[Any], str]
+    equal: Callable[[Any, Any], bool]  # whether two answers (neither None) are the same
+    format: Callable[[Any], str]  # the answer as text for result files
 
 
 ANSWER_KINDS: dict[str, AnswerKind] = {}

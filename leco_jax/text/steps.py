@@ -25,21 +25,14 @@ LINE_BREAK = re.compile(rb"[\n\r]")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Steps:
-    """The steps of one response of T tokens.
+    """The steps of one response of T tokens."""
 
-    Attributes:
-      step_ids: int32 [T], the step in which a token is scored, -1 where it is not.
-      in_label: bool [T], tokens wholly inside the label of their line.
-      spans: each step's tokens [start, end): its line with label, special tokens and closing token.
-      texts: each step's line of text, without the line break.
-      label_ends: for each step the first token that is not wholly in its label.
-    """
-
-    step_ids: np.ndarray
-    in_label: np.ndarray
+    step_ids: np.ndarray  # int32 [T], the step in which a token is scored, -1 where it is not
+    in_label: np.ndarray  # bool [T], tokens wholly inside the label of their line
+    # each step's tokens [start, end): its line with label, special tokens and closing token
     spans: tuple[tuple[int, int], ...]
-    texts: tuple[str, ...]
-    label_ends: tuple[int, ...]
+    texts: tuple[str, ...]  # each step's line of text, without the line break
+    label_ends: tuple[int, ...]  # for each step the first token that is not wholly in its label
 
     def __len__(self) -> int:
         return len(self.spans)

@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from leco_jax.datasets import chain_generator as chains
@@ -54,15 +53,8 @@ class ChainsConfig:
         return itertools.islice(stream, getattr(self, split))
 
 
-def load_arithmetic_chains(split: str, data_dir: str | Path | None = None) -> list[Problem]:
-    """Returns the problems of a split of the default configuration.
-
-    Args:
-      split: one of `SPLITS`.
-      data_dir: must be None: the problems are drawn from a seed, not read.
-    """
-    if data_dir is not None:
-        raise ValueError("arithmetic_chains are drawn from a seed and take no data_dir")
+def load_arithmetic_chains(split: str) -> list[Problem]:
+    """Returns the problems of one of `SPLITS` in the default configuration."""
     return [
         Problem(
             id=f"arithmetic_chains/{split}/{row['row']}",

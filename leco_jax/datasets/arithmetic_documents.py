@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from pathlib import Path
 
 from leco_jax.datasets import chain_generator
 from leco_jax.datasets.chain_generator import ChainProblem
@@ -59,15 +58,8 @@ def documents(split: str) -> Iterator[tuple[str, list[ChainProblem]]]:
         yield style, [next(stream) for _ in range(count)]
 
 
-def load_arithmetic_documents(split: str, data_dir: str | Path | None = None) -> list[Problem]:
-    """Returns documents as problems: the first question, and everything after it as the solution.
-
-    Args:
-      split: "train" or "validation".
-      data_dir: must be None: the documents are drawn, not read.
-    """
-    if data_dir is not None:
-        raise ValueError("arithmetic_documents are drawn from a seed and take no data_dir")
+def load_arithmetic_documents(split: str) -> list[Problem]:
+    """Returns documents as problems: the first question, and all that follows as the solution."""
     rows = []
     for number, (style, problems) in zip(range(_SIZE[split]), documents(split), strict=False):
         write = STYLES[style][0]

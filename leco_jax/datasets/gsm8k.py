@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from leco_jax.datasets.prepared import prepared_builder, records
 from leco_jax.datasets.problem import Problem, gsm8k_gold
 from leco_jax.storage.files import write_bytes
-from leco_jax.storage.jsonl import read_rows
 from leco_jax.storage.paths import cache_dir
-from leco_jax.text.gold import BadGolds, read_gold
+from leco_jax.text.gold import make_all, read_gold
 
 SPLITS = ("train", "test")
+_FIELDS = ("question", "answer")
 URL = (
     "https://raw.githubusercontent.com/openai/grade-school-math/master/grade_school_math/data/"
     "{split}.jsonl"
@@ -38,7 +38,7 @@ def load_gsm8k(split: str, data_dir: str | Path | None = None) -> list[Problem]:
     builder = prepared_builder(
         "gsm8k",
         split,
-        lambda: _rows(file),
+        lambda: make_all(file, _row, fields=_FIELDS),
         fields={"question": str, "answer": str},
         source=hashlib.sha256(file.read_bytes()).hexdigest(),
         description="Grade-school word problems with worked solutions.",
@@ -55,13 +55,9 @@ def load_gsm8k(split: str, data_dir: str | Path | None = None) -> list[Problem]:
     ]
 
 
-def _rows(file: Path) -> Iterator[dict[str, str]]:
-    bad = BadGolds(file, skip=False)
-    for place, row in read_rows(file, fields=("question", "answer")):
-        with bad.noted(place):
-            read_gold(gsm8k_gold(row["answer"]))
-        yield {name: row[name] for name in ("question", "answer")}
-    bad.finish()
+def _row(place: str, row: dict[str, Any]) -> dict[str, str]:
+    read_gold(gsm8k_gold(row["answer"]))
+    return {name: row[name] for name in _FIELDS}
 
 
 def _given_file(split: str, directory: Path) -> Path:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from leco_jax.storage.jsonl import read_rows
-from leco_jax.text.gold import BadGolds, read_gold
+from leco_jax.text.gold import make_all, read_gold
 
 _GSM8K_KEY = "####"
 
@@ -64,18 +64,20 @@ def load_problem_file(
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     name = name or Path(path.name).stem
-    problems: dict[str, Problem] = {}
-    bad = BadGolds(path, skip=skip_bad_gold)
-    for number, (place, row) in enumerate(read_rows(path, fields=("question",))):
-        with bad.noted(place):
-            problem = _problem(row, default_id=f"{name}/{number}")
-            if problem.id in problems:
-                raise ValueError(f"id {problem.id!r} occurs twice")
-            problems[problem.id] = problem
-    bad.finish()
+    numbers = itertools.count()
+    ids: set[str] = set()
+
+    def make(place: str, row: dict[str, Any]) -> Problem:
+        problem = _problem(row, default_id=f"{name}/{next(numbers)}")
+        if problem.id in ids:
+            raise ValueError(f"id {problem.id!r} occurs twice")
+        ids.add(problem.id)
+        return problem
+
+    problems = make_all(path, make, fields=("question",), skip_bad_gold=skip_bad_gold)
     if not problems:
         raise ValueError(f"{path} has no problems")
-    return list(problems.values())
+    return problems
 
 
 def _problem(row: Mapping[str, Any], *, default_id: str) -> Problem:

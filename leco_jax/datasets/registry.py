@@ -7,7 +7,9 @@ from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
-from leco_jax.datasets import arithmetic_chains, arithmetic_documents, gsm8k
+from leco_jax.datasets import arithmetic_chains as chains
+from leco_jax.datasets import arithmetic_documents as documents
+from leco_jax.datasets import gsm8k
 from leco_jax.datasets.problem import Problem, load_problem_file
 
 
@@ -69,22 +71,24 @@ def load_problems(
     return dataset.load(split, data_dir)[:limit]
 
 
-def _word_problems(split: str, data_dir: str | Path | None = None) -> list[Problem]:
-    # Word problems of our own: one to three steps of easy arithmetic.
-    if data_dir is not None:
-        raise ValueError("word_problems come with the package and take no data_dir")
+def _word_problems(split: str) -> list[Problem]:
+    """Word problems of our own: one to three steps of easy arithmetic."""
     file = resources.files("leco_jax.datasets") / "data" / "word_problems.jsonl"
     return load_problem_file(file, name=f"word_problems/{split}")
 
 
-for _name, _splits, _load in (
-    ("gsm8k", gsm8k.SPLITS, gsm8k.load_gsm8k),
-    ("word_problems", ("test",), _word_problems),
-    ("arithmetic_chains", arithmetic_chains.SPLITS, arithmetic_chains.load_arithmetic_chains),
-    (
-        "arithmetic_documents",
-        arithmetic_documents.SPLITS,
-        arithmetic_documents.load_arithmetic_documents,
-    ),
-):
-    register_dataset(Dataset(name=_name, splits=_splits, load=_load))
+def _register_own(name: str, splits: tuple[str, ...], load: Callable[[str], list[Problem]]) -> None:
+    """Adds a data set that needs no source files."""
+
+    def load_own(split: str, data_dir: str | Path | None) -> list[Problem]:
+        if data_dir is not None:
+            raise ValueError(f"{name} is made here, not read: it takes no data_dir")
+        return load(split)
+
+    register_dataset(Dataset(name=name, splits=splits, load=load_own))
+
+
+register_dataset(Dataset(name="gsm8k", splits=gsm8k.SPLITS, load=gsm8k.load_gsm8k))
+_register_own("word_problems", ("test",), _word_problems)
+_register_own("arithmetic_chains", chains.SPLITS, chains.load_arithmetic_chains)
+_register_own("arithmetic_documents", documents.SPLITS, documents.load_arithmetic_documents)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, TypeVar
 
+from leco_jax.storage.jsonl import read_rows
 from leco_jax.text.answers import answer_kind
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 _SHOWN = 20  # lines that a message lists
@@ -31,52 +35,44 @@ def read_gold(text: str, *, kind: str = "number") -> Any:
     return value
 
 
-class BadGolds:
-    """Gathers the gold answers of one file that cannot be read.
+def make_all(
+    path: Path | Traversable,
+    make: Callable[[str, dict[str, Any]], T],
+    *,
+    fields: Iterable[str],
+    skip_bad_gold: bool = False,
+) -> list[T]:
+    """Makes something of every row of a JSONL file.
 
-    bad = BadGolds(path, skip=False)
-    for place, row in read_rows(path):
-        with bad.noted(place):
-            rows.append(make(row))  # raises BadGoldError
-    bad.finish()
+    Args:
+      path: the file.
+      make: is given the place of a row, "FILE, line N", and the row.
+      fields: text fields that every row must have.
+      skip_bad_gold: leave rows with a `BadGoldError` out, and log how many.
+
+    Raises:
+      ValueError: a malformed row or another error of `make`, with its place; or bad gold answers,
+        with their number and the first 20.
     """
-
-    def __init__(self, path: Any, *, skip: bool):
-        """Begins a file; `skip` leaves the rows with a bad gold answer out instead of refusing."""
-        self._path = path
-        self._skip = skip
-        self._lines: list[str] = []
-        self._rows = 0
-
-    @contextlib.contextmanager
-    def noted(self, place: str) -> Iterator[None]:
-        """Catches a `BadGoldError`; every other ValueError gets the place before its message."""
-        self._rows += 1
+    made: list[T] = []
+    bad: list[str] = []
+    for place, row in read_rows(path, fields=fields):
         try:
-            yield
+            made.append(make(place, row))
         except BadGoldError as error:
-            self._lines.append(f"{place.removeprefix(f'{self._path}, ')}: {error}")
+            bad.append(f"{place.removeprefix(f'{path}, ')}: {error}")
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
-
-    def finish(self) -> None:
-        """Ends the file: logs how many rows were left out, if any.
-
-        Raises:
-          ValueError: there are bad gold answers, and they are not to be skipped; the message gives
-            their number and the first 20.
-        """
-        if not self._lines:
-            return
-        count = f"{self._path}: {len(self._lines)} of {self._rows} rows"
-        if self._skip:
-            _log.warning("%s left out, whose gold answers cannot be read", count)
-            return
-        shown = "\n  ".join(self._lines[:_SHOWN])
-        more = len(self._lines) - _SHOWN
+    count = f"{path}: {len(bad)} of {len(bad) + len(made)} rows"
+    if bad and not skip_bad_gold:
+        shown = "\n  ".join(bad[:_SHOWN])
+        more = len(bad) - _SHOWN
         raise ValueError(
             f"{count} have a gold answer that cannot be read:\n  {shown}\n"
             + (f"  and {more} more\n" if more > 0 else "")
             + "correct them, remove the gold where answers cannot be compared, or leave these rows "
             "out (skip_bad_gold)"
         )
+    if bad:
+        _log.warning("%s left out, whose gold answers cannot be read", count)
+    return made

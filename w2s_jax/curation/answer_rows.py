@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from leco_jax.storage.jsonl import check_texts, read_rows
+from leco_jax.storage.jsonl import check_texts
 from leco_jax.text.answers import answer_kind, answers_equal, extract_answer, format_answer
-from leco_jax.text.gold import BadGolds, read_gold
+from leco_jax.text.gold import make_all, read_gold
 
 _TEXTS = ("id", "question", "response", "model")
 _SHOWN = 3  # ids that a message lists
@@ -108,26 +108,24 @@ def read_answers(
     """
     path = Path(path)
     answer_kind(kind)  # an unknown kind is no fault of a line
-    answers: list[Answer] = []
     places: dict[tuple[str, int], str] = {}
     questions: dict[str, tuple[str, str]] = {}
-    bad = BadGolds(path, skip=skip_bad_gold)
-    for place, row in read_rows(path, fields=_TEXTS):
-        with bad.noted(place):
-            answer = answer_from_row(row, kind=kind)
-            key = (answer.id, answer.sample)
-            if key in places:
-                raise ValueError(
-                    f"id {answer.id!r}, sample {answer.sample}, stands there already "
-                    f"({places[key]}); give several answers to a question different 'sample' "
-                    "numbers"
-                )
-            places[key] = place
-            text, first = questions.setdefault(answer.id, (answer.question, place))
-            if text != answer.question and question_key(text) != question_key(answer.question):
-                raise ValueError(f"id {answer.id!r} has another question at {first}")
-            answers.append(answer)
-    bad.finish()
+
+    def make(place: str, row: dict[str, Any]) -> Answer:
+        answer = answer_from_row(row, kind=kind)
+        key = (answer.id, answer.sample)
+        if key in places:
+            raise ValueError(
+                f"id {answer.id!r}, sample {answer.sample}, stands there already "
+                f"({places[key]}); give several answers to a question different 'sample' numbers"
+            )
+        places[key] = place
+        text, first = questions.setdefault(answer.id, (answer.question, place))
+        if text != answer.question and question_key(text) != question_key(answer.question):
+            raise ValueError(f"id {answer.id!r} has another question at {first}")
+        return answer
+
+    answers = make_all(path, make, fields=_TEXTS, skip_bad_gold=skip_bad_gold)
     if not answers:
         raise ValueError(f"{path} has no answers")
     return answers

@@ -70,19 +70,17 @@ def load_model(
       CheckpointError: files that this library can't use; the message lists all that is wrong.
     """
     path = _resolved(name_or_path)
-    if path.is_dir():
-        config, tokenizer = _described(path, dtype, param_dtype)
-        if (path / "params").is_dir():
-            from leco_jax.models.loading.orbax import load_orbax  # a second that few need to wait
-
-            params = load_orbax(path, config, mesh=mesh, rules=rules)
-        else:
-            params = load_huggingface(path, config, mesh=mesh, rules=rules)
-    else:
-        reader = open_gguf(path)
-        config, tokenizer = _described_gguf(reader, dtype, param_dtype, path)
+    reader = None if path.is_dir() else open_gguf(path)
+    config, tokenizer = _described(path, reader, dtype, param_dtype)
+    if reader is not None:
         with _one_message(path):
             params = load_gguf(reader, config, mesh=mesh, rules=rules, where=str(path))
+    elif (path / "params").is_dir():
+        from leco_jax.models.loading.orbax import load_orbax  # a second that few need to wait
+
+        params = load_orbax(path, config, mesh=mesh, rules=rules)
+    else:
+        params = load_huggingface(path, config, mesh=mesh, rules=rules)
     model = Llama(config, params=params)
     del params  # the module alone holds the weights while they are unstacked
     if unstacked:
@@ -95,9 +93,7 @@ def load_config(
 ) -> tuple[ModelConfig, Tokenizer]:
     """Loads a model's config and tokenizer and leaves its weights alone; see `load_model`."""
     path = _resolved(name_or_path)
-    if path.is_dir():
-        return _described(path, dtype, param_dtype)
-    return _described_gguf(open_gguf(path), dtype, param_dtype, path)
+    return _described(path, None if path.is_dir() else open_gguf(path), dtype, param_dtype)
 
 
 @contextlib.contextmanager
@@ -114,10 +110,17 @@ def _one_message(path: Path) -> Iterator[None]:
 
 
 def _resolved(name_or_path: str | Path) -> Path:
-    """The directory of a Hugging Face or Orbax model, or a GGUF file."""
-    path = Path(name_or_path).expanduser()
-    if not path.exists():
-        path = _named(str(name_or_path))
+    """The directory of a Hugging Face or Orbax model, or a GGUF file; fetched if need be."""
+    path, name = Path(name_or_path).expanduser(), str(name_or_path)
+    if not path.exists() and name in BUNDLED:
+        path = bundled_path(name)
+    elif not path.exists() and name in MODELS:
+        path = fetch(MODELS[name])
+    elif not path.exists():
+        raise FileNotFoundError(
+            f"{name}: no such file or directory, and no model of that name; names: "
+            + ", ".join((*MODELS, *BUNDLED))
+        )
     if path.is_dir() and not (path / "config.json").is_file():
         files = sorted(path.glob("*.gguf"))
         if len(files) != 1:
@@ -129,47 +132,26 @@ def _resolved(name_or_path: str | Path) -> Path:
 
 
 def _described(
-    path: Path, dtype: str | None, param_dtype: str | None
+    path: Path, reader: GGUFReader | None, dtype: str | None, param_dtype: str | None
 ) -> tuple[ModelConfig, Tokenizer]:
-    with _one_message(path):
-        tokenizer = load_tokenizer(path)
-    raw = read_json(path / "config.json")
-    with _one_message(path / "config.json"):
-        config = huggingface_config(raw)
-    return _finish(config, tokenizer, dtype, param_dtype), tokenizer
-
-
-def _described_gguf(
-    reader: GGUFReader, dtype: str | None, param_dtype: str | None, path: Path
-) -> tuple[ModelConfig, Tokenizer]:
-    with _one_message(path):
-        tokenizer = tokenizer_from_gguf(reader)
-        return _finish(gguf_config(reader), tokenizer, dtype, param_dtype), tokenizer
-
-
-def _named(name: str) -> Path:
-    """Where the model of a name lies, fetched if need be."""
-    if name in BUNDLED:
-        return bundled_path(name)
-    if name in MODELS:
-        return fetch(MODELS[name])
-    raise FileNotFoundError(
-        f"{name}: no such file or directory, and no model of that name; names: "
-        + ", ".join((*MODELS, *BUNDLED))
-    )
-
-
-def _finish(
-    config: ModelConfig, tokenizer: Tokenizer, dtype: str | None, param_dtype: str | None
-) -> ModelConfig:
-    """The config with the caller's dtypes and the tokenizer's vocabulary."""
+    """The config, with the caller's dtypes and the tokenizer's vocabulary, and the tokenizer."""
+    if reader is None:
+        with _one_message(path):
+            tokenizer = load_tokenizer(path)
+        raw = read_json(path / "config.json")
+        with _one_message(path / "config.json"):
+            config = huggingface_config(raw)
+    else:
+        with _one_message(path):
+            tokenizer, config = tokenizer_from_gguf(reader), gguf_config(reader)
     if tokenizer.vocab_size > config.vocab_size:
         raise CheckpointError(
             f"the tokenizer has {tokenizer.vocab_size} ids and the embedding {config.vocab_size} "
             "rows: use the tokenizer that the model was trained with"
         )
-    return config.replace(
+    config = config.replace(
         dtype=dtype or config.dtype,
         param_dtype=param_dtype or dtype or config.param_dtype,
         valid_vocab=tokenizer.vocab_size if tokenizer.vocab_size < config.vocab_size else None,
     )
+    return config, tokenizer

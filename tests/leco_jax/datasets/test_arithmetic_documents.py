@@ -10,6 +10,7 @@ from leco_jax.datasets.arithmetic_documents import (
     documents,
     load_arithmetic_documents,
 )
+from leco_jax.datasets.registry import load_problems
 from leco_jax.examples import bundled_path
 from leco_jax.text.tokenizer import load_tokenizer
 
@@ -59,5 +60,5 @@ def test_only_training_arithmetic_occurs_and_no_data_set_shares_its_problems():
 
 
 def test_there_is_nothing_to_read_from_a_directory():
-    with pytest.raises(ValueError, match="take no data_dir"):
-        load_arithmetic_documents("train", "somewhere")
+    with pytest.raises(ValueError, match=r"arithmetic_documents .* takes no data_dir"):
+        load_problems("arithmetic_documents", split="train", data_dir="somewhere")

@@ -40,5 +40,5 @@ def test_problems_are_distinct_and_in_no_prompt():
 
 
 def test_takes_no_data_dir(tmp_path):
-    with pytest.raises(ValueError, match="take no data_dir"):
+    with pytest.raises(ValueError, match="takes no data_dir"):
         load_problems("word_problems", data_dir=tmp_path)

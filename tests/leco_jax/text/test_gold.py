@@ -7,7 +7,7 @@ import pytest
 
 from leco_jax.datasets.problem import gsm8k_gold
 from leco_jax.text.answers import answers_equal, extract_answer
-from leco_jax.text.gold import BadGoldError, BadGolds, read_gold
+from leco_jax.text.gold import BadGoldError, make_all, read_gold
 from tests.real_data import data_file
 
 DIFFICULT = {
@@ -98,11 +98,9 @@ def test_every_other_data_set():
             read_gold(gold)
 
 
-def test_another_error_gets_its_place_and_no_error_says_nothing():
-    bad = BadGolds("f.jsonl", skip=False)
-    with bad.noted("f.jsonl, line 1"):
-        read_gold("18")
-    place = "f.jsonl, line 2"
-    with pytest.raises(ValueError, match=f"^{place}: no answer kind"), bad.noted(place):
-        read_gold("18", kind="colour")
-    bad.finish()
+def test_another_error_gets_its_place_and_no_error_says_nothing(tmp_path):
+    path = tmp_path / "f.jsonl"
+    path.write_text('{"gold": "18"}\n{"gold": "19"}\n')
+    assert make_all(path, lambda _, row: read_gold(row["gold"]), fields=["gold"]) == [18, 19]
+    with pytest.raises(ValueError, match=r"f\.jsonl, line 1: no answer kind"):
+        make_all(path, lambda _, row: read_gold(row["gold"], kind="colour"), fields=["gold"])

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import pallas as pl
 from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
 _LANES = 128
@@ -36,10 +37,10 @@ def prefill_attention(
     batch, length, num_heads, width = q_BTNH.shape
     offset = 0 if prefix_k_KPH is None else prefix_k_KPH.shape[1]
     # Padded queries cost time; padded keys do not, as no query sees them: their blocks are skipped.
-    padded = _up(length, _LANES)
+    padded = pl.cdiv(length, _LANES) * _LANES
     block_q = next(n for n in _BLOCKS if padded % n == 0)
-    block_kv = min(_BLOCKS[0], _up(offset + length, _LANES))
-    total = _up(offset + padded, block_kv)
+    block_kv = min(_BLOCKS[0], pl.cdiv(offset + length, _LANES) * _LANES)
+    total = pl.cdiv(offset + padded, block_kv) * block_kv
 
     mask: splash.Mask = splash.CausalMask((padded, total), offset=offset)
     if sliding_window is not None:
@@ -63,7 +64,3 @@ def prefill_attention(
     q = jnp.pad(q, ((0, 0), (0, padded - length), (0, 0)))
     out = kernel(q, keys(prefix_k_KPH, k_BKTH), keys(prefix_v_KPH, v_BKTH))
     return out[:, :length].reshape(batch, num_heads, length, width).transpose(0, 2, 1, 3)
-
-
-def _up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple

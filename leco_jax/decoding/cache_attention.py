@@ -7,22 +7,21 @@ form is here; the TPU kernels are in `attention_decode_tpu` and `attention_prefi
 import functools
 import logging
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType
 
 from leco_jax.decoding import attention_decode_tpu, attention_prefill_tpu
 from leco_jax.decoding.attention_decode_tpu import Softmax
 from leco_jax.decoding.cache import AXES, SLOT_AXIS, append
 from leco_jax.models.attention import attention_mask
 from leco_jax.models.config import ModelConfig
-from leco_jax.models.sharding import resolve
+from leco_jax.models.sharding import automatic_axes, resolve
 from leco_jax.models.transformer import Attend
 
 Implementation = Literal["auto", "xla", "pallas_tpu"]
-IMPLEMENTATIONS = ("auto", "xla", "pallas_tpu")
+IMPLEMENTATIONS = get_args(Implementation)
 
 _MASKED = -1e30  # finite: a row that sees nothing gives numbers, not NaN
 
@@ -54,7 +53,8 @@ def decode_attend(
     _check(implementation)
 
     def attend(q_B1NH, k_B1KH, v_B1KH, state):
-        reason = _transposed(state) or attention_decode_tpu.unfit(
+        reason = "the cache holds its keys transposed" if "kt" in state else None
+        reason = reason or attention_decode_tpu.unfit(
             head_width=config.head_width, slots=state["v"].shape[2], dtype=state["v"].dtype
         )
         new = (k_B1KH[:, 0], v_B1KH[:, 0])
@@ -155,10 +155,6 @@ def keys_layout() -> str:
     return "k" if _platform() == "tpu" else "kt"
 
 
-def _transposed(state) -> str | None:
-    return "the cache holds its keys transposed" if "kt" in state else None
-
-
 _QUERY = ("batch", "length", "act_kv_heads", "head_width")  # query heads follow the key heads
 _NEW = ("batch", "act_kv_heads", "head_width")
 _CACHE = AXES["k"]
@@ -217,12 +213,7 @@ def _on_shards(
       like: for each result the number of the array with the same sharding.
       *arrays: the arguments of the kernel.
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    sizes = {
-        name: size
-        for name, size, kind in zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
-        if kind == AxisType.Auto
-    }
+    sizes = automatic_axes()
     if not sizes:
         return run(*arrays)
     # Query heads are sharded as the key heads, which are fewer.

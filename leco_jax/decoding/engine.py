@@ -220,20 +220,6 @@ class Engine:
             self._cancelled.append(chain)
 
     @property
-    def program_bound(self) -> dict[str, int]:
-        """Most programs of each kind, while no chain forbids more than four tokens at once."""
-        lengths = range(1, self.max_length + self._chunk + 1)
-        prompts = lengths[: self.max_length]
-        caches = len({self._cache.bucket(n) for n in lengths})
-        chunks = len({power_of_two(n, least=_LEAST_PROMPT) for n in prompts})
-        return {
-            "decode": caches,
-            "prefill": chunks,
-            "insert": caches * chunks,
-            "resize": 2 * caches * (caches - 1),  # keys and values
-        }
-
-    @property
     def cache_shape(self) -> tuple[int, ...]:
         """`[B, K, S, H]` of each layer's values; `S` follows the longest row."""
         return self._cache.arrays["v"][0].shape

@@ -165,7 +165,8 @@ def check_fits(config: ModelConfig, *, rows: int, slots: int, mesh: Mesh | None)
         shards = math.prod(mesh.shape[name] for name in jax.tree.leaves(tuple(spec)))
     need = math.ceil(cache_bytes(config, rows=rows + 1, slots=slots) / shards)
     if need > free:
-        raise OutOfMemoryError(_message(config, rows, slots) + f"; a device has {_size(free)} free")
+        message = _message(config, rows, slots)
+        raise OutOfMemoryError(f"{message}; a device has {free / 1e9:.2f} GB free")
 
 
 @contextlib.contextmanager
@@ -180,12 +181,8 @@ def explained(config: ModelConfig, *, rows: int, slots: int) -> Iterator[None]:
 
 
 def _message(config: ModelConfig, rows: int, slots: int) -> str:
-    size = _size(cache_bytes(config, rows=rows, slots=slots))
+    size = cache_bytes(config, rows=rows, slots=slots) / 1e9
     return (
-        f"the cache of slots={rows} rows of {slots} tokens takes {size} and does not fit: lower "
-        "slots or max_length, or shard it over more devices (mesh)"
+        f"the cache of slots={rows} rows of {slots} tokens takes {size:.2f} GB and does not fit: "
+        "lower slots or max_length, or shard it over more devices (mesh)"
     )
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:.2f} GB"

@@ -114,12 +114,6 @@ class AdaptedWeight:
         return y + self.scale * delta
 
 
-def _parts(weight: Weight) -> tuple[str, str]:
-    # "NH,D" is a matrix [outputs, inputs].
-    outputs, inputs = weight.stored.split(",")
-    return inputs, outputs
-
-
 def adapter_table(config: ModelConfig, lora: LoraConfig) -> dict[str, Weight]:
     """Every adapter matrix by its path ("q_proj/a"), derived from the base weight's line."""
     if not lora.rank:
@@ -129,7 +123,7 @@ def adapter_table(config: ModelConfig, lora: LoraConfig) -> dict[str, Weight]:
     for target in lora.targets:
         base = weight_table(config)[f"layers/{target}"]
         axes = {**dict(zip(base.dims, base.axes, strict=True)), "R": "rank"}
-        inputs, outputs = _parts(base)
+        outputs, inputs = base.stored.split(",")
         fan_in = math.prod(sizes[letter] for letter in inputs)
         # A is drawn and B is zero: at the start the adapted model is the base model.
         draw = jax.nn.initializers.normal(fan_in**-0.5)

@@ -150,13 +150,13 @@ def constrain(x: jax.Array, *axes: str, rules: Rules = RULES) -> jax.Array:
     Only mesh axes that the compiler partitions are named, so that it works inside a `jax.shard_map`
     that is manual over some. A dimension that does not divide stays whole.
     """
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
-        return x
-    auto = {
-        name: size
-        for name, size, kind in zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
-        if kind == AxisType.Auto
-    }
+    auto = automatic_axes()
     spec, _ = resolve("activation", x.shape, axes, auto, rules)
     return jax.lax.with_sharding_constraint(x, spec) if auto else x
+
+
+def automatic_axes() -> dict[str, int]:
+    """Sizes of the current mesh's axes that the compiler partitions; empty without a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    axes = zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
+    return {name: size for name, size, kind in axes if kind == AxisType.Auto}

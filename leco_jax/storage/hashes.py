@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import time
 from pathlib import Path
@@ -31,12 +32,9 @@ def content_hash(path: str | Path) -> str:
         if remembered["file"] == state:
             return str(remembered["hash"])
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, _blake2b).hexdigest()
+        new = functools.partial(hashlib.blake2b, digest_size=16)
+        digest = hashlib.file_digest(file, new).hexdigest()
     if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED:
         with contextlib.suppress(OSError):  # a cache that cannot be written costs time alone
             write_json(memory, {"file": state, "hash": digest})
     return digest
-
-
-def _blake2b() -> hashlib.blake2b:
-    return hashlib.blake2b(digest_size=16)

@@ -44,10 +44,10 @@ def test_it_is_the_preset_that_its_config_trains(model):
 
 
 def test_it_solves_most_problems_in_steps(model):
-    # benchmarks/arithmetic_model.py has the accuracy itself; 48 problems have an error of 6 %.
+    # benchmarks/arithmetic_model.py has the accuracy itself; 24 problems have an error of 9 %.
     tokenizer = model.tokenizer
-    asked = list(itertools.islice(problems("test"), 48))
-    engine = Engine(model.model, slots=48, max_length=320, stop_ids=tokenizer.eos_ids)
+    asked = list(itertools.islice(problems("test"), 24))
+    engine = Engine(model.model, slots=24, max_length=320, stop_ids=tokenizer.eos_ids)
     chains = [
         engine.submit(Request(prompt=tuple(_prompt(tokenizer, p)), max_new_tokens=160))
         for p in asked

@@ -1,5 +1,6 @@
 """Models from GGUF files (llama.cpp), quantised or not."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -56,29 +57,24 @@ def _check_lengths(file: BinaryIO, size: int) -> None:
             raise ValueError("a length in its metadata goes beyond the end of the file")
         file.seek(length, os.SEEK_CUR)
 
-    def value(kind: int) -> None:
-        if kind == _STRING:
-            skip(number(8))
+    def skip_values(kind: int, count: int) -> None:
+        if kind != _STRING:
+            skip(count * _VALUE_BYTES[kind])
         else:
-            skip(_VALUE_BYTES[kind])
+            for _ in range(count):
+                skip(number(8))
 
     num_tensors, num_values = number(8), number(8)
     for _ in range(num_values):
         skip(number(8))
         kind = number(4)
-        if kind != _ARRAY:
-            value(kind)
-            continue
-        kind, length = number(4), number(8)
-        if kind != _STRING:
-            skip(length * _VALUE_BYTES[kind])
-            continue
-        for _ in range(length):
-            value(kind)
+        if kind == _ARRAY:
+            skip_values(number(4), number(8))
+        else:
+            skip_values(kind, 1)
     for _ in range(num_tensors):
         skip(number(8))
-        dims = number(4)
-        skip(dims * 8 + 12)  # sizes, type and offset
+        skip(number(4) * 8 + 12)  # sizes, type and offset
 
 
 class GgufSource:
@@ -123,12 +119,9 @@ def gguf_config(reader: gguf.GGUFReader) -> ModelConfig:
         return fields.get(f"{arch}.{name}", default)
 
     required = (
-        "embedding_length",
-        "feed_forward_length",
-        "block_count",
-        "attention.head_count",
+        "embedding_length", "feed_forward_length", "block_count", "attention.head_count",
         "attention.layer_norm_rms_epsilon",
-    )
+    )  # fmt: skip
     problems = [f"{arch}.{name} is missing" for name in required if get(name) is None]
     problems += [
         f"{arch}.{name} differs from layer to layer"
@@ -158,7 +151,7 @@ def gguf_config(reader: gguf.GGUFReader) -> ModelConfig:
 
     rope = RopeConfig(theta=float(get("rope.freq_base", 10_000.0)))
     if scaling == "linear":
-        rope = RopeConfig(theta=rope.theta, scaling="linear", factor=factor)
+        rope = dataclasses.replace(rope, scaling="linear", factor=factor)
     if _ROPE_FREQS in shapes:
         rope = _llama3_rope(reader, rope, head_width)
     return ModelConfig(
@@ -190,14 +183,8 @@ def _llama3_rope(reader: gguf.GGUFReader, plain: RopeConfig, head_width: int) ->
     What they were made of is the same for every released Llama 3 but for the largest factor.
     """
     stored = GgufSource(reader).read(_ROPE_FREQS, (slice(None),))
-    rope = RopeConfig(
-        theta=plain.theta,
-        scaling="llama3",
-        factor=float(stored.max()),
-        low_freq_factor=1.0,
-        high_freq_factor=4.0,
-        original_max_positions=8192,
-    )
+    # Low and high factor and the original context are RopeConfig's defaults: 1, 4 and 8192.
+    rope = RopeConfig(theta=plain.theta, scaling="llama3", factor=float(stored.max()))
     factors = inverse_frequencies(plain, head_width) / inverse_frequencies(rope, head_width)
     if stored.shape != factors.shape or not np.allclose(stored, factors, rtol=1e-4):
         raise CheckpointError(

@@ -11,23 +11,16 @@ from leco_jax.text.tokenizer import Tokenizer
 _FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"max_position_embeddings": 2048},
     "mistral": {
-        "max_position_embeddings": 131_072,
-        "num_key_value_heads": 8,
-        "sliding_window": 4096,
+        "max_position_embeddings": 131_072, "num_key_value_heads": 8, "sliding_window": 4096,
     },
     "gemma": {
-        "max_position_embeddings": 8192,
-        "num_key_value_heads": 16,
-        "head_dim": 256,
-        "hidden_act": "gelu_pytorch_tanh",
-        "tie_word_embeddings": True,
+        "max_position_embeddings": 8192, "num_key_value_heads": 16, "head_dim": 256,
+        "hidden_act": "gelu_pytorch_tanh", "tie_word_embeddings": True,
     },
     "qwen2": {
-        "max_position_embeddings": 32_768,
-        "num_key_value_heads": 32,
-        "attention_bias": True,
+        "max_position_embeddings": 32_768, "num_key_value_heads": 32, "attention_bias": True,
     },
-}
+}  # fmt: skip
 
 # Sizes that every config.json must give -> our names; and the settings of Llama 3's rope.
 _SIZES = {

@@ -26,7 +26,7 @@ WIDE = ModelConfig(
     vocab_size=1024,
     width=512,
     mlp_width=1024,
-    num_layers=3,
+    num_layers=2,
     num_heads=16,
     num_kv_heads=4,
     head_width=128,
@@ -127,7 +127,11 @@ def _check_decode(compiled, config, *, devices=1, layer_bytes_of=2):
     assert len(calls) == config.num_layers
 
 
-@pytest.mark.parametrize("chip", ["v5e", "v6e"])
+# One chip is enough to see that the kernels fit and the cache stays; the other is looked at slowly.
+CHIPS = ["v5e", pytest.param("v6e", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("chip", CHIPS)
 def test_a_decoding_step_updates_the_cache_in_place(chip):
     compiled = _compile_decode(_mesh(chip), WIDE, prefix=True)
     _check_decode(compiled, WIDE)
@@ -143,7 +147,7 @@ def test_over_a_mesh_every_chip_reads_its_own_rows_and_heads():
     _check_decode(compiled, WIDE, devices=4)
 
 
-@pytest.mark.parametrize("chip", ["v5e", "v6e"])
+@pytest.mark.parametrize("chip", CHIPS)
 def test_prefill_never_holds_all_scores(chip):
     mesh, length = _mesh(chip), 2048
 

@@ -167,7 +167,6 @@ def test_every_statistic_is_that_of_a_forward_pass(params):
             Llama(config, params=params),
             slots=3,
             max_length=100,
-            chunk=4,
             stats=stats,
             topk=7,
             capture=capture,

@@ -80,7 +80,7 @@ def test_a_held_row_lives_through_growth_and_shrinkage(params):
     assert sizes[0] == sizes[-1] == 128
     assert len(set(sizes)) >= 3
     assert max(sizes) >= 450
-    alone = make_engine(params, slots=1, max_length=480)
+    alone = make_engine(params, slots=2, max_length=480)
     (again,) = run(alone, [alone.submit(Request(prompt=long, max_new_tokens=150))])
     assert neighbour.tokens == again.tokens
     assert engine.counters.prefilled_twice == 0
@@ -108,24 +108,26 @@ def test_shapes_compiled_are_bounded_by_the_buckets(params):
         "decode": programs.decode, "prefill": programs.prefill, "insert": cache.insert,
         "resize": cache.resize,
     }  # fmt: skip
-    for program in compiled.values():
-        program.clear_cache()
-    engine = make_engine(params, slots=8, max_length=240, chunk=8)
+    before = {name: program._cache_size() for name, program in compiled.items()}
+    engine = make_engine(params, slots=8, max_length=180, chunk=8)  # 8 slots: here alone
     rng = np.random.default_rng(0)
     chains = [
         engine.submit(
             Request(
-                prompt=tuple(rng.integers(1, 50, size=rng.integers(1, 180))),
+                prompt=tuple(rng.integers(1, 50, size=rng.integers(1, 160))),
                 max_new_tokens=int(rng.integers(1, 12)),
                 sampling=Sampling(temperature=i % 2, top_k=i % 9),
                 problem=i,
             )
         )
-        for i in range(200)
+        for i in range(60)
     ]
     run(engine, chains)
-    bound = engine.program_bound
-    assert (bound["decode"], bound["prefill"]) == (3, 4)  # 128, 192, 256; 32, 64, 128, 256
-    assert set(compiled) == set(bound)
+    caches, chunks = 2, 4  # 128, 192; 32, 64, 128, 256
+    bound = {
+        "decode": caches, "prefill": chunks, "insert": caches * chunks,
+        "resize": 2 * caches * (caches - 1),  # keys and values
+    }  # fmt: skip
     for name, program in compiled.items():
-        assert 0 < program._cache_size() <= bound[name], name
+        assert program._cache_size() - before[name] <= bound[name], name
+    assert compiled["decode"]._cache_size() > before["decode"]

@@ -3,7 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from leco_jax.decoding.sampling import SamplingRows, choose, process
+from leco_jax.decoding import sampling
+from leco_jax.decoding.sampling import SamplingRows
+
+process = jax.jit(sampling.process, static_argnames="valid_vocab")
+choose = jax.jit(sampling.choose)
 
 
 def _rows(n, *, temperature=1.0, top_k=0, top_p=1.0, forbid=(-1,), seed=0):
@@ -40,7 +44,7 @@ _LOGITS = jnp.log(jnp.array([[0.1, 0.4, 0.2, 0.3]]))
     ],
 )
 def test_truncation_keeps_the_tokens_worked_out_by_hand(options, kept):
-    assert _kept(jax.jit(process)(_LOGITS, _rows(1, **options))) == [kept]
+    assert _kept(process(_LOGITS, _rows(1, **options))) == [kept]
 
 
 def test_ties_at_a_threshold_are_all_kept():
@@ -76,7 +80,7 @@ def test_drawn_frequencies_are_the_probabilities():
     n, vocab = 4000, 700  # more than two blocks, the last one ragged
     logits = jax.random.normal(jax.random.key(3), (vocab,)) * 2
     rows = _rows(n)
-    drawn = jax.jit(choose)(process(jnp.tile(logits, (n, 1)), rows), rows, jnp.zeros(n, jnp.int32))
+    drawn = choose(process(jnp.tile(logits, (n, 1)), rows), rows, jnp.zeros(n, jnp.int32))
     p = np.asarray(jax.nn.softmax(logits))
     top = np.argsort(-p)[:6]
     seen = np.bincount(np.asarray(drawn), minlength=vocab) / n

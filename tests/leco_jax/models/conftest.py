@@ -1,5 +1,6 @@
 """Small checkpoints of every architecture, rebuilt from stored configs and shapes."""
 
+import functools
 import importlib.util
 import json
 import pathlib
@@ -12,6 +13,7 @@ from safetensors.numpy import save_file
 
 from leco_jax.models import transformer
 from leco_jax.models.attention import causal_attend
+from leco_jax.models.sharding import RULES
 from leco_jax.models.weights import nest, weight_table
 
 TESTS = pathlib.Path(__file__).parents[2]
@@ -79,24 +81,25 @@ def checkpoint(stored, tensors, tmp_path):
     return write
 
 
+@functools.partial(jax.jit, static_argnames=("config", "rules"))
+def _logits(params, tokens, positions, segment_ids, *, config, rules):
+    attend = causal_attend(positions, config, segment_ids_BT=segment_ids)
+    hidden, _ = transformer.forward(
+        params, tokens, positions, config=config, attend=attend, rules=dict(rules)
+    )
+    return transformer.logits(params, hidden, config=config)
+
+
 @pytest.fixture(scope="session")
 def run():
-    """Function: (params, config, tokens) -> logits of whole rows, jitted."""
+    """Function: (params, config, tokens) -> logits of whole rows, compiled once for each shape."""
 
-    def logits(params, config, tokens, *, segment_ids=None, positions=None, **options):
+    def logits(params, config, tokens, *, segment_ids=None, positions=None, rules=RULES):
         tokens = jnp.asarray(tokens)
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-
-        @jax.jit
-        def apply(params, tokens, positions):
-            attend = causal_attend(positions, config, segment_ids_BT=segment_ids)
-            hidden, _ = transformer.forward(
-                params, tokens, positions, config=config, attend=attend, **options
-            )
-            return transformer.logits(params, hidden, config=config)
-
-        return apply(params, tokens, positions)
+        rules = tuple(rules.items())
+        return _logits(params, tokens, positions, segment_ids, config=config, rules=rules)
 
     return logits
 

@@ -29,6 +29,7 @@ from typing import Any, TypeVar
 import ml_collections
 
 T = TypeVar("T")
+_GROUPS = (Mapping, ml_collections.ConfigDict)
 
 
 def internal(default: Any) -> Any:
@@ -51,7 +52,7 @@ def config_dict(config: Any) -> ml_collections.ConfigDict:
     for name, annotation in _fields(config).items():
         kind, _ = _split(annotation)
         value = _default(config, name) if isinstance(config, type) else getattr(config, name)
-        if _is_part(kind):
+        if dataclasses.is_dataclass(kind):
             made[name] = config_dict(kind if value is None else value)
         elif isinstance(value, Mapping):
             made[name] = ml_collections.ConfigDict({k: config_dict(v) for k, v in value.items()})
@@ -77,7 +78,7 @@ def build(config_type: type[T], values: Mapping[str, Any], *, name: str = "confi
     if isinstance(values, config_type):
         return values
     fields = _fields(config_type)
-    if not _is_group(values):
+    if not isinstance(values, _GROUPS):
         raise ValueError(f"{name} is {values!r}: it must be a group of fields")
     for key in values:
         if key not in fields:
@@ -87,7 +88,7 @@ def build(config_type: type[T], values: Mapping[str, Any], *, name: str = "confi
         field, default = f"{name}.{key}", _default(config_type, key)
         value = values.get(key, default)
         kind, optional = _split(annotation)
-        if _is_part(kind):
+        if dataclasses.is_dataclass(kind):
             made[key] = build(kind, _over(default, value), name=field)
         elif isinstance(default, Mapping):
             part = type(next(iter(default.values())))
@@ -112,7 +113,7 @@ def check(config: Any) -> None:
     """
     for name, annotation in _fields(config).items():
         value, (kind, optional) = getattr(config, name), _split(annotation)
-        if not _is_part(kind) and not isinstance(value, Mapping):
+        if not dataclasses.is_dataclass(kind) and not isinstance(value, Mapping):
             if value is None and optional:
                 continue
             _checked(value, kind, name)
@@ -150,21 +151,13 @@ def _default(config_type: type, name: str) -> Any:
     return None if field.default is dataclasses.MISSING else field.default
 
 
-def _is_part(kind: Any) -> bool:
-    return dataclasses.is_dataclass(kind)
-
-
 def _over(default: Any, values: Any) -> Any:
     """What is missing in a part's values, from the part's default."""
     if values is None or default is None or isinstance(values, type(default)):
         return values or {}
-    if not _is_group(values):
+    if not isinstance(values, _GROUPS):
         return values
     return {name: getattr(default, name) for name in _fields(default)} | dict(values.items())
-
-
-def _is_group(values: Any) -> bool:
-    return isinstance(values, Mapping | ml_collections.ConfigDict)
 
 
 def _split(annotation: Any) -> tuple[Any, bool]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
+from leco_jax.configuration import at_least
 from leco_jax.datasets import chain_generator as chains
 from leco_jax.datasets.prepared import prepared_builder, records
 from leco_jax.datasets.problem import Problem
@@ -32,9 +33,7 @@ class ChainsConfig:
     distractors: tuple[str, ...] = chains.DISTRACTORS  # distractor styles, in equal shares
 
     def __post_init__(self):
-        for split in SPLITS:
-            if getattr(self, split) < 1:
-                raise ValueError(f"{split}={getattr(self, split)} must be at least 1")
+        at_least(self, **dict.fromkeys(SPLITS, 1))
         for name, known in (("levels", chains.LEVELS), ("distractors", chains.DISTRACTORS)):
             object.__setattr__(self, name, tuple(getattr(self, name)))
             unknown = [x for x in getattr(self, name) if x not in known]

@@ -127,13 +127,7 @@ class Engine:
             has stop texts and the engine no `token_bytes`.
         """
         self._checked_ids("prompt", request.prompt)
-        need = len(request.prompt) + request.max_new_tokens
-        if need > self.max_length:
-            raise ValueError(
-                f"a prompt of {len(request.prompt)} tokens and {request.max_new_tokens} new ones "
-                f"need {need} slots, but the engine has max_length={self.max_length}: raise it, "
-                "or ask for fewer tokens"
-            )
+        self._check_room(request, len(request.prompt))
         if request.stop and self._token_bytes is None:
             raise ValueError("stop texts need an engine with token_bytes")
         chain = Chain(
@@ -176,12 +170,7 @@ class Engine:
         if sampling is not None and not isinstance(sampling, Sampling):
             raise ValueError(f"sampling={sampling!r} must be a Sampling")
         watch = self._checked(watch)
-        need = len(chain.request.prompt) + keep + len(append) + chain.request.max_new_tokens
-        if need > self.max_length:
-            raise ValueError(
-                f"the resumed chain needs {need} slots, but the engine has "
-                f"max_length={self.max_length}"
-            )
+        self._check_room(chain.request, len(chain.request.prompt) + keep + len(append))
         self.counters.discarded += len(chain.tokens) - keep
         chain.watch = watch
         if chain in self._rows and self._rows.index(chain) in self._poisoned:
@@ -276,6 +265,14 @@ class Engine:
     def _checked_ids(self, name: str, ids: Sequence[int]) -> tuple[int, ...]:
         vocab_size = self.config.valid_vocab or self.config.vocab_size
         return token_ids(name, ids, vocab_size=vocab_size)
+
+    def _check_room(self, request: Request, given: int) -> None:
+        need = given + request.max_new_tokens
+        if need > self.max_length:
+            raise ValueError(
+                f"{given} tokens and {request.max_new_tokens} new ones need {need} slots, but "
+                f"the engine has max_length={self.max_length}: raise it, or ask for fewer tokens"
+            )
 
     def _checked(self, watch: Watch | None) -> Watch | None:
         if watch is not None:

@@ -27,30 +27,18 @@ _LLAMA3 = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _QWEN2 = _LLAMA3.replace("{1,3}", "")
-_DEFAULT = (r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", r"[0-9][0-9][0-9]")
 
 # Regexes that cut a text into words, in turn, by the file's `tokenizer.ggml.pre`. The names are
 # llama.cpp's; "default" is what it does with files that name none.
+_LLAMA3_NAMES = ("llama-bpe", "llama3", "llama-v3")
 _SPLITS: dict[str, tuple[str, ...]] = {
-    "default": _DEFAULT,
-    "gpt-2": (_GPT2,),
-    "mpt": (_GPT2,),
-    "olmo": (_GPT2,),
-    "phi-2": (_GPT2,),
-    "smollm": (r"\p{N}", _GPT2),
-    "starcoder": (r"\p{N}", _GPT2),
-    "refact": (r"\p{N}", _GPT2),
-    "command-r": (r"\p{N}", _GPT2),
-    "llama-bpe": (_LLAMA3,),
-    "llama3": (_LLAMA3,),
-    "llama-v3": (_LLAMA3,),
-    "qwen2": (_QWEN2,),
-    "stablelm2": (_QWEN2,),
-    "deepseek-r1-qwen": (_QWEN2,),
+    "default": (r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"),
+    **dict.fromkeys(("gpt-2", "mpt", "olmo", "phi-2"), (_GPT2,)),
+    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r"), (r"\p{N}", _GPT2)),
+    **dict.fromkeys(_LLAMA3_NAMES, (_LLAMA3,)),
+    **dict.fromkeys(("qwen2", "stablelm2", "deepseek-r1-qwen"), (_QWEN2,)),
 }
-_WHOLE_WORDS_FIRST = {"llama-bpe", "llama3", "llama-v3"}  # a word in the vocabulary is never merged
 _NFC = {"qwen2", "deepseek-r1-qwen"}
-_WANTS_BOS = {"llama-bpe", "llama3", "llama-v3"}
 
 
 def build_tokenizer(metadata: Any) -> Tokenizer:
@@ -89,7 +77,8 @@ def _byte_level(fields: dict[str, Any]) -> HuggingFaceTokenizer:
     vocab = {token: i for i, token in enumerate(tokens)}
     if len(vocab) != len(tokens):
         raise ValueError("the GGUF's vocabulary has a token twice, so ids are not unique")
-    model = models.BPE(vocab=vocab, merges=merges, ignore_merges=pre in _WHOLE_WORDS_FIRST)
+    # Llama 3 never merges a word that is in the vocabulary.
+    model = models.BPE(vocab=vocab, merges=merges, ignore_merges=pre in _LLAMA3_NAMES)
     core = tokenizers.Tokenizer(model)
     if pre in _NFC:
         core.normalizer = normalizers.NFC()
@@ -106,7 +95,7 @@ def _byte_level(fields: dict[str, Any]) -> HuggingFaceTokenizer:
                 if kind in kinds
             ]
         )
-    add_bos = fields.get(_PREFIX + "add_bos_token", pre in _WANTS_BOS)
+    add_bos = fields.get(_PREFIX + "add_bos_token", pre in _LLAMA3_NAMES)
     return HuggingFaceTokenizer(
         core,
         TokenizerSettings(chat_template=fields.get("tokenizer.chat_template")),

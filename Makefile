@@ -31,13 +31,13 @@ run: $(RUN_ENV)/.installed
 	$(RUN_ENV)/bin/python -m launchers.leco --config=$(CONFIG) --workdir=$(WORKDIR)
 
 test: lint
-	$(CPU) $(TEST_ENV)/bin/python -m pytest -n $(TEST_WORKERS) -m "not slow and not parity"
+	$(CPU) $(TEST_ENV)/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not slow and not parity"
 
 test-unit: $(TEST_ENV)/.installed
-	$(CPU) $(TEST_ENV)/bin/python -m pytest -n $(TEST_WORKERS) -m unit
+	$(CPU) $(TEST_ENV)/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m unit
 
 test-slow: $(TEST_ENV)/.installed
-	$(CPU) $(TEST_ENV)/bin/python -m pytest -n $(TEST_WORKERS) -m "slow and not parity"
+	$(CPU) $(TEST_ENV)/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "slow and not parity"
 
 test-parity: $(TEST_ENV)/.parity
 	$(CPU) $(TEST_ENV)/bin/python -m pytest -m parity

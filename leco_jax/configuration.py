@@ -6,7 +6,8 @@ the dataclass again (`build`), which finds wrong names, types and values.
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class TrainingConfig:
-        seed: int = 0 optimizer: OptimizerConfig = part(OptimizerConfig)
+        seed: int = 0
+        optimizer: OptimizerConfig = part(OptimizerConfig)
 
     config = config_dict(TrainingConfig)      # in configs/*.py
     config.optimizer.learning_rate = 1e-4

@@ -67,17 +67,10 @@ def load_arithmetic_chains(split: str) -> list[Problem]:
 
 
 def arithmetic_chains(split: str, config: ChainsConfig | None = None) -> Any:
-    """Returns the prepared tfds builder of one split: `.as_data_source(split)` gives random access.
+    """Returns the tfds builder of one of `SPLITS`: `.as_data_source(split)` gives random access.
 
     A record has "row" (its number), "question", "chain", "answer", "level" and "distractor". The
     files are written once for each split and configuration, into the cache.
-
-    Args:
-      split: one of `SPLITS`; each is prepared on its own, since few need the largest.
-      config: what is drawn; default: `ChainsConfig()`.
-
-    Raises:
-      ValueError: if `split` is unknown.
     """
     config = config or ChainsConfig()
     if split not in SPLITS:

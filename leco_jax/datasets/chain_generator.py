@@ -100,14 +100,10 @@ def _event(
     step: str = words.STEP_SUM,
     question: Sequence[str] = (),
 ) -> _Event:
-    """An event with one number and one step.
+    """An event with one number and one step; with a `question`, it is an ending.
 
-    Args:
-      operator: of the step.
-      fitting: gives the numbers that fit to a story's value and its largest value.
-      templates: of the sentence, or of the sentence for each number.
-      step: template of the step.
-      question: templates of the question, if the event is an ending.
+    `fitting` gives the numbers that fit to a story's value and its largest value, `templates` the
+    sentences, one set for all or one for each number.
     """
 
     def tell(story: _Story) -> bool:

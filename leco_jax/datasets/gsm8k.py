@@ -23,12 +23,9 @@ OFFICIAL_ROWS = {"train": 7473, "test": 1319}
 
 
 def load_gsm8k(split: str, data_dir: str | Path | None = None) -> list[Problem]:
-    """Returns the problems of a split, in the order of the file.
+    """Returns the problems of "train" or "test", in the order of the file.
 
-    Args:
-      split: "train" or "test".
-      data_dir: a directory with `train.jsonl` and `test.jsonl` (the one asked for is enough); None
-        downloads the official files.
+    They are in `data_dir` (`train.jsonl`, `test.jsonl`); None downloads the official files.
 
     Raises:
       FileNotFoundError: no such file, or no network.

@@ -30,15 +30,8 @@ def prepared_builder(
     """Returns the tfds builder of one split: `.as_data_source(split)` gives random access.
 
     The files are written into the cache on first use and found there again while name, split,
-    fields and `source` stay the same. Nothing is printed on standard output.
-
-    Args:
-      name: of the data set.
-      split: its split.
-      rows: gives the records in their order; called only where the files are to be written.
-      fields: the fields of a record, each a `str` or an `int`; "row", its number, is added.
-      source: names the content, for example by a hash of the files that it comes from.
-      description: one sentence for tfds's own information file.
+    fields and `source` (a hash of the content, say) stay the same. Only then `rows` is called. A
+    field is a `str` or an `int`; "row", a record's number, is added. Nothing is printed.
     """
     key = hashlib.sha256(f"{source} {sorted(f'{k} {v}' for k, v in fields.items())}".encode())
     directory = cache_dir() / "tfds" / f"{name}-{split}-{key.hexdigest()[:16]}"

@@ -46,15 +46,11 @@ def load_problem_file(
 ) -> list[Problem]:
     """Returns the problems of a JSONL file, in its order.
 
-    A line has "question", and if they are known "id" (else the line's number among the rows is
-    taken), "gold" (the answer), "solution" (a worked one) and "kind" (a name in
-    `leco_jax.text.answers.ANSWER_KINDS`; "number" if it is left out). A line without "gold" may
-    have GSM8K's "answer" instead: a solution that ends in "#### 18", or the answer itself.
-
-    Args:
-      path: the file.
-      name: begins the ids of rows that have none; default: the file's name without its suffix.
-      skip_bad_gold: leave problems out whose gold answer cannot be read, and log how many.
+    A line has "question", and if they are known "id" (else `name`, by default the file's without
+    its suffix, and the line's number), "gold" (the answer), "solution" (a worked one) and "kind" (a
+    name in `leco_jax.text.answers.ANSWER_KINDS`; "number" if it is left out). A line without "gold"
+    may have GSM8K's "answer" instead: a solution that ends in "#### 18", or the answer itself.
+    `skip_bad_gold` leaves problems out whose gold answer cannot be read, and logs how many.
 
     Raises:
       FileNotFoundError: there is no such file.

@@ -35,17 +35,12 @@ def decode_attend(
     prefix_length: int,
     implementation: Implementation = "auto",
 ) -> Attend:
-    """Attention of one new token a row over the prefix and the row's own slots, for `forward`.
+    """The `attend` of one new token a row, over the prefix and the row's own slots.
 
-    Args:
-      config: the model, for its sliding window.
-      length_B: `[B]` int32, tokens of each row in the cache, which is the slot of the new one.
-      prefix_length: number of shared positions before every row.
-      implementation: `"xla"`; `"pallas_tpu"`, a kernel that reads no slot beyond a row's length; or
-        `"auto"`, the kernel on a TPU where it supports the model.
-
-    Returns:
-      An `attend` that stores the new key and value and returns the new cache.
+    It stores the new key and value in slot `length` (`[B]` int32) and returns the new cache.
+    `prefix_length` shared positions come before every row. The implementation is `"xla"`;
+    `"pallas_tpu"`, a kernel that reads no slot beyond a row's length; or `"auto"`, the kernel on a
+    TPU where it supports the model.
 
     Raises:
       ValueError: an unknown implementation, or one that does not support the model.
@@ -206,12 +201,9 @@ def _on_shards(
 ) -> tuple:
     """Runs a kernel on every device's rows and heads: the compiler cannot partition a kernel.
 
-    Args:
-      run: the kernel.
-      axes: logical axes of each array; the first is the query, the second has the key/value heads
-        on its second axis.
-      like: for each result the number of the array with the same sharding.
-      *arrays: the arguments of the kernel.
+    `axes` are the logical axes of each array, of which the first is the query and the second has
+    the key/value heads on its second axis; `like` says for each result which array has its
+    sharding.
     """
     sizes = automatic_axes()
     if not sizes:

@@ -59,18 +59,9 @@ def decode(
 ) -> tuple[Cache, Decoded]:
     """Feeds a token and chooses the next one, `steps` times for every row.
 
-    Args:
-      params: weights with `layers` as a list.
-      cache: keys and values of the rows; donated.
-      prefix: keys and values of `prefix_length` tokens, shared by all rows, or None.
-      rows: state, options and given tokens of the rows.
-      stop_ids: `[E]` int32, sampled tokens that end a row.
-      config: the model.
-      prefix_length: length of `prefix`.
-      steps: tokens of the chunk.
-      stats: as `topk` and `capture`, see `Engine`.
-      topk: see `Engine`.
-      capture: see `Engine`.
+    `params` has `layers` as a list; `cache` is donated; `prefix` holds the keys and values of
+    `prefix_length` tokens that all rows share, or is None; `stop_ids` (`[E]` int32) end a row where
+    they are sampled. `stats`, `topk` and `capture` are as for `Engine`.
     """
     keys = jax.vmap(_request_key)(rows.key_ids)
 

@@ -44,14 +44,10 @@ class Llama(nnx.Module):
         mesh: Mesh | None = None,
         rules: Rules = RULES,
     ):
-        """Makes random weights in one compiled program, or holds given ones.
+        """Makes random weights in one compiled program, or holds given ones without a copy.
 
-        Args:
-          config: the model.
-          rngs: for random weights: NNX streams (`params` is used) or a typed PRNG key.
-          params: given weights, stacked or as a list of layers; kept without a copy.
-          mesh: where random weights live; None: the default device.
-          rules: logical axis -> mesh axis, for random weights.
+        Random weights come from NNX streams (`params` is used) or a typed PRNG key, and live on
+        `mesh` (None: the default device) by `rules`. Given ones are stacked or a list of layers.
 
         Raises:
           ValueError: both or neither of `rngs` and `params`.

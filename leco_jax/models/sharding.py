@@ -85,15 +85,10 @@ def resolve(
     mesh_sizes: Mapping[str, int],
     rules: Rules = RULES,
 ) -> tuple[jax.P, list[Fallback]]:
-    """The partition spec of one array and the axes that had to stay whole.
+    """The partition spec of one array (`name` in reports) and the axes that had to stay whole.
 
-    Args:
-      name: for reports.
-      shape: the array's shape.
-      axes: one logical axis per dimension.
-      mesh_sizes: size of each mesh axis that may be used.
-      rules: logical axis -> mesh axis or axes. Of several mesh axes the longest prefix whose
-        product divides the dimension is used.
+    There is one logical axis per dimension. Of the mesh axes in its rule the longest prefix is used
+    whose product, by `mesh_sizes`, divides the dimension.
 
     Raises:
       ValueError: a logical axis that no rule names, or len(axes) != len(shape).

@@ -42,13 +42,10 @@ def make_all(
     fields: Iterable[str],
     skip_bad_gold: bool = False,
 ) -> list[T]:
-    """Makes something of every row of a JSONL file.
+    """Makes something of every row of a JSONL file that has the text fields `fields`.
 
-    Args:
-      path: the file.
-      make: is given the place of a row, "FILE, line N", and the row.
-      fields: text fields that every row must have.
-      skip_bad_gold: leave rows with a `BadGoldError` out, and log how many.
+    `make` is given the row's place, "FILE, line N", and the row. `skip_bad_gold` leaves rows with a
+    `BadGoldError` out, and logs how many.
 
     Raises:
       ValueError: a malformed row or another error of `make`, with its place; or bad gold answers,

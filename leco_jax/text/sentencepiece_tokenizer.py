@@ -136,14 +136,10 @@ def build_model(
     token_ids: dict[str, int | None],
     adds_first_space: bool = True,
 ) -> bytes:
-    """Returns a serialised sentencepiece BPE model with the given vocabulary.
+    """Returns a serialised sentencepiece BPE model with the given pieces, by id.
 
-    Args:
-      pieces: texts of the pieces, by id.
-      scores: merge priorities, the highest first.
-      types: piece types, numbered as above.
-      token_ids: ids of "bos", "eos", "pad" and "unk".
-      adds_first_space: whether a text gets a leading space.
+    Scores are merge priorities, the highest first; types are numbered as above; `token_ids` gives
+    the ids of "bos", "eos", "pad" and "unk".
     """
     model = _model_proto()
     for text, score, kind in zip(pieces, scores, types, strict=True):

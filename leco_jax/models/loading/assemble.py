@@ -45,12 +45,8 @@ def check_tensors(
 ) -> None:
     """Compares the tensors of a checkpoint with the weight table.
 
-    Args:
-      config: the model.
-      names: path of each weight -> its name in the files, {} for the layer.
-      shapes: name -> shape of every tensor there is.
-      where: what the checkpoint is called in the message.
-      ignored: tensors that may be there although the model has no use for them.
+    `names` maps each weight's path to its name in the files ({} is the layer), `shapes` every name
+    to its shape; `where` is what messages call the checkpoint; `ignored` tensors do no harm.
 
     Raises:
       CheckpointError: tensors are missing, extra or mis-shaped; the message lists all of them.
@@ -96,14 +92,9 @@ def assemble(
 ) -> Params:
     """Reads all weights, each device's part straight into its place, one weight at a time.
 
-    Args:
-      config: the model; weights are cast to `config.param_dtype`.
-      names: as for `check_tensors`.
-      source: the files.
-      mesh: where the weights go; None: the default device.
-      rules: logical axis -> mesh axis.
-      fixes: path -> function on one layer's part [..., all of the last axis], for formats that
-        store a weight changed.
+    They are cast to `config.param_dtype`. `names` is as for `check_tensors`. `fixes` maps paths to
+    functions on one layer's part [..., all of the last axis], for formats that store a weight
+    changed.
 
     Raises:
       CheckpointError: a tensor that is not of floating point, or that holds NaN or infinity.

@@ -53,7 +53,7 @@ def config_dict(config: Any) -> ml_collections.ConfigDict:
     for name, annotation in _fields(config).items():
         kind, _ = _split(annotation)
         value = _default(config, name) if isinstance(config, type) else getattr(config, name)
-        if dataclasses.is_dataclass(kind):
+        if _is_part(kind):
             made[name] = config_dict(kind if value is None else value)
         elif isinstance(value, Mapping):
             made[name] = ml_collections.ConfigDict({k: config_dict(v) for k, v in value.items()})
@@ -89,7 +89,7 @@ def build(config_type: type[T], values: Mapping[str, Any], *, name: str = "confi
         field, default = f"{name}.{key}", _default(config_type, key)
         value = values.get(key, default)
         kind, optional = _split(annotation)
-        if dataclasses.is_dataclass(kind):
+        if _is_part(kind):
             made[key] = build(kind, _over(default, value), name=field)
         elif isinstance(default, Mapping):
             part = type(next(iter(default.values())))
@@ -114,7 +114,7 @@ def check(config: Any) -> None:
     """
     for name, annotation in _fields(config).items():
         value, (kind, optional) = getattr(config, name), _split(annotation)
-        if not dataclasses.is_dataclass(kind) and not isinstance(value, Mapping):
+        if not _is_part(kind) and not isinstance(value, Mapping):
             if value is None and optional:
                 continue
             _checked(value, kind, name)
@@ -150,6 +150,10 @@ def _default(config_type: type, name: str) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return None if field.default is dataclasses.MISSING else field.default
+
+
+def _is_part(kind: Any) -> bool:
+    return dataclasses.is_dataclass(kind)
 
 
 def _over(default: Any, values: Any) -> Any:

@@ -10,7 +10,7 @@ _BFLOAT16 = {"param_dtype": "bfloat16", "dtype": "bfloat16"}
 
 
 def _model(*sizes: int, **settings: Any) -> ModelConfig:
-    return ModelConfig(**dict(zip(_SIZES, sizes, strict=True)), **settings)
+    return ModelConfig(**(settings | dict(zip(_SIZES, sizes, strict=True))))
 
 
 _LLAMA2 = _model(32_000, 4096, 11_008, 32, 32, 32, 128, **_BFLOAT16)

@@ -106,7 +106,7 @@ def plain_gradients(full_params):
     ("remat", "form"),
     [
         ("full", "scanned"),
-        ("dots", "scanned"),
+        pytest.param("dots", "scanned", marks=pytest.mark.slow),  # keeps more than the next
         ("dots_no_batch", "scanned"),
         ("full", "unrolled"),
     ],

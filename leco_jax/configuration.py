@@ -34,7 +34,7 @@ _GROUPS = (Mapping, ml_collections.ConfigDict)
 
 
 def internal(default: Any) -> Any:
-    """A dataclass field that the program sets; it is no part of the config that users see."""
+    """A dataclass field that the program sets; not part of the config that users see."""
     return dataclasses.field(default=default, metadata={"internal": True})
 
 

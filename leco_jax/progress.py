@@ -1,4 +1,4 @@
-"""Progress bars; where standard error is no terminal, a line every ten seconds instead."""
+"""Progress bars; where standard error is not a terminal, a line every ten seconds instead."""
 
 import io
 import logging

@@ -111,7 +111,7 @@ class Request:
             raise ValueError(f"stop={stop!r} must be a tuple of texts, none of them empty")
         object.__setattr__(self, "stop", tuple(stop))
         for text in self.stop:
-            text.encode()  # a lone surrogate is no text: UnicodeEncodeError, a ValueError
+            text.encode()  # a lone surrogate is not text: UnicodeEncodeError, a ValueError
 
 
 @dataclasses.dataclass(eq=False)

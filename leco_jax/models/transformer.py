@@ -43,7 +43,7 @@ def rms_norm(x: jax.Array, weight_D: jax.Array, *, config: ModelConfig) -> jax.A
 def embed(
     params: dict, tokens_BT: jax.Array, *, config: ModelConfig, rules: Rules = RULES
 ) -> jax.Array:
-    """Token embeddings [B, T, D] in the compute dtype, scaled if the model says so."""
+    """Token embeddings [B, T, D] in the compute dtype, scaled if the config asks for it."""
     # Rows whole and tokens batch-sharded, or the partitioner gathers every device's result.
     table_VD = constrain(params["embed"], "vocab", "act_embed", rules=rules)
     tokens_BT = constrain(tokens_BT, "batch", "length", rules=rules)
@@ -177,7 +177,7 @@ def project(params: dict, hidden: jax.Array) -> jax.Array:
 
 
 def logits(params: dict, hidden: jax.Array, *, config: ModelConfig) -> jax.Array:
-    """Logits [..., V] in float32, soft-capped if the model says so."""
+    """Logits [..., V] in float32, soft-capped if the config asks for it."""
     logits = project(params, hidden)
     if config.logit_soft_cap is not None:
         logits = config.logit_soft_cap * jnp.tanh(logits / config.logit_soft_cap)

@@ -9,7 +9,7 @@ import itertools
 import re
 from collections.abc import Iterator
 
-LONGEST = 300  # characters of an answer; what is longer is no answer
+LONGEST = 300  # characters of an answer; a longer text is not one
 _LAST = 4000  # characters at the end of a text without a marked answer
 _RUN_ON = re.compile(r"^[ \t]*+(?:Question|Q)[ \t]*+(?P<number>[0-9]*+)[ \t]*+:", re.MULTILINE)
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -94,7 +94,7 @@ def last_lines(text: str) -> list[str]:
 
 
 def _box_content(text: str, start: int, end: int) -> str:
-    """Returns what the box at `start` holds, at most up to `end`; "" where it is no box."""
+    """Returns what the box at `start` holds, at most up to `end`; "" where it is not a box."""
     at = _SPACES.match(text, start + len("boxed")).end()  # type: ignore[union-attr]
     if text[at : at + 1] == "{":
         window = text[at + 1 : min(at + LONGEST + 2, end)]

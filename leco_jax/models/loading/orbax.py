@@ -75,11 +75,11 @@ def _check(path: Path, wanted: Params) -> None:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
         return {jax.tree_util.keystr(p, simple=True, separator="/"): x.shape for p, x in leaves}
 
-    found, wants = shapes(ocp.metadata(path).metadata), shapes(wanted)
+    stored, wants = shapes(ocp.metadata(path).metadata), shapes(wanted)
     wrong = [
-        f"    {name}: has {found.get(name, 'none')}, wants {wants.get(name, 'none')}"
-        for name in sorted({*found, *wants})
-        if found.get(name) != wants.get(name)
+        f"    {name}: has {stored.get(name, 'none')}, wants {wants.get(name, 'none')}"
+        for name in sorted({*stored, *wants})
+        if stored.get(name) != wants.get(name)
     ]
     if wrong:
         raise CheckpointError(

@@ -11,6 +11,7 @@ from leco_jax.scoring.api import (
     token_stats,
     token_stats_from_hidden,
 )
+from leco_jax.scoring.divergence import kl, kl_from_hidden
 from leco_jax.scoring.presets import PRESETS, StepPreset
 from leco_jax.scoring.step_scores import (
     StepState,
@@ -20,7 +21,7 @@ from leco_jax.scoring.step_scores import (
     step_state,
     update,
 )
-from leco_jax.scoring.types import StepScores, TokenStats, to_host
+from leco_jax.scoring.types import StepScores, TokenStats, pad_to, to_host
 
 __all__ = [
     "PRESETS",
@@ -29,6 +30,9 @@ __all__ = [
     "StepState",
     "TokenStats",
     "heading_mask",
+    "kl",
+    "kl_from_hidden",
+    "pad_to",
     "pmapped",
     "score_steps",
     "score_steps_from_hidden",

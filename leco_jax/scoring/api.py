@@ -1,12 +1,15 @@
 """The public functions: check the arguments, bundle the options, call the implementation."""
 
 import functools
+from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from leco_jax.scoring import dispatch, presets, reference, shards
-from leco_jax.scoring.presets import StepPreset
-from leco_jax.scoring.types import MAX_TOPK, Options, StepScores, TokenStats
+from leco_jax.scoring.hidden_xla import Head
+from leco_jax.scoring.types import MAX_TOPK, Asked, Options, StepScores, TokenStats
 
 
 def token_stats(
@@ -15,9 +18,10 @@ def token_stats(
     *,
     stats=("logprob",),
     soft_cap: float | None = None,
-    temperature: float = 1.0,
+    temperature: Any = 1.0,
     valid_vocab: int | None = None,
     topk: int = MAX_TOPK,
+    mask=None,
     axis_name=None,
     implementation: str = "auto",
 ) -> TokenStats:
@@ -32,30 +36,39 @@ def token_stats(
         max_logprob     max(x) − logsumexp(x)
         topk_logprob    mean of the `topk` largest log-probabilities
         topk_logmass    log of the summed probability of the `topk` most likely tokens
+        logsumexp       logsumexp(x); its square is the z-loss
+        argmax          the id of the largest x, the lowest where several are
 
     Differentiable in the logits (once; twice with "reference"), vmappable, and never NaN for logits
-    that are finite or −inf: a row of nothing but −inf has log-probabilities −inf, entropy and
-    self-certainty 0, gradient 0. NaN or +inf in a row makes its statistics and its gradient NaN.
+    that are finite or −inf: a row of nothing but −inf has log-probabilities and logsumexp −inf,
+    entropy and self-certainty 0, gradient 0. NaN or +inf in a row makes its statistics and its
+    gradient NaN; such rows have the arg-max −1.
 
     Args:
       logits: `[..., T, V]` of any float type; sums are float32.
-      tokens: `[..., T]` integers of any type. A negative id is ignored: its log-probability is 0
-        whatever the logits. An id at or beyond the valid vocabulary has probability zero: −inf.
+      tokens: `[..., T]` integers of any type, or `[..., T, K]` for the log-probabilities of K ids
+        each. A negative id is ignored: its log-probability is 0 whatever the logits. An id at or
+        beyond the valid vocabulary has probability zero: −inf.
       stats: which statistics to compute, a name or several; others are None.
       soft_cap: c of c·tanh(logit/c), before the temperature; −inf stays −inf.
-      temperature: divides the logits.
+      temperature: divides the logits; not differentiable. A number, or an array that fits
+        `[..., T]`, known or traced, for which there is no kernel; NaN where it is not positive.
       valid_vocab: how many leading ids exist; further columns are padding. None for all.
       topk: k of the top-k statistics, at most 20.
+      mask: `[..., T]` bool, which rows to compute; the others have zeros and no gradient, and
+        from hidden states cost next to nothing. None: all, or those with a token that is not
+        ignored if log-probabilities alone are asked for.
       axis_name: the mesh axis (inside `shard_map`, or the axis of `pmap`) that shards V evenly.
       implementation: "auto", "xla", "pallas_tpu" or "reference"; all but "auto" are strict.
 
     Returns:
-      TokenStats with fields `[..., T]` float32.
+      TokenStats with fields `[..., T]` float32, but log-probabilities of the shape of `tokens`.
 
     Raises:
-      ValueError: shapes or options that do not fit; NotImplementedError: an implementation that was
-        asked for by name and cannot run here, with the reason.
+      ValueError: shapes or options that do not fit, or an implementation that was asked for by name
+        and cannot run here, with the reason.
     """
+    temperature, scale = temperature_of(temperature)
     options = Options(
         stats=stats,
         soft_cap=soft_cap,
@@ -65,67 +78,63 @@ def token_stats(
         axis_name=axis_name,
         implementation=implementation,
     )
-    logits = _floats(logits, "logits")
-    tokens = _ids(tokens, logits, "logits")
-    _check_vocabulary(logits, logits.shape[-1], "logits", options)
+    logits = floats(logits, "logits")
+    check_vocabulary(logits, logits.shape[-1], "logits", options)
+    asked = _asked(tokens, scale, mask, logits, "logits", options)
     compute = reference if implementation == "reference" else dispatch
     function = functools.partial(compute.token_stats, options=options)
-    return shards.in_auto_axes(function, _row_specs(tokens, logits), logits, tokens)
+    specs = _row_specs(logits.ndim - 1, asked.tokens, logits)
+    return _shaped(shards.in_auto_axes(function, specs, logits, asked), asked, tokens)
 
 
 def token_stats_from_hidden(
-    hidden, unembed, tokens, *, layout: str = "VD", stats=("logprob",), **options
+    hidden,
+    unembed,
+    tokens,
+    *,
+    layout: str = "VD",
+    bias=None,
+    temperature: Any = 1.0,
+    mask=None,
+    **options,
 ) -> TokenStats:
     """`token_stats` of the logits `hidden · unembed`, which never exist as a whole.
 
-    Differentiable in `hidden` and `unembed`; the backward pass multiplies again, block by block.
-    Products are accumulated in float32; float32 operands take JAX's default matmul precision (on
-    TPU they are rounded to bfloat16 unless `jax.default_matmul_precision("highest")`).
+    Differentiable in `hidden`, `unembed` and `bias`; the backward pass multiplies again, block by
+    block. Products are accumulated in float32; float32 operands take JAX's default matmul precision
+    (on TPU they are rounded to bfloat16 unless `jax.default_matmul_precision("highest")`).
+
+    The TPU kernel has no top k, arg-max, bias, several ids per token or temperature per row: there
+    "auto" takes plain JAX.
 
     Args:
       hidden: `[..., T, D]`, what the unembedding is applied to.
       unembed: `[V, D]`, or `[D, V]` with layout "DV"; under `axis_name` this device's share of V.
-      tokens: `[..., T]` integers, as in `token_stats`.
+      tokens: `[..., T]` or `[..., T, K]` integers, as in `token_stats`.
       layout: "VD" or "DV".
-      stats: which statistics to compute.
-      **options: `soft_cap`, `temperature`, `valid_vocab`, `topk`, `axis_name` and `implementation`
-        of `token_stats`.
+      bias: `[V]`, added to the logits before the soft cap, sharded like `unembed`; None for none.
+      temperature: as in `token_stats`.
+      mask: as in `token_stats`.
+      **options: `stats`, `soft_cap`, `valid_vocab`, `topk`, `axis_name` and `implementation` of
+        `token_stats`.
 
     Returns:
-      TokenStats with fields `[..., T]` float32.
+      TokenStats with fields `[..., T]` float32, but log-probabilities of the shape of `tokens`.
 
     Raises:
-      ValueError: shapes or options that do not fit; NotImplementedError as in `token_stats`.
+      ValueError: as in `token_stats`.
     """
-    bundled = Options(stats=stats, **options)
-    hidden, unembed = _floats(hidden, "hidden"), _floats(unembed, "unembed")
-    tokens = _ids(tokens, hidden, "hidden")
-    if layout not in ("VD", "DV"):
-        raise ValueError(f'layout must be "VD" or "DV"; got {layout!r}')
-    if unembed.ndim != 2 or unembed.shape[layout.index("D")] != hidden.shape[-1]:
-        raise ValueError(
-            f'unembed {unembed.shape} with layout "{layout}" does not fit hidden {hidden.shape}'
-        )
-    _check_vocabulary(unembed, unembed.shape[layout.index("V")], "unembed", bundled)
+    temperature, scale = temperature_of(temperature)
+    bundled = Options(temperature=temperature, **options)
+    head = checked_head(hidden, unembed, bias, layout, bundled)
+    asked = _asked(tokens, scale, mask, head.hidden, "hidden", bundled)
     compute = reference if bundled.implementation == "reference" else dispatch
     function = functools.partial(compute.token_stats_from_hidden, options=bundled, layout=layout)
-    return shards.in_auto_axes(function, _row_specs(tokens, hidden), hidden, unembed, tokens)
+    specs = _row_specs(head.hidden.ndim - 1, asked.tokens, head.hidden)
+    return _shaped(shards.in_auto_axes(function, specs, head, asked), asked, tokens)
 
 
-def score_steps(
-    logits,
-    tokens,
-    step_ids,
-    *,
-    num_steps: int,
-    preset: str | StepPreset | None = None,
-    tau: float | None = None,
-    heading_tokens: int | None = None,
-    renormalise_topk: int | None = None,
-    heading=None,
-    in_label=None,
-    **options,
-) -> StepScores:
+def score_steps(logits, tokens, step_ids, *, num_steps: int, **options) -> StepScores:
     """LeCo's score of each step straight from logits: `token_stats`, then `step_scores`.
 
     Args:
@@ -133,102 +142,150 @@ def score_steps(
       tokens: `[..., T]`.
       step_ids: `[..., T]` integers, −1 where a token is not scored.
       num_steps: how many steps to return.
-      preset: the variant of the scores, whole: "paper", "official_code" or a StepPreset. Else it is
-        made of the next three, by default "paper".
-      tau: exponent of the divergence.
-      heading_tokens: how many of a step's first scored tokens make its transition score.
-      renormalise_topk: divide each probability by that of the k most likely tokens together (the
-        published program: 5); None for the true probability.
-      heading: `[..., T]` bool, overrides `heading_tokens`; see `step_scores`.
-      in_label: `[..., T]` bool, tokens inside a label such as "Step 1:". The heading begins after
-        it; the preset says whether the label is scored. None where there are no labels.
-      **options: `soft_cap`, `temperature`, `valid_vocab`, `axis_name` and `implementation` of
-        `token_stats`.
+      **options: those of `token_stats` but `stats` and `topk`, and
+
+        preset: the variant of the scores, whole: "paper", "official_code" or a StepPreset. Else it
+          is made of the next three, by default "paper".
+        tau: exponent of the divergence.
+        heading_tokens: how many of a step's first scored tokens make its transition score.
+        renormalise_topk: divide each probability by that of the k most likely tokens together (the
+          published program: 5); None for the true probability.
+        heading: `[..., T]` bool, overrides `heading_tokens`; see `step_scores`.
+        in_label: `[..., T]` bool, tokens inside a label such as "Step 1:". The heading begins after
+          it; the preset says whether the label is scored. None where there are no labels.
 
     Returns:
       StepScores `[..., num_steps]`.
     """
-    return _score_steps(
-        token_stats,
-        (logits, tokens),
-        step_ids,
-        presets.resolve(
-            preset, tau=tau, heading_tokens=heading_tokens, renormalise_topk=renormalise_topk
-        ),
-        {"num_steps": num_steps, "heading": heading, "in_label": in_label},
-        options,
-    )
+    return _score_steps(token_stats, (logits, tokens), step_ids, num_steps, options)
 
 
 def score_steps_from_hidden(
-    hidden, unembed, tokens, step_ids, *, num_steps: int, layout: str = "VD", **options
+    hidden, unembed, tokens, step_ids, *, num_steps: int, **options
 ) -> StepScores:
-    """`score_steps` of the logits `hidden · unembed`, which never exist as a whole.
+    """`score_steps` of `token_stats_from_hidden`, with the options of both."""
+    arrays = hidden, unembed, tokens
+    return _score_steps(token_stats_from_hidden, arrays, step_ids, num_steps, options)
 
-    Args:
-      hidden: `[..., T, D]`.
-      unembed: `[V, D]`, or `[D, V]` with `layout="DV"`.
-      tokens: `[..., T]`.
-      step_ids: `[..., T]` integers, −1 where a token is not scored.
-      num_steps: how many steps to return.
-      layout: "VD" or "DV".
-      **options: all other keyword arguments of `score_steps`.
 
-    Returns:
-      StepScores `[..., num_steps]`.
-    """
+def _score_steps(statistics, arrays, step_ids, num_steps: int, options: dict) -> StepScores:
     names = ("preset", "tau", "heading_tokens", "renormalise_topk")
-    chosen = presets.resolve(**{name: options.pop(name, None) for name in names})
-    scored = {name: options.pop(name, None) for name in ("heading", "in_label")}
-    return _score_steps(
-        token_stats_from_hidden,
-        (hidden, unembed, tokens),
-        step_ids,
-        chosen,
-        {"num_steps": num_steps, **scored},
-        {"layout": layout, **options},
-    )
-
-
-def _score_steps(statistics, arrays, step_ids, preset: StepPreset, scored: dict, options: dict):
+    preset = presets.resolve(**{name: options.pop(name, None) for name in names})
+    masks = {name: options.pop(name, None) for name in ("heading", "in_label")}
     for name in {"stats", "topk"} & options.keys():
         raise ValueError(
             f"score_steps takes no {name}: it computes what its preset is made of; "
             "renormalise_topk=k asks for probabilities among the k most likely tokens"
         )
     stats = statistics(*arrays, stats=preset.stats, topk=preset.topk, **options)
-    return preset.step_scores(preset.logprob(stats), step_ids, **scored)
+    return preset.step_scores(preset.logprob(stats), step_ids, num_steps=num_steps, **masks)
+
+
+def _asked(tokens, scale, mask, scored, name: str, options: Options) -> Asked:
+    """What is asked of each row, in the shapes that are computed with."""
+    rows, tokens = scored.shape[:-1], jnp.asarray(tokens)
+    tokens = _ids(tokens, scored, name)
+    if mask is None and options.stats == ("logprob",):
+        mask = (tokens >= 0).any(-1)
+    return Asked(tokens, scale_of(scale, rows), mask_of(mask, rows))
+
+
+def scale_of(scale, rows: tuple[int, ...]):
+    """The factor of each row, or None."""
+    try:
+        return None if scale is None else jnp.broadcast_to(scale, rows)
+    except ValueError:
+        raise ValueError(
+            f"temperature must be one number, or fit the rows {rows}; got {scale.shape}"
+        ) from None
+
+
+def mask_of(mask, rows: tuple[int, ...]):
+    """Which rows to compute, or None for all."""
+    mask = None if mask is None else jnp.asarray(mask)
+    if mask is not None and (mask.dtype != bool or mask.shape != rows):
+        raise ValueError(f"mask must be bool {rows}; got {mask.dtype} {mask.shape}")
+    return mask
+
+
+def temperature_of(value):
+    """The temperature as a number known now, and as the factor of rows otherwise."""
+    if not isinstance(value, jax.core.Tracer) and np.ndim(value) == 0:
+        return value, None
+    value = _not_differentiable(jnp.asarray(value).astype(jnp.float32))
+    return 1.0, jnp.where((value > 0) & (value < jnp.inf), 1.0 / value, jnp.nan)
+
+
+@jax.custom_jvp
+def _not_differentiable(temperature):
+    return temperature
+
+
+@_not_differentiable.defjvp
+def _(primals, tangents):
+    raise ValueError("temperature is not differentiable: use stop_gradient, or divide the logits")
+
+
+def _shaped(stats: TokenStats, asked: Asked, tokens) -> TokenStats:
+    """Zeros in rows that are masked out; one log-probability where one id was given."""
+    if asked.mask is not None:
+        masks = TokenStats(*(asked.mask,) * len(stats))._replace(logprob=asked.mask[..., None])
+        fields = zip(stats, masks, strict=True)
+        stats = TokenStats(*(x if x is None else jnp.where(mask, x, 0) for x, mask in fields))
+    if stats.logprob is None or jnp.ndim(tokens) == asked.tokens.ndim:
+        return stats
+    return stats._replace(logprob=stats.logprob[..., 0])
 
 
 def _ids(tokens, scored, name: str):
-    """Token ids as int32; ids that do not fit stay negative, or beyond every vocabulary."""
-    tokens = jnp.asarray(tokens)
+    """Ids `[..., T, K]` int32; those that do not fit stay negative, or beyond every vocabulary."""
     if not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise ValueError(f"tokens must be integers; got {tokens.dtype}")
-    if tokens.shape != scored.shape[:-1]:
+    rows = scored.shape[:-1]
+    if tokens.shape[: len(rows)] != rows or tokens.ndim > len(rows) + 1:
         raise ValueError(
             f"tokens {tokens.shape} must have the shape of {name} {scored.shape} "
-            "without its last axis"
+            "without its last axis, or that with K ids for each token"
         )
+    tokens = tokens if tokens.ndim > len(rows) else tokens[..., None]
     if tokens.dtype.itemsize >= 4 and tokens.dtype != jnp.int32:
         signed = jnp.issubdtype(tokens.dtype, jnp.signedinteger)
         tokens = jnp.clip(tokens, -(2**31) if signed else 0, 2**31 - 1)
     return tokens.astype(jnp.int32)
 
 
-def _row_specs(*arrays):
+def _row_specs(axes: int, *arrays):
     """How each of the arrays shards the axes of rows."""
-    return [shards.spec_of(x, arrays[0].ndim) for x in arrays]
+    return [shards.spec_of(x, axes) for x in arrays]
 
 
-def _floats(x, name: str):
+def checked_head(hidden, unembed, bias, layout: str, options: Options, name: str = "") -> Head:
+    """Hidden states, unembedding and bias as arrays that fit each other."""
+    hidden, unembed = floats(hidden, f"{name}hidden"), floats(unembed, f"{name}unembed")
+    if layout not in ("VD", "DV"):
+        raise ValueError(f'layout must be "VD" or "DV"; got {layout!r}')
+    if unembed.ndim != 2 or unembed.shape[layout.index("D")] != hidden.shape[-1]:
+        raise ValueError(
+            f'{name}unembed {unembed.shape} with layout "{layout}" does not fit '
+            f"{name}hidden {hidden.shape}"
+        )
+    vocab = unembed.shape[layout.index("V")]
+    check_vocabulary(unembed, vocab, f"{name}unembed", options)
+    if bias is not None:
+        bias = floats(bias, f"{name}bias")
+        if bias.shape != (vocab,):
+            raise ValueError(f"{name}bias {bias.shape} does not fit {vocab} columns of the logits")
+    return Head(hidden, unembed, bias)
+
+
+def floats(x, name: str):
     x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"{name} must be floating point; got {x.dtype}")
     return x
 
 
-def _check_vocabulary(x, size: int, name: str, options: Options):
+def check_vocabulary(x, size: int, name: str, options: Options):
     shards.shard_of(size, options)
     if options.axis_name is None:
         return

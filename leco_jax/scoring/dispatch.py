@@ -11,7 +11,6 @@ import logging
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from leco_jax.scoring import (
@@ -25,19 +24,20 @@ from leco_jax.scoring import (
     shards,
     topk,
 )
+from leco_jax.scoring.hidden_xla import Head
 from leco_jax.scoring.partials import Partials
-from leco_jax.scoring.types import Options, TokenStats
+from leco_jax.scoring.types import Asked, Options, TokenStats
 
 logger = logging.getLogger("leco_jax.scoring")
 
 
 @jax.custom_jvp
-def _once_differentiable(x):
+def once_differentiable(x):
     """The same; marks what a gradient is taken of, for the forward pass has no derivative rule."""
     return x
 
 
-@_once_differentiable.defjvp
+@once_differentiable.defjvp
 def _(primals, tangents):
     raise ValueError(
         'second derivatives of token statistics need implementation="reference", '
@@ -46,129 +46,125 @@ def _(primals, tangents):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _from_logits(logits, tokens, options: Options) -> TokenStats:
-    """Statistics of `tokens` `[..., T]` under `logits` `[..., T, V]` (or a shard of them)."""
-    return _logits_forward(logits, tokens, options)[0]
+def _from_logits(logits, asked: Asked, options: Options) -> TokenStats:
+    """Statistics under `logits` `[..., T, V]` (or a shard of them)."""
+    return _logits_forward(logits, asked, options)[0]
 
 
-def _logits_forward(logits, tokens, options: Options):
+def _logits_forward(logits, asked: Asked, options: Options):
     shard = shards.shard_of(logits.shape[-1], options)
-    sums = _sums_from_logits(logits, shard.valid, options)
-    columns = shard.columns(tokens)
-    logit = jnp.take_along_axis(logits, jnp.maximum(columns, 0)[..., None], axis=-1)[..., 0]
-    target = jnp.where(columns >= 0, partials.cap(logit, options), 0.0)
-    sums, target = shards.combine(sums, target, options)
-    return partials.finish(sums, target, tokens, options, shard.vocab), sums
+    sums = sums_from_logits(logits, asked, shard.valid, options)
+    columns = shard.columns(asked.tokens)
+    logit = jnp.take_along_axis(logits, jnp.maximum(columns, 0), axis=-1)
+    target = jnp.where(columns >= 0, partials.cap(logit, options, asked.scale), 0.0)
+    sums, target = shards.combine(sums, target, shard, options)
+    return partials.finish(sums, target, asked, options, shard.vocab), sums
 
 
-def _logits_forward_and_keep(logits, tokens, options: Options):
-    logits = _once_differentiable(logits)
+def _logits_forward_and_keep(logits, asked: Asked, options: Options):
+    logits = once_differentiable(logits)
     shard = shards.shard_of(logits.shape[-1], options)
-    stats, sums = _logits_forward(logits, tokens, options)
+    stats, sums = _logits_forward(logits, asked, options)
     k = gradients.top_size(options)
-    top = topk.top_of_logits(logits, shard.valid, k, options) if k else None
-    kept = gradients.residuals_of(sums, stats, top, tokens, options, shard.vocab)
-    return stats, (logits, tokens, kept)
+    top = topk.top_of_logits(logits, asked.scale, shard.valid, k, options) if k else None
+    kept = gradients.residuals_of(sums, stats, top, asked, options, shard.vocab)
+    return stats, (logits, asked, kept)
 
 
 def _logits_backward(options: Options, saved, cotangents: TokenStats):
-    logits, tokens, kept = saved
+    logits, asked, kept = saved
     shard = shards.shard_of(logits.shape[-1], options)
-    cotangents = shards.whole_cotangents(cotangents, logits, options)
-    weights = gradients.coefficients(cotangents, tokens, shard, kept, options)
+    cotangents = shards.whole_cotangents(cotangents._replace(argmax=None), logits, options)
+    weights = gradients.coefficients(cotangents, asked, shard, kept, options)
     ids, x = jnp.arange(logits.shape[-1]), partials.cap(logits, options)
-    gradient = gradients.logits_gradient(x, weights, kept, ids, shard.mask_count, options)
-    d_logits = shards.sum_to_type(gradient.astype(logits.dtype), logits)
-    return d_logits, np.zeros(tokens.shape, jax.dtypes.float0)
+    gradient = gradients.logits_gradient(
+        x, asked.scale, weights, kept, ids, shard.mask_count, options
+    )
+    return shards.sum_to_type(gradient.astype(logits.dtype), logits), None
 
 
 _from_logits.defvjp(_logits_forward_and_keep, _logits_backward)
 
 
 @functools.partial(jax.jit, static_argnames="options")
-def token_stats(logits, tokens, options: Options) -> TokenStats:
+def token_stats(logits, asked: Asked, options: Options) -> TokenStats:
     """See `scoring.token_stats`."""
-    return _from_logits(logits, tokens, options)
+    return _from_logits(logits, asked, options)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _from_hidden(hidden, unembed, tokens, options: Options, layout: str) -> TokenStats:
-    """Statistics of `tokens` `[..., T]` under `hidden` `[..., T, D]` times `unembed`."""
-    return _hidden_forward(_sums_from_hidden, hidden, unembed, tokens, options, layout)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _from_hidden(head: Head, asked: Asked, options: Options, layout: str) -> TokenStats:
+    """Statistics under hidden states `[..., T, D]` times the unembedding."""
+    return _hidden_forward(sums_from_hidden, head, asked, options, layout)[0]
 
 
-def _hidden_forward(compute, hidden, unembed, tokens, options: Options, layout: str):
-    shard = shards.shard_of(unembed.shape[layout.index("V")], options)
-    columns = shard.columns(tokens)
-    sums, target, top = compute(hidden, unembed, columns, shard.valid, options, layout)
-    sums, target = shards.combine(sums, target, options)
-    stats = partials.finish(sums, target, tokens, options, shard.vocab)
-    kept = gradients.residuals_of(sums, stats, top, tokens, options, shard.vocab)
-    return stats, (hidden, unembed, tokens, kept)
+def _hidden_forward(compute, head: Head, asked: Asked, options: Options, layout: str):
+    shard = shards.shard_of(head.unembed.shape[layout.index("V")], options)
+    columns = shard.columns(asked.tokens)
+    sums, target, top = compute(head, columns, asked, shard.valid, options, layout)
+    sums, target = shards.combine(sums, target, shard, options)
+    stats = partials.finish(sums, target, asked, options, shard.vocab)
+    kept = gradients.residuals_of(sums, stats, top, asked, options, shard.vocab)
+    return stats, (head, asked, kept)
 
 
-def _hidden_forward_and_keep(hidden, unembed, tokens, options: Options, layout: str):
-    hidden, unembed = _once_differentiable((hidden, unembed))
-    compute = _sums_from_hidden
+def _hidden_forward_and_keep(head: Head, asked: Asked, options: Options, layout: str):
+    compute = sums_from_hidden
     if gradients.top_size(options):  # the kernel does not know which tokens are the most likely
         compute = functools.partial(hidden_xla.sums_from_hidden, keep_top=True)
-    return _hidden_forward(compute, hidden, unembed, tokens, options, layout)
+    return _hidden_forward(compute, once_differentiable(head), asked, options, layout)
 
 
 def _hidden_backward(options: Options, layout: str, saved, cotangents: TokenStats):
-    hidden, unembed, tokens, kept = saved
-    shard = shards.shard_of(unembed.shape[layout.index("V")], options)
-    cotangents = shards.whole_cotangents(cotangents, unembed, options)
-    weights = gradients.coefficients(cotangents, tokens, shard, kept, options)
-    d_hidden, d_unembed = hidden_xla.gradients_from_hidden(
-        hidden, unembed, weights, kept, shard.valid, options, layout
+    head, asked, kept = saved
+    shard = shards.shard_of(head.unembed.shape[layout.index("V")], options)
+    cotangents = shards.whole_cotangents(cotangents._replace(argmax=None), head.unembed, options)
+    weights = gradients.coefficients(cotangents, asked, shard, kept, options)
+    found = hidden_xla.gradients_from_hidden(
+        head, asked, weights, kept, shard.valid, options, layout
     )
-    return (
-        shards.sum_to_type(d_hidden, hidden),
-        shards.sum_to_type(d_unembed, unembed),
-        np.zeros(tokens.shape, jax.dtypes.float0),
-    )
+    return jax.tree.map(shards.sum_to_type, found, head), None
 
 
 _from_hidden.defvjp(_hidden_forward_and_keep, _hidden_backward)
 
 
 @functools.partial(jax.jit, static_argnames=("options", "layout"))
-def token_stats_from_hidden(hidden, unembed, tokens, options: Options, layout: str) -> TokenStats:
+def token_stats_from_hidden(head: Head, asked: Asked, options: Options, layout: str) -> TokenStats:
     """See `scoring.token_stats_from_hidden`."""
-    return _from_hidden(hidden, unembed, tokens, options, layout)
+    return _from_hidden(head, asked, options, layout)
 
 
-def _sums_from_logits(logits, valid, options: Options) -> Partials:
+def sums_from_logits(logits, asked: Asked, valid, options: Options) -> Partials:
     return _run(
         "logits",
         functools.partial(logits_pallas_tpu.sums_from_logits, valid=valid, options=options),
         functools.partial(logits_xla.sums_from_logits, valid=valid, options=options),
-        (logits,),
+        (logits, asked.scale),
         options,
-        pallas_tiles.unsupported_dtype(logits),
+        pallas_tiles.unsupported(logits, asked, options),
     )
 
 
-def _sums_from_hidden(hidden, unembed, columns, valid, options: Options, layout: str):
+def sums_from_hidden(head: Head, columns, asked: Asked, valid, options: Options, layout: str):
     """Sums, target logits and the most likely tokens; see `hidden_xla.sums_from_hidden`."""
     rest = {"valid": valid, "options": options, "layout": layout}
     return _run(
         "hidden states",
         functools.partial(hidden_pallas_tpu.sums_from_hidden, **rest),
         functools.partial(hidden_xla.sums_from_hidden, **rest),
-        (hidden, unembed, columns),
+        (head, columns, asked),
         options,
-        hidden_pallas_tpu.unsupported(hidden, unembed, options),
+        hidden_pallas_tpu.unsupported(head, asked, options),
     )
 
 
 def _run(source: str, kernel, plain, arrays, options: Options, unsupported: str | None):
     """Calls the TPU kernel or plain JAX, whichever the options name or the platform allows."""
-    reason = _partitioned(*arrays) or unsupported
+    reason = _partitioned(*jax.tree.leaves(arrays)) or unsupported
     if options.implementation == "pallas_tpu":
         if reason is not None:
-            raise NotImplementedError(f'implementation="pallas_tpu" cannot run here: {reason}')
+            raise ValueError(f'implementation="pallas_tpu" cannot run here: {reason}')
         return kernel(*arrays)
     reason = reason or _many_devices()
     if options.implementation == "auto" and reason is None:

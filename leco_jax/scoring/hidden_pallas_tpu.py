@@ -14,26 +14,33 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from leco_jax.scoring import pallas_tiles
+from leco_jax.scoring.hidden_xla import Head
 from leco_jax.scoring.pallas_tiles import GROUP, LANES, merge_rows_under_vmap
 from leco_jax.scoring.shards import shape_like, vary_like
-from leco_jax.scoring.types import Options
+from leco_jax.scoring.types import Asked, Options
 
 UNROLL = 4  # groups of eight rows in one basic block
 
 
-def unsupported(hidden, unembed, options: Options) -> str | None:
+def unsupported(head: Head, asked: Asked, options: Options) -> str | None:
     """Why this kernel does not serve such a call, or None."""
+    hidden, unembed, bias = head
+    if bias is not None:
+        return 'the kernel adds no bias; "xla" does'
+    if asked.tokens.shape[-1] > 1:
+        return 'the kernel scores one id per token; "xla" scores several'
     if options.needs_top:
         return 'the kernel keeps no top k; "xla" does'
     if hidden.dtype != unembed.dtype:
         return f"hidden is {hidden.dtype} and unembed {unembed.dtype}; cast one of them"
     if hidden.shape[-1] % LANES:
         return f"the width {hidden.shape[-1]} is not a multiple of {LANES}"
-    return pallas_tiles.unsupported_dtype(hidden)
+    return pallas_tiles.unsupported(hidden, asked, options)
 
 
-def sums_from_hidden(hidden, unembed, columns, valid, options: Options, layout: str):
+def sums_from_hidden(head: Head, columns, asked: Asked, valid, options: Options, layout: str):
     """Sums and target logits; arguments and results as in `hidden_xla`, without a top k."""
+    hidden, unembed = head.hidden, head.unembed
     *rows, width = hidden.shape
     flat = hidden.reshape(-1, width)
     static = valid if isinstance(valid, int) else None
@@ -41,7 +48,8 @@ def sums_from_hidden(hidden, unembed, columns, valid, options: Options, layout: 
     valid = jnp.asarray(valid, jnp.int32).reshape(1)
     sums_and_target = merge_rows_under_vmap(call, 2)(flat, columns.reshape(-1), unembed, valid)
     sums = pallas_tiles.unpack(sums_and_target[:-1], options)
-    return (*jax.tree.map(lambda x: x.reshape(rows), (sums, sums_and_target[-1])), None)
+    sums, target = jax.tree.map(lambda x: x.reshape(rows), (sums, sums_and_target[-1]))
+    return sums, target[..., None], None
 
 
 def _sums(

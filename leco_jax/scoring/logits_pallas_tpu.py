@@ -15,8 +15,9 @@ from leco_jax.scoring.shards import shape_like, vary_like
 from leco_jax.scoring.types import Options
 
 
-def sums_from_logits(logits, valid, options: Options) -> Partials:
+def sums_from_logits(logits, scale, valid, options: Options) -> Partials:
     """Sums over the first `valid` logits of the last axis; arguments as in `xla`."""
+    assert scale is None  # `pallas_tiles.unsupported`
     *rows, vocab = logits.shape
     flat = logits.reshape(-1, vocab)
     static = valid if isinstance(valid, int) else None
@@ -25,7 +26,7 @@ def sums_from_logits(logits, valid, options: Options) -> Partials:
     sums = pallas_tiles.unpack(stacked, options)
     sums = jax.tree.map(lambda x: x.reshape(rows), sums)
     if options.needs_top:
-        sums = sums._replace(top=topk.top_of_logits(logits, valid, options.topk, options)[0])
+        sums = sums._replace(top=topk.top_of_logits(logits, scale, valid, options.topk, options)[0])
     return sums
 
 

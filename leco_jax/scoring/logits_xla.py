@@ -26,11 +26,12 @@ TILE = 4096
 WHOLE = 2**22
 
 
-def sums_from_logits(logits, valid, options: Options) -> Partials:
+def sums_from_logits(logits, scale, valid, options: Options) -> Partials:
     """Sums over the first `valid` logits of the last axis.
 
     Args:
       logits: `[..., V]` float32 or bfloat16, uncapped.
+      scale: `[...]` factor of each row, or None.
       valid: how many logits count: an int, or an int32 array where only the device knows.
       options: the statistics asked for.
 
@@ -39,34 +40,40 @@ def sums_from_logits(logits, valid, options: Options) -> Partials:
     """
     sums = lax.platform_dependent(
         logits,
+        scale,
         cpu=functools.partial(_rows_known, valid=valid, options=options),
         default=functools.partial(_by_reduction, valid=valid, options=options),
     )
     if options.needs_top:
-        sums = sums._replace(top=topk.top_of_logits(logits, valid, options.topk, options)[0])
+        sums = sums._replace(top=topk.top_of_logits(logits, scale, valid, options.topk, options)[0])
     return sums
 
 
-def _rows_known(logits, valid, options: Options) -> Partials:
+def _rows_known(logits, scale, valid, options: Options) -> Partials:
     """`_by_tiles` of all rows at once, also under vmap: their number decides how it goes."""
     if not isinstance(valid, int):
-        return _by_tiles(logits, valid, options)
+        return _by_tiles((logits, scale), valid, options)
 
     @jax.custom_batching.custom_vmap
-    def sums(logits):
-        return _by_tiles(logits, valid, options)
+    def sums(arrays):
+        return _by_tiles(arrays, valid, options)
 
     @sums.def_vmap
-    def rule(size, batched, logits):
-        batch = _rows_known(logits, valid, options)  # a batch is only more rows
+    def rule(size, batched, arrays):
+        arrays = jax.tree.map(
+            lambda x, b: x if b else jnp.broadcast_to(x, (size, *x.shape)), arrays, batched[0]
+        )
+        batch = _rows_known(*arrays, valid, options)  # a batch is only more rows
         return batch, jax.tree.map(lambda _: True, batch)
 
-    return sums(logits)
+    return sums((logits, scale))
 
 
-def _by_tiles(logits, valid, options: Options) -> Partials:
+def _by_tiles(arrays, valid, options: Options) -> Partials:
+    logits, scale = arrays
     if logits.ndim == 1:
-        return jax.tree.map(lambda x: x[0], _by_tiles(logits[None], valid, options))
+        arrays = jax.tree.map(lambda x: x[None], arrays)
+        return jax.tree.map(lambda x: x[0], _by_tiles(arrays, valid, options))
     # A loop over narrow floats would first convert them all to float32; their bits it leaves alone.
     bits = {1: jnp.uint8, 2: jnp.uint16}.get(logits.dtype.itemsize)
     source = logits if bits is None else lax.bitcast_convert_type(logits, bits)
@@ -74,9 +81,9 @@ def _by_tiles(logits, valid, options: Options) -> Partials:
     def load(row, column, size, width):
         x = lax.dynamic_slice_in_dim(source, row, size, -2)
         x = lax.dynamic_slice_in_dim(x, column, width, -1)
-        return partials.cap(
-            x if bits is None else lax.bitcast_convert_type(x, logits.dtype), options
-        )
+        x = x if bits is None else lax.bitcast_convert_type(x, logits.dtype)
+        factor = None if scale is None else lax.dynamic_slice_in_dim(scale, row, size, -1)
+        return partials.cap(x, options, factor)
 
     def block(row, size):
         shape = (*logits.shape[:-2], size)
@@ -98,7 +105,7 @@ def _sums_of_rows(load, rows, vocab: int, valid, options: Options, example) -> P
     def absorb(sums, start, width):
         x = load(column=start, width=width).reshape(*rows, width // LANES, LANES)
         ids = start + jnp.arange(width).reshape(width // LANES, LANES)
-        return partials.absorb(sums, x, -2, options, ids < valid if dynamic else None)
+        return partials.absorb(sums, x, -2, options, ids, ids < valid if dynamic else None)
 
     sums = jax.tree.map(lambda x: vary_like(x, example), partials.empty((*rows, LANES), options))
     whole = not dynamic and math.prod(rows) * count <= WHOLE  # else vmap may hide rows
@@ -114,16 +121,16 @@ def _sums_of_rows(load, rows, vocab: int, valid, options: Options, example) -> P
     if rest:
         ids = jnp.arange(count - rest, count)
         x = load(column=count - rest, width=rest)
-        sums = partials.absorb(sums, x, -1, options, ids < valid if dynamic else None)
+        sums = partials.absorb(sums, x, -1, options, ids, ids < valid if dynamic else None)
     return sums
 
 
-def _by_reduction(logits, valid, options: Options) -> Partials:
+def _by_reduction(logits, scale, valid, options: Options) -> Partials:
     if isinstance(valid, int):
         logits, valid = logits[..., :valid], None
     else:
         valid = jnp.arange(logits.shape[-1]) < valid
-    x = partials.cap(logits, options)
+    x = partials.cap(logits, options, scale)
     seen = x if valid is None else jnp.where(valid, x, -jnp.inf)
     elements = Partials(
         peak=jnp.maximum(seen, partials.LOWEST),
@@ -131,6 +138,9 @@ def _by_reduction(logits, valid, options: Options) -> Partials:
         dot=vary_like(jnp.zeros_like(x), x) if options.needs_dot else None,
         total=(x if valid is None else jnp.where(valid, x, 0.0)) if options.needs_total else None,
     )
+    if options.needs_argmax:
+        ids = jnp.where(seen <= partials.LOWEST, partials.NO_COLUMN, jnp.arange(x.shape[-1]))
+        elements = elements._replace(argmax=ids.astype(jnp.int32))
     return lax.reduce(
         elements,
         jax.tree.map(lambda init: vary_like(init, x), partials.empty((), options)),

@@ -24,7 +24,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from leco_jax.scoring import partials
 from leco_jax.scoring.partials import LOWEST, Partials
-from leco_jax.scoring.types import Options
+from leco_jax.scoring.types import Asked, Options
 
 LANES = 128
 GROUP = 8  # rows of one float32 register
@@ -65,11 +65,15 @@ def blocks_for(table: dict[str, Blocks]) -> Blocks:
     return table.get(chip(), table["other"])
 
 
-def unsupported_dtype(x) -> str | None:
-    """Why the kernels do not take such an array, or None."""
-    if x.dtype in (jnp.float32, jnp.bfloat16):
-        return None
-    return f"the kernels take float32 and bfloat16; this is {x.dtype}"
+def unsupported(x, asked: Asked, options: Options) -> str | None:
+    """Why the kernels do not serve such a call, or None."""
+    if options.needs_argmax:
+        return 'the kernels keep no arg-max; "xla" does'
+    if asked.scale is not None:
+        return 'the kernels take one temperature, known when tracing; "xla" takes any'
+    if x.dtype not in (jnp.float32, jnp.bfloat16):
+        return f"the kernels take float32 and bfloat16; this is {x.dtype}"
+    return None
 
 
 def merge_rows_under_vmap(call, row_arguments: int):

@@ -1,9 +1,9 @@
 """The scoring functions with a leading device axis, through `jax.pmap`.
 
 For code bases that still keep one slice of a batch per device in a leading axis. Arrays are
-`[devices, ...]`, results too; a multiple of the number of devices is dealt out evenly. `unembed` is
-one matrix for all devices; with `axis_name` it, like logits, holds each device's share of the
-vocabulary, `[devices, V / devices, D]`, and tokens and step ids are repeated.
+`[devices, ...]`, results too; a multiple of the number of devices is dealt out evenly. `unembed`
+and `bias` are one for all devices; with `axis_name` they, like logits, hold each device's share of
+the vocabulary, `[devices, V / devices, D]`, and tokens and step ids are repeated.
 """
 
 import functools
@@ -44,11 +44,15 @@ def _unembed_axis(options) -> int | None:
 
 
 def _mapped(function, arrays, axes, options):
-    """Maps over the first axis of `arrays`, and of the masks among the options."""
-    masks = {name: options.pop(name, None) for name in ("heading", "in_label")}
+    """Maps over the first axis of `arrays`, and of the arrays among the options."""
+    names = ["heading", "in_label", "mask"] + ["temperature"] * bool(
+        np.ndim(options.get("temperature", 1.0))
+    )
+    groups = [{name: options.pop(name, None) for name in group} for group in (names, ["bias"])]
     arrays = [*map(jnp.asarray, arrays)]
-    arrays.append({name: jnp.asarray(x) for name, x in masks.items() if x is not None})
-    axes = (*axes, 0)
+    for group in groups:
+        arrays.append({name: jnp.asarray(x) for name, x in group.items() if x is not None})
+    axes = (*axes, 0, _unembed_axis(options))
     rows, devices = arrays[0].shape[0], jax.local_device_count()
     dealt = rows > devices and options.get("axis_name") is None
     if rows > devices and (not dealt or rows % devices):
@@ -83,6 +87,7 @@ def _program(function, in_axes, options):
     named = dict(options)
 
     def call(*arrays):
-        return function(*arrays[:-1], **arrays[-1], **named)
+        *arrays, of_rows, of_columns = arrays
+        return function(*arrays, **of_rows, **of_columns, **named)
 
     return jax.pmap(call, axis_name=named.get("axis_name") or "devices", in_axes=in_axes)

@@ -15,7 +15,7 @@ from jax.sharding import AxisType
 
 from leco_jax.scoring import partials
 from leco_jax.scoring.partials import Partials
-from leco_jax.scoring.types import Options, TokenStats
+from leco_jax.scoring.types import Options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,26 +72,32 @@ def check_sharded(x, name: str, axis_name):
         )
 
 
-def combine(sums: Partials, target, options: Options) -> tuple[Partials, Any]:
+def combine(sums: Partials, target, shard: Shard, options: Options) -> tuple[Partials, Any]:
     """The sums over all shards, and each token's logit from the shard that owns it (others: 0)."""
     axis = options.axis_name
     if axis is None:
         return sums, target
-    sums = partials.rebase(sums, lax.pmax(sums.peak, axis), options)
-    parts = [target, *(x for x in sums[1:4] if x is not None)]
+    peak, argmax = lax.pmax(sums.peak, axis), None
+    if options.needs_argmax:  # a third all-reduce
+        mine = (sums.peak == peak) & (sums.argmax < partials.NO_COLUMN)
+        argmax = lax.pmin(jnp.where(mine, sums.argmax + shard.start, partials.NO_COLUMN), axis)
+    sums = partials.rebase(sums, peak, options)
+    parts = [*jnp.moveaxis(target, -1, 0), *(x for x in sums[1:4] if x is not None)]
     if options.needs_top:
         mine = jnp.arange(lax.axis_size(axis)) == lax.axis_index(axis)
         places = jnp.where(mine[:, None], sums.top[..., None, :], 0.0)
-        parts += list(jnp.moveaxis(places.reshape(*target.shape, -1), -1, 0))
-    target, mass, *rest = lax.psum(jnp.stack(parts), axis)
+        parts += list(jnp.moveaxis(places.reshape(*sums.peak.shape, -1), -1, 0))
+    parts = lax.psum(jnp.stack(parts), axis)
+    tokens = target.shape[-1]
+    target, (mass, *rest) = jnp.moveaxis(parts[:tokens], 0, -1), parts[tokens:]
     dot = rest.pop(0) if options.needs_dot else None
     total = rest.pop(0) if options.needs_total else None
     top = lax.top_k(jnp.stack(rest, -1), options.topk)[0] if options.needs_top else None
-    return Partials(sums.peak, mass, dot, total, top), target
+    return Partials(sums.peak, mass, dot, total, argmax, top), target
 
 
-def whole_cotangents(cotangents: TokenStats, shard, options: Options) -> TokenStats:
-    """The cotangents of the combined statistics, as the transpose of the sums over shards.
+def whole_cotangents(cotangents, shard, options: Options):
+    """The cotangents of what was combined, as the transpose of the sums over shards.
 
     With typed axes (`check_vma=True`) a statistic is the same on all shards and its cotangent
     arrives whole. Untyped, and in `pmap`, every device holds a share, and they add up.
@@ -99,8 +105,7 @@ def whole_cotangents(cotangents: TokenStats, shard, options: Options) -> TokenSt
     axis = options.axis_name
     if axis is None or varying_axes(shard):
         return cotangents
-    summed = lax.psum(jnp.stack([getattr(cotangents, name) for name in options.stats]), axis)
-    return TokenStats(**dict(zip(options.stats, summed, strict=True)))
+    return lax.psum(cotangents, axis)
 
 
 def varying_axes(x) -> frozenset:

@@ -19,11 +19,12 @@ GROUP = 128
 ROWS = 64
 
 
-def top_of_logits(logits, valid, k: int, options: Options):
+def top_of_logits(logits, scale, valid, k: int, options: Options):
     """The k largest capped logits of each row in falling order, and their columns.
 
     Args:
       logits: `[..., V]`.
+      scale: `[...]` positive factor of each row, or None.
       valid: how many of them count: an int, or an int32 array.
       k: how many.
       options: the cap.
@@ -32,8 +33,8 @@ def top_of_logits(logits, valid, k: int, options: Options):
       float32 `[..., k]`, −inf where there are fewer, and int32 `[..., k]`, there −1.
     """
     if logits.ndim == 1:
-        values, ids = top_of_logits(logits[None], valid, k, options)
-        return values[0], ids[0]
+        values, ids = top_of_logits(logits[None], None, valid, k, options)
+        return partials.scaled(values[0], scale), ids[0]
 
     def block(row, size):
         x = lax.dynamic_slice_in_dim(logits, row, size, -2)
@@ -49,7 +50,7 @@ def top_of_logits(logits, valid, k: int, options: Options):
         logits = logits.astype(jnp.bfloat16)  # exact; some of these types have no −inf
     lead = math.prod(logits.shape[:-2])
     values, ids = over_blocks(block, logits.shape[-2], max(1, ROWS // max(1, lead)))
-    return jnp.moveaxis(values, 0, -1), jnp.moveaxis(ids, 0, -1)
+    return partials.scaled(jnp.moveaxis(values, 0, -1), scale), jnp.moveaxis(ids, 0, -1)
 
 
 def largest(x, k: int):

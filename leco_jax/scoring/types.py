@@ -1,4 +1,4 @@
-"""What the scoring functions return and share: results, options, the copy to the host."""
+"""What the scoring functions take and return: options, results, the ways from and to the host."""
 
 import dataclasses
 import math
@@ -16,6 +16,8 @@ STATS = (
     "max_logprob",
     "topk_logprob",
     "topk_logmass",
+    "logsumexp",
+    "argmax",
 )
 TOPK_STATS = frozenset({"topk_logprob", "topk_logmass"})
 MAX_TOPK = 20
@@ -23,7 +25,10 @@ IMPLEMENTATIONS = ("auto", "xla", "pallas_tpu", "reference")
 
 
 class TokenStats(NamedTuple):
-    """Per-token statistics, each `[..., T]` float32, or None where not asked for."""
+    """Per-token statistics, each `[..., T]` float32, or None where not asked for.
+
+    `logprob` is `[..., T, K]` where K ids were given for each token; `argmax` is int32.
+    """
 
     logprob: Any = None
     entropy: Any = None
@@ -31,6 +36,23 @@ class TokenStats(NamedTuple):
     max_logprob: Any = None
     topk_logprob: Any = None
     topk_logmass: Any = None
+    logsumexp: Any = None
+    argmax: Any = None
+
+
+class Asked(NamedTuple):
+    """What a caller says of each row, besides its logits.
+
+    Attributes:
+      tokens: `[..., T, K]` int32 ids to score.
+      scale: `[..., T]` float32, what the capped logits are multiplied by; None where the options'
+        temperature is all.
+      mask: `[..., T]` bool, rows to compute; None for all.
+    """
+
+    tokens: Any
+    scale: Any = None
+    mask: Any = None
 
 
 class StepScores(NamedTuple):
@@ -99,6 +121,10 @@ class Options:
         return "self_certainty" in self.stats
 
     @property
+    def needs_argmax(self) -> bool:
+        return "argmax" in self.stats
+
+    @property
     def needs_top(self) -> bool:
         return not TOPK_STATS.isdisjoint(self.stats)
 
@@ -138,6 +164,31 @@ def to_host(tree):
     parts = zip(np.split(bits, ends), leaves, strict=True)
     arrays = [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in parts]
     return jax.tree.unflatten(structure, arrays)
+
+
+def pad_to(chains, *, fill=0, least: int = 64) -> np.ndarray:
+    """Stacks chains of many lengths as rows of one of few lengths, so that few programs compile.
+
+    Args:
+      chains: sequences of numbers, each of its own length.
+      fill: what follows a chain's end: −1 for step ids and for tokens to ignore.
+      least: the smallest length; the others are its doubles.
+
+    Returns:
+      `[chains, T]`, T the smallest such length that holds them all, of the chains' dtype.
+
+    Raises:
+      ValueError: no chain.
+    """
+    rows = [np.asarray(chain) for chain in chains]
+    if not rows:
+        raise ValueError("pad_to needs at least one chain")
+    longest = max(map(len, rows))
+    length = least * 2 ** max(0, math.ceil(math.log2(max(1, longest) / least)))
+    padded = np.full((len(rows), length), fill, np.result_type(*rows))
+    for row, chain in zip(padded, rows, strict=True):
+        row[: len(chain)] = chain
+    return padded
 
 
 @jax.jit

@@ -9,34 +9,46 @@ STATS = (
     "max_logprob",
     "topk_logprob",
     "topk_logmass",
+    "logsumexp",
 )
 
 
-def token_stats(logits, tokens, *, soft_cap=None, temperature=1.0, valid_vocab=None, topk=20):
+def token_stats(
+    logits, tokens, *, soft_cap=None, temperature=1.0, valid_vocab=None, topk=20, mask=None
+):
+    """Fields `[..., T]`; `tokens` and its log-probabilities may be `[..., T, K]`."""
     x = np.asarray(logits, np.float64)[..., :valid_vocab]
     if soft_cap is not None:
         x = np.where(np.isneginf(x), x, soft_cap * np.tanh(x / soft_cap))
-    x = x / temperature
+    x = x / np.asarray(temperature)[..., None]
+    ids = np.asarray(tokens)
+    ids = ids if ids.ndim == x.ndim else ids[..., None]
     with np.errstate(all="ignore"):
         peak = x.max(-1, keepdims=True)
-        logp = x - (peak + np.log(np.exp(x - peak).sum(-1, keepdims=True)))
+        total = peak + np.log(np.exp(x - peak).sum(-1, keepdims=True))
+        logp = x - total
         p = np.exp(logp)
         top = -np.sort(-logp, axis=-1)[..., :topk]
         found = {
-            "logprob": np.take_along_axis(logp, np.clip(tokens, 0, x.shape[-1] - 1)[..., None], -1)[
-                ..., 0
-            ],
+            "logprob": np.take_along_axis(logp, np.clip(ids, 0, x.shape[-1] - 1), -1),
             "entropy": -np.where(p > 0, p * logp, 0.0).sum(-1),
             "self_certainty": -logp.mean(-1) - np.log(x.shape[-1]),
             "max_logprob": logp.max(-1),
             "topk_logprob": top.mean(-1),
             "topk_logmass": np.log(np.exp(top).sum(-1)),
+            "logsumexp": total[..., 0],
         }
-    dead = np.isneginf(peak[..., 0])
-    for name in found:
-        found[name] = np.where(dead, 0.0 if name in STATS[1:3] else -np.inf, found[name])
-    found["logprob"] = np.where(tokens >= x.shape[-1], -np.inf, found["logprob"])
-    found["logprob"] = np.where(np.asarray(tokens) < 0, 0.0, found["logprob"])
+    of_nothing = {"entropy": 0.0, "self_certainty": 0.0}
+    seen = True if mask is None else np.asarray(mask)
+    for name, value in found.items():
+        dead, shown = np.isneginf(peak[..., 0]), seen
+        if name == "logprob":
+            dead, shown = dead[..., None], np.expand_dims(seen, -1)
+        value = np.where(dead, of_nothing.get(name, -np.inf), value)
+        if name == "logprob":
+            value = np.where(ids < 0, 0.0, np.where(ids >= x.shape[-1], -np.inf, value))
+        found[name] = np.where(shown, value, 0)
+    found["logprob"] = found["logprob"].reshape(np.shape(tokens))
     return found
 
 

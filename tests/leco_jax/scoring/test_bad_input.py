@@ -53,14 +53,15 @@ def logits_loss(implementation, tokens, stats, soft_cap):
     return jax.value_and_grad(loss, has_aux=True)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("implementation", ["xla", "pallas_tpu", "reference"])
-@pytest.mark.parametrize("soft_cap", [None, 5.0])
-def test_not_a_number_stays_visible(implementation, bad, soft_cap):
+@pytest.mark.parametrize(
+    ("implementation", "soft_cap"),
+    [("xla", None), ("xla", 5.0), ("pallas_tpu", None), ("reference", 5.0)],
+)
+def test_not_a_number_stays_visible(implementation, soft_cap):
     """In every statistic and in the gradient; other rows, and rows of −inf, are as before."""
     logits = normal(5, 300).at[3].set(-jnp.inf).at[4, 9:].set(-jnp.inf)
     tokens = jnp.array([3, 290, 400, 2, 2])
-    sick = logits.at[1, 7].set(bad).at[2, 299].set(bad)
+    sick = logits.at[1, 7].set(jnp.nan).at[2, 299].set(jnp.inf)
     context = contextlib.nullcontext
     if implementation == "pallas_tpu":
         context = pltpu.force_tpu_interpret_mode
@@ -97,7 +98,7 @@ def test_not_a_number_in_hidden_states_and_over_shards():
     mesh = jax.make_mesh((4,), ("vocab",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
 
     def check(found):
-        for x in found:
+        for x in jax.tree.leaves(found):
             np.testing.assert_array_equal(jnp.isnan(x), [False, False, True, False])
 
     check(scoring.token_stats_from_hidden(hidden, unembed, tokens, **options))
@@ -190,10 +191,12 @@ def test_options_in_other_clothes():
         np.testing.assert_allclose(found.logprob, wanted.logprob, rtol=1e-6)
     found = scoring.step_scores([-1.0, -2.0], [0, 0], num_steps=1, heading=[True, False])
     np.testing.assert_allclose(found.transition, np.exp([-1.0]), rtol=1e-6)
-    with pytest.raises(ValueError, match="temperature must be known when tracing"):
-        jax.jit(lambda x, t: scoring.token_stats(x, tokens, temperature=t))(logits, 0.5)
-    with pytest.raises(ValueError, match="temperature must be one number"):
-        scoring.token_stats(logits, tokens, temperature=jnp.ones(3))
+    with pytest.raises(ValueError, match="soft_cap must be known when tracing"):
+        jax.jit(lambda x, c: scoring.token_stats(x, tokens, soft_cap=c))(logits, 5.0)
+    with pytest.raises(ValueError, match=r"temperature must be one number, or fit the rows \(3,\)"):
+        scoring.token_stats(logits, tokens, temperature=jnp.ones(4))
+    with pytest.raises(ValueError, match="temperature is not differentiable"):
+        jax.grad(lambda t: scoring.token_stats(logits, tokens, temperature=t).logprob.sum())(0.5)
     with pytest.raises(ValueError, match="topk must be a whole number"):
         scoring.token_stats(logits, tokens, stats="topk_logprob", topk=2.5)
     with pytest.raises(ValueError, match="takes whole vocabularies"):

@@ -20,9 +20,10 @@ def problem(rows=(2, 3), width=24, vocab=5000, scale=1.0, dtype=jnp.float32):
     return hidden, unembed, jax.random.randint(keys[2], rows, 0, vocab)
 
 
-@pytest.mark.parametrize("layout", ["VD", "DV"])
-@pytest.mark.parametrize("options", CASES)
-@pytest.mark.parametrize("scale", [0.05, 3.0])
+@pytest.mark.parametrize(
+    ("layout", "options", "scale"),
+    [("VD", CASES[0], 3.0), ("DV", CASES[1], 3.0), ("VD", CASES[2], 0.05)],
+)
 def test_values_against_float64(layout, options, scale):
     hidden, unembed, tokens = problem(scale=scale)
     logits = np.asarray(hidden, np.float64) @ np.asarray(unembed, np.float64).T
@@ -40,9 +41,7 @@ def test_values_against_float64(layout, options, scale):
         np.testing.assert_allclose(getattr(found, name), wanted, atol=atol, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("layout", "options"), [("VD", CASES[0]), ("DV", CASES[1]), ("VD", CASES[2])]
-)
+@pytest.mark.parametrize(("layout", "options"), [("DV", CASES[1]), ("VD", CASES[2])])
 def test_gradients_against_autodiff_of_the_reference(layout, options):
     hidden, unembed, tokens = problem(scale=0.3)
     tokens = tokens.at[0, 0].set(-1).at[0, 1].set(4999)
@@ -58,7 +57,7 @@ def test_gradients_against_autodiff_of_the_reference(layout, options):
             implementation=implementation,
             **options,
         )
-        values = jnp.stack([jnp.where(jnp.isfinite(x), x, 0.0) for x in found])
+        values = jnp.stack([jnp.where(jnp.isfinite(x), x, 0.0) for x in found if x is not None])
         return (jnp.cos(jnp.arange(values.size)).reshape(values.shape) * values).sum()
 
     gradient = jax.jit(jax.grad(loss, (0, 1)), static_argnums=2)

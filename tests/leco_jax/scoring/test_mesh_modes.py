@@ -62,8 +62,11 @@ def close(found, wanted):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), found, wanted)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize(
+    ("kind", "layout"),
+    [(AxisType.Explicit, layout) for layout in LAYOUTS]
+    + [(AxisType.Auto, layout) for layout in ("V over tensor, D over fsdp", "sequence over fsdp")],
+)
 def test_hidden(kind, layout):
     mesh, (hidden, unembed, tokens) = placed(kind, layout)
     program = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
@@ -75,10 +78,10 @@ def test_hidden(kind, layout):
         assert found[0][1].logprob.sharding.is_equivalent_to(tokens.sharding, 2)
 
 
-@pytest.mark.parametrize("spec", [P(), P(None, "fsdp", "tensor")])
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
-def test_logits_without_a_mesh_in_the_context(kind, spec):
+def test_logits_without_a_mesh_in_the_context(kind):
     mesh, _ = placed(kind, "replicated")
+    spec = P(None, "fsdp", "tensor")
     hidden, unembed, tokens = problem()
     logits = jax.device_put(hidden @ unembed.T, jax.NamedSharding(mesh, spec))
     tokens = jax.device_put(tokens, jax.NamedSharding(mesh, P(*spec[:2])))

@@ -38,6 +38,19 @@ def test_batch_over_devices():
     )
 
 
+def test_arrays_among_the_options():
+    hidden, unembed, tokens, _ = problem()
+    options = {
+        "mask": tokens % 3 > 0,
+        "temperature": 0.5 + jnp.arange(8.0)[:, None] * jnp.ones(12),
+        "bias": jnp.cos(jnp.arange(256.0)),
+    }
+    close(
+        pmapped.token_stats_from_hidden(hidden, unembed, tokens, **options),
+        scoring.token_stats_from_hidden(hidden, unembed, tokens, **options),
+    )
+
+
 def test_heading():
     hidden, unembed, tokens, ids = problem()
     logits = hidden @ unembed.T

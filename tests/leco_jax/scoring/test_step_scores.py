@@ -130,3 +130,16 @@ def test_bad_arguments():
         scoring.step_scores(jnp.zeros(3), jnp.zeros(4, int), num_steps=1)
     with pytest.raises(ValueError, match="must be positive"):
         scoring.step_scores(jnp.zeros(3), jnp.zeros(3, int), num_steps=1, tau=0.0)
+
+
+def test_ragged_chains_share_a_few_lengths():
+    lengths = np.random.default_rng(0).integers(1, 8192, 200)
+    assert len({scoring.pad_to([np.zeros(n)]).shape for n in lengths}) <= 8
+    chains, ids = [[-1.0, -2.0, -0.5], [-3.0] * 70], [[0, 0, 1], [1] * 70]
+    padded = scoring.pad_to(chains), scoring.pad_to(ids, fill=-1)
+    assert padded[0].shape == padded[1].shape == (2, 128)
+    found = scoring.step_scores(*padded, num_steps=2)
+    alone = scoring.step_scores(jnp.array(chains[0]), jnp.array(ids[0]), num_steps=2)
+    np.testing.assert_allclose(found.score[0], alone.score, atol=1e-6)
+    with pytest.raises(ValueError, match="at least one chain"):
+        scoring.pad_to([])

@@ -54,12 +54,11 @@ def from_hidden(parts, check_vma=True, **options):
 
 
 def weighted(found):
-    values = jnp.stack([jnp.where(jnp.isfinite(x), x, 0.0) for x in found])
+    values = jnp.stack([jnp.where(jnp.isfinite(x), x, 0.0) for x in found if x is not None])
     return (jnp.cos(jnp.arange(values.size)).reshape(values.shape) * values).sum()
 
 
-@pytest.mark.parametrize("check_vma", [True, False])
-@pytest.mark.parametrize("parts", [1, 2, 4])
+@pytest.mark.parametrize(("parts", "check_vma"), [(1, True), (4, True), (2, False)])
 def test_logits(parts, check_vma):
     _, _, tokens, logits = problem()
     sharded = from_logits(parts, check_vma)

@@ -1,0 +1,289 @@
+"""How two models' distributions differ: the differentiable function behind `scoring.kl`.
+
+Both logsumexps come first, from the passes that token statistics take; a second pass adds the terms
+p·log(p/q), a tile of both models' logits at a time. With log-probabilities u of the student and t
+of the teacher, and m of the middle (p + q)/2, the derivative by the student's tempered logits is
+
+    forward    p − q
+    reverse    p · (u − t − KL(p ‖ q))
+    jsd        p · (u − m − KL(p ‖ middle)) / 2
+
+and the teacher's is the same with the two exchanged, and with them forward and reverse.
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from leco_jax.scoring import dispatch, gradients, hidden_xla, partials, shards
+from leco_jax.scoring.hidden_xla import Head
+from leco_jax.scoring.types import Asked, Options
+
+DIRECTIONS = {"forward": "reverse", "reverse": "forward", "jsd": "jsd"}  # and what exchanges give
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pair:
+    """What is compared, static under jit: the direction, and each model's distribution."""
+
+    direction: str
+    options: tuple[Options, Options]
+    layouts: tuple[str, str] = ("VD", "VD")
+    teacher_gradient: bool = False
+
+
+class Side(NamedTuple):
+    """A model: logits `[..., T, V]` or what they are made of, and the factor `[..., T]` or None."""
+
+    source: Any
+    scale: Any
+
+
+class Level(NamedTuple):
+    """Peak and logarithm of the mass of each row, `[..., T]`; +inf where it has no terms."""
+
+    peak: Any
+    log_mass: Any
+
+
+@functools.partial(jax.jit, static_argnames="pair")
+def divergence(sides, mask, pair: Pair):
+    """The divergence `[..., T]` of two sides over the rows of the mask, or over all."""
+    return _compare(sides, mask, pair)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _compare(sides, mask, pair: Pair):
+    return _forward(sides, mask, pair)[0]
+
+
+def _forward(sides, mask, pair: Pair):
+    shard = _shard(sides, pair)
+    sums = [
+        _sums(side, mask, shard, options, layout)
+        for side, options, layout in zip(sides, pair.options, pair.layouts, strict=True)
+    ]
+    axis = pair.options[0].axis_name
+    if axis is not None:
+        peaks = lax.pmax(jnp.stack([x.peak for x in sums]), axis)
+        both = zip(sums, peaks, pair.options, strict=True)
+        sums = [partials.rebase(*x) for x in both]
+        masses = lax.psum(jnp.stack([x.mass for x in sums]), axis)
+        sums = [x._replace(mass=mass) for x, mass in zip(sums, masses, strict=True)]
+    alive = (sums[0].mass != 0) & (sums[1].mass != 0)
+    seen = alive if mask is None else alive & mask
+    levels = tuple(
+        Level(x.peak, jnp.where(seen, jnp.log(jnp.where(alive, x.mass, 1.0)), jnp.inf))
+        for x in sums
+    )
+    over = _over_logits if _whole(sides) else _over_hidden
+    terms = over(sides, levels, mask, shard, pair)
+    if axis is not None:
+        terms = tuple(lax.psum(jnp.stack(terms), axis))
+    value = jnp.where(alive, sum(terms), jnp.nan)
+    return value if mask is None else jnp.where(mask, value, 0.0), (levels, terms)
+
+
+def _forward_and_keep(sides, mask, pair: Pair):
+    sides = dispatch.once_differentiable(sides)
+    value, (levels, terms) = _forward(sides, mask, pair)
+    return value, (sides, mask, levels, terms)
+
+
+def _backward(pair: Pair, saved, cotangent):
+    sides, mask, levels, terms = saved
+    shard = _shard(sides, pair)
+    held = jax.tree.leaves(sides[0].source)[-1]  # a share of the vocabulary
+    cotangent = shards.whole_cotangents(cotangent, held, pair.options[0])
+    weights = (levels, terms, jnp.where(levels[0].log_mass != jnp.inf, cotangent, 0.0))
+    found = []
+    for i in range(1 + pair.teacher_gradient):
+        compute = _of_logits if _whole(sides) else _of_hidden
+        source = compute(sides, i, mask, weights, shard, pair)
+        found.append(Side(jax.tree.map(shards.sum_to_type, source, sides[i].source), None))
+    return (found[0], found[1] if pair.teacher_gradient else None), None
+
+
+_compare.defvjp(_forward_and_keep, _backward)
+
+
+def _whole(sides) -> bool:
+    return not isinstance(sides[0].source, Head)
+
+
+def _shard(sides, pair: Pair):
+    source = sides[0].source
+    size = source.shape[-1] if _whole(sides) else source.unembed.shape[pair.layouts[0].index("V")]
+    return shards.shard_of(size, pair.options[0])
+
+
+def _sums(side: Side, mask, shard, options: Options, layout: str):
+    """Peak and mass over this device's share of the vocabulary."""
+    head = isinstance(side.source, Head)
+    rows = (side.source.hidden if head else side.source).shape[:-1]
+    asked = Asked(jnp.full((*rows, 1), -1), side.scale, mask)
+    if head:
+        columns = asked.tokens
+        return dispatch.sums_from_hidden(side.source, columns, asked, shard.valid, options, layout)[
+            0
+        ]
+    return dispatch.sums_from_logits(side.source, asked, shard.valid, options)
+
+
+def _logprob(x, side_scale, level: Level, options: Options):
+    gap = partials.scaled_gap(partials.scaled(x, side_scale), level.peak[..., None], options)
+    return gap - level.log_mass[..., None]
+
+
+def terms_of(u, t, direction: str):
+    """What the student's and the teacher's share of the divergence sum up; see the module."""
+
+    def of(own, other):
+        p = jnp.exp(own)
+        gap = jnp.where(p != 0, own - other, 0.0)  # NaN is not 0, −inf − (−inf) would be
+        return p * gap
+
+    if direction == "jsd":
+        middle = jnp.logaddexp(u, t) - math.log(2.0)
+        return 0.5 * of(u, middle), 0.5 * of(t, middle)
+    return (of(u, t),) if direction == "reverse" else (of(t, u),)
+
+
+def _derivative(own, other, share, direction: str):
+    """By the tempered logits of the model whose log-probabilities are `own`."""
+    p = jnp.exp(own)
+    if direction == "forward":
+        return p - jnp.exp(other)
+    gap = own - other
+    if direction == "jsd":
+        gap = 0.5 * (own - (jnp.logaddexp(own, other) - math.log(2.0)))
+    return p * jnp.where(p != 0, gap - share[..., None], 0.0)
+
+
+def _over_logits(sides, levels, mask, shard, pair: Pair):
+    """Sums of the terms over logits in memory; one fused reduction."""
+
+    def summed(parts, lanes: bool):
+        size = parts[0].source.shape[-1]
+        size = shard.valid if isinstance(shard.valid, int) else size
+        whole = size // 128 * 128 if lanes else 0
+        total = 0.0
+        for start, stop in ((0, whole), (whole, size)):
+            if start == stop:
+                continue
+            u, t = (
+                _logprob(partials.cap(x.source[..., start:stop], options), x.scale, level, options)
+                for x, level, options in zip(parts, levels, pair.options, strict=True)
+            )
+            terms = jnp.stack(terms_of(u, t, pair.direction))
+            if not isinstance(shard.valid, int):
+                terms = jnp.where(jnp.arange(start, stop) < shard.valid, terms, 0.0)
+            if stop == whole:  # a CPU vectorises over the last axis, not in a sum over it
+                terms = terms.reshape(*terms.shape[:-1], -1, 128).sum(-2)
+            total = total + terms.sum(-1)
+        return tuple(total)
+
+    return lax.platform_dependent(
+        sides,
+        cpu=functools.partial(summed, lanes=True),
+        default=functools.partial(summed, lanes=False),
+    )
+
+
+def _of_logits(sides, i: int, mask, weights, shard, pair: Pair):
+    """The cotangent of the logits of side i."""
+    levels, terms, cotangent = weights
+    x = [partials.cap(s.source, o) for s, o in zip(sides, pair.options, strict=True)]
+    gradient = _gradient(x, [s.scale for s in sides], i, levels, terms, cotangent, pair)
+    if shard.mask_count is not None:
+        gradient = jnp.where(jnp.arange(gradient.shape[-1]) < shard.mask_count, gradient, 0.0)
+    return gradient.astype(sides[i].source.dtype)
+
+
+def _gradient(x, scales, i: int, levels, terms, cotangent, pair: Pair):
+    """The cotangent of uncapped logits of side i, from both sides' capped ones."""
+    logprobs = [_logprob(*each) for each in zip(x, scales, levels, pair.options, strict=True)]
+    direction = DIRECTIONS[pair.direction] if i else pair.direction
+    share = terms[i if len(terms) > 1 else 0]
+    gradient = cotangent[..., None] * _derivative(logprobs[i], logprobs[1 - i], share, direction)
+    gradient = gradients.through_cap(gradient, x[i], scales[i], pair.options[i])
+    return jnp.where(levels[0].log_mass[..., None] != jnp.inf, gradient, 0.0)
+
+
+def _tiles(sides, mask, shard, pair: Pair):
+    head = sides[0].source
+    tiles, count, dynamic = hidden_xla.tiles_of(
+        head, mask, shard.valid, pair.layouts[0], sides[1].source.hidden, sides[1].source.unembed
+    )
+    return tiles, count, shard.valid if dynamic else None
+
+
+def _blocks(sides, start, size, pair: Pair):
+    return [
+        hidden_xla.block_of(side.source, start, size, layout)
+        for side, layout in zip(sides, pair.layouts, strict=True)
+    ]
+
+
+def _logits(hidden, blocks, pair: Pair):
+    parts = zip(hidden, blocks, pair.layouts, pair.options, strict=True)
+    return [
+        partials.cap(hidden_xla.product(h, block, layout), options)
+        for h, block, layout, options in parts
+    ]
+
+
+def _over_hidden(sides, levels, mask, shard, pair: Pair):
+    """Sums of the terms over tiles of both models' logits."""
+    tiles, count, valid = _tiles(sides, mask, shard, pair)
+    hidden = [side.source.hidden for side in sides]
+    rows = tiles.split((hidden, [side.scale for side in sides], levels))
+
+    def add(carry, start, size):
+        blocks = _blocks(sides, start, size, pair)
+
+        def tile(carry, i):
+            hidden, scales, levels = tiles.at(rows, i)
+            x = _logits(hidden, blocks, pair)
+            u, t = (_logprob(*each) for each in zip(x, scales, levels, pair.options, strict=True))
+            terms = terms_of(u, t, pair.direction)
+            if valid is not None:
+                keep = start + jnp.arange(size) < valid
+                terms = tuple(jnp.where(keep, x, 0.0) for x in terms)
+            old = tiles.at(carry, i)
+            new = tuple(a + x.sum(-1) for a, x in zip(old, terms, strict=True))
+            return tiles.put(carry, i, new)
+
+        return tiles.over_rows(tile, carry)
+
+    carry = (jnp.zeros(tiles.rows),) * (2 if pair.direction == "jsd" else 1)
+    carry = jax.tree.map(
+        lambda x: shards.vary_like(x, *jax.tree.leaves((sides, levels, mask))), carry
+    )
+    return tiles.join(tiles.over_columns(add, carry, count))
+
+
+def _of_hidden(sides, i: int, mask, weights, shard, pair: Pair) -> Head:
+    """The cotangents of what the logits of side i are made of."""
+    tiles, count, valid = _tiles(sides, mask, shard, pair)
+    hidden = [side.source.hidden for side in sides]
+    rows = tiles.split((hidden, [side.scale for side in sides], weights))
+
+    def gradient(block, _, start, size):
+        blocks = _blocks(sides, start, size, pair)
+        hidden, scales, (levels, terms, cotangent) = tiles.at(rows, block)
+        x = _logits(hidden, blocks, pair)
+        found = _gradient(x, scales, i, levels, terms, cotangent, pair)
+        if valid is not None:
+            found = jnp.where(start + jnp.arange(size) < valid, found, 0.0)
+        return found
+
+    leaves = jax.tree.leaves((sides, weights))
+    return hidden_xla.accumulate(
+        tiles, sides[i].source, rows[0][i], gradient, count, pair.layouts[i], *leaves
+    )

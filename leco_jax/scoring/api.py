@@ -275,7 +275,7 @@ def checked_head(hidden, unembed, bias, layout: str, options: Options, name: str
         bias = floats(bias, f"{name}bias")
         if bias.shape != (vocab,):
             raise ValueError(f"{name}bias {bias.shape} does not fit {vocab} columns of the logits")
-    return Head(hidden, unembed, bias)
+    return Head(hidden, shards.gather_width(unembed, layout.index("D"), hidden), bias)
 
 
 def floats(x, name: str):

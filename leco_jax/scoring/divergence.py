@@ -208,7 +208,7 @@ def _against_stored(score, ids, logprobs, direction: str, mask):
         jnp.log(jnp.maximum(1.0 - jnp.where(there, jnp.exp(x), 0.0).sum(-1), REST)) for x in (u, t)
     ]
     terms = sum(jnp.where(there, x, 0.0).sum(-1) for x in terms_of(u, t, direction))
-    value = terms + sum(terms_of(*rest, direction))
+    value = terms + sum(terms_of(rest[0], rest[1], direction))
     return value if mask is None else jnp.where(mask, value, 0.0)
 
 

@@ -172,7 +172,7 @@ def _over_logits(sides, levels, mask, shard, pair: Pair):
         size = parts[0].source.shape[-1]
         size = shard.valid if isinstance(shard.valid, int) else size
         whole = size // 128 * 128 if lanes else 0
-        total = 0.0
+        total: Any = 0.0
         for start, stop in ((0, whole), (whole, size)):
             if start == stop:
                 continue

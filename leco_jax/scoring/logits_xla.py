@@ -63,7 +63,7 @@ def _rows_known(logits, scale, valid, options: Options) -> Partials:
         arrays = jax.tree.map(
             lambda x, b: x if b else jnp.broadcast_to(x, (size, *x.shape)), arrays, batched[0]
         )
-        batch = _rows_known(*arrays, valid, options)  # a batch is only more rows
+        batch = _rows_known(arrays[0], arrays[1], valid, options)  # a batch is only more rows
         return batch, jax.tree.map(lambda _: True, batch)
 
     return sums((logits, scale))

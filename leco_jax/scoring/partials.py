@@ -123,11 +123,9 @@ def collapse(sums: Partials, options: Options, axis: int = -1) -> Partials:
     if options.needs_argmax:
         sums = sums._replace(argmax=jnp.where(sums.peak == peak, sums.argmax, NO_COLUMN))
     sums = rebase(sums, peak, options)
-    return Partials(
-        peak.squeeze(axis),
-        *(x if x is None else x.sum(axis) for x in sums[1:4]),
-        argmax=sums.argmax.min(axis) if options.needs_argmax else None,
-    )
+    mass, dot, total = (x if x is None else x.sum(axis) for x in sums[1:4])
+    argmax = sums.argmax.min(axis) if options.needs_argmax else None
+    return Partials(peak.squeeze(axis), mass, dot, total, argmax)
 
 
 def join(a: Partials, b: Partials, options: Options) -> Partials:
@@ -138,8 +136,8 @@ def join(a: Partials, b: Partials, options: Options) -> Partials:
         mine = (jnp.where(x.peak == peak, x.argmax, NO_COLUMN) for x in (a, b))
         argmax = jnp.minimum(*mine)
     a, b = rebase(a, peak, options), rebase(b, peak, options)
-    sums = (x if x is None else x + y for x, y in zip(a[1:4], b[1:4], strict=True))
-    return Partials(peak, *sums, argmax=argmax)
+    mass, dot, total = (x if x is None else x + y for x, y in zip(a[1:4], b[1:4], strict=True))
+    return Partials(peak, mass, dot, total, argmax)
 
 
 def finish(sums: Partials, target, asked: Asked, options: Options, vocab: int) -> TokenStats:

@@ -87,7 +87,7 @@ def _program(function, in_axes, options):
     named = dict(options)
 
     def call(*arrays):
-        *arrays, of_rows, of_columns = arrays
-        return function(*arrays, **of_rows, **of_columns, **named)
+        *given, of_rows, of_columns = arrays
+        return function(*given, **of_rows, **of_columns, **named)
 
     return jax.pmap(call, axis_name=named.get("axis_name") or "devices", in_axes=in_axes)

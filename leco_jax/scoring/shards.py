@@ -178,6 +178,24 @@ def in_auto_axes(function, rows, *arrays):
     return jax.sharding.auto_axes(function, axes=explicit, out_sharding=sharding)(*arrays)
 
 
+def gather_width(unembed, axis: int, hidden):
+    """The unembedding with its width whole where rows are sharded over the same mesh axes.
+
+    Both over "fsdp", say: the compiler would gather it again for every block of rows. Only Explicit
+    axes tell; the gradient is scattered again.
+    """
+    spec = list(spec_of(unembed, unembed.ndim))
+    if _axes_of(spec[axis : axis + 1]).isdisjoint(_axes_of(spec_of(hidden, hidden.ndim - 1))):
+        return unembed
+    spec[axis] = None
+    return jax.sharding.reshard(unembed, jax.NamedSharding(mesh_of(unembed), jax.P(*spec)))
+
+
+def _axes_of(spec) -> set:
+    entries = (x if isinstance(x, tuple) else (x,) for x in spec)
+    return {name for entry in entries for name in entry} - {None}
+
+
 def spec_of(x, axes: int) -> tuple:
     """How the first axes of an array are sharded, as far as its type says."""
     return tuple(jax.typeof(x).sharding.spec)[:axes]

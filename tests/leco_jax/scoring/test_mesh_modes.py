@@ -18,6 +18,7 @@ LAYOUTS = {  # of hidden states [B, T, D] and the unembedding [V, D]
     "V over tensor, D over fsdp": (P(), P("tensor", "fsdp")),
     "D over fsdp": (P(), P(None, "fsdp")),
     "sequence over fsdp": (P(None, "fsdp"), P("tensor")),
+    "batch and D over fsdp": (P("fsdp"), P("tensor", "fsdp")),
 }
 OPTIONS = {"stats": ("logprob", "entropy", "topk_logprob"), "topk": 3, "valid_vocab": 250}
 
@@ -59,7 +60,8 @@ def expected():
 
 
 def close(found, wanted):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), found, wanted)
+    compare = functools.partial(np.testing.assert_allclose, atol=2e-4, rtol=2e-6)
+    jax.tree.map(compare, found, wanted)
 
 
 @pytest.mark.parametrize(

@@ -249,6 +249,18 @@ def test_nor_in_the_gradient():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("gradient", [False, True])
+def test_rows_and_width_over_the_same_axis(gradient):
+    """The unembedding is gathered over that axis once, before the loop."""
+    function = jax.grad(loss_of, (0, 1)) if gradient else scoring.token_stats_from_hidden
+    specs = P("fsdp"), P("tensor", "fsdp"), P("fsdp")
+    compiled = compiled_on_a_slice(function, AxisType.Explicit, *specs)
+    assert tpu.collectives(compiled).get("all-gather", 0) == 1
+    gathered = 2 * V * D // 4
+    assert tpu.temporary_bytes(compiled) < (600 * MB if gradient else 50 * MB) + gathered
+
+
+@pytest.mark.slow
 def test_both_axes_of_the_unembedding_spread():
     specs = P(), P("tensor", "fsdp"), P()
     compiled = compiled_on_a_slice(scoring.token_stats_from_hidden, AxisType.Auto, *specs)

@@ -271,7 +271,7 @@ def _over_hidden(sides, levels, mask, shard, pair: Pair):
 def _of_hidden(sides, i: int, mask, weights, shard, pair: Pair) -> Head:
     """The cotangents of what the logits of side i are made of."""
     tiles, count, valid = _tiles(sides, mask, shard, pair)
-    hidden = [side.source.hidden for side in sides]
+    hidden = [hidden_xla.masked(side.source.hidden, mask) for side in sides]
     rows = tiles.split((hidden, [side.scale for side in sides], weights))
 
     def gradient(block, _, start, size):

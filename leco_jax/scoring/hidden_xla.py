@@ -95,7 +95,7 @@ def gradients_from_hidden(
 ) -> Head:
     """Cotangents of the hidden states, the unembedding and the bias, in their dtypes."""
     tiles, count, dynamic = tiles_of(head, asked.mask, valid, layout)
-    rows = tiles.split((head.hidden, asked.scale, weights, kept))
+    rows = tiles.split((masked(head.hidden, asked.mask), asked.scale, weights, kept))
 
     def gradient(i, block, start, size):
         hidden, scale, weights, kept = tiles.at(rows, i)
@@ -188,6 +188,11 @@ def product(hidden, block: Head, layout: str):
     contract = "...d,vd->...v" if layout == "VD" else "...d,dv->...v"
     x = jnp.einsum(contract, wide(hidden), block.unembed, preferred_element_type=jnp.float32)
     return x if block.bias is None else x + block.bias.astype(jnp.float32)
+
+
+def masked(hidden, mask):
+    """Zeros in rows without a gradient: a gradient of 0 times NaN would be NaN."""
+    return hidden if mask is None else jnp.where(mask[..., None], hidden, 0)
 
 
 def wide(x):

@@ -1,11 +1,15 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 from leco_jax import scoring
 from tests.leco_jax.scoring import exact
 
+P = jax.P
 CASES = [
     {},
     {"soft_cap": 6.0, "temperature": 0.7, "valid_vocab": 4999},
@@ -64,6 +68,38 @@ def test_gradients_against_autodiff_of_the_reference(layout, options):
     found, wanted = (gradient(hidden, unembed, which) for which in ("auto", "reference"))
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_allclose(a, b, atol=3e-6 * float(jnp.abs(b).max()))
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_ignored_rows_are_left_out_and_put_back(sharded):
+    """Of several blocks of rows; over two devices with unequal shares; NaN in them stays there."""
+    hidden, unembed, tokens = problem(rows=(2, 300), vocab=200)
+    ignored = jax.random.bernoulli(jax.random.key(1), jnp.array([[0.3], [0.9]]), (2, 300))
+    tokens = jnp.where(ignored, -1, tokens)
+    sick = jnp.where(ignored[..., None], jnp.nan, hidden)
+
+    def logprob(hidden, unembed, tokens, which):
+        return scoring.token_stats_from_hidden(
+            hidden, unembed, tokens, implementation=which
+        ).logprob
+
+    def loss(hidden, unembed, which):
+        function = functools.partial(logprob, which=which)
+        if sharded and which == "auto":
+            mesh = jax.make_mesh(
+                (2,), ("d",), axis_types=(AxisType.Auto,), devices=jax.devices()[:2]
+            )
+            specs = P("d"), P(), P("d")
+            function = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P("d"))
+        found = function(hidden, unembed, tokens)
+        return (jnp.cos(jnp.arange(600.0)).reshape(2, 300) * found).sum(), found
+
+    gradient = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True), static_argnums=2)
+    (_, found), grads = gradient(sick, unembed, "auto")
+    (_, wanted), wanted_grads = gradient(hidden, unembed, "reference")
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    for a, b in zip(grads, wanted_grads, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5 * float(jnp.abs(b).max()))
 
 
 def test_bfloat16_gradients_keep_their_dtype_and_size():

@@ -18,22 +18,24 @@ from w2s_jax.training.job_config import training_config
 def get_config() -> ml_collections.ConfigDict:
     """Worked chains are preferred to bare answers; the reference's log-probabilities are stored."""
     config = training_config()
-    config.model.name = None
-    config.model.preset = "tiny"
-    config.model.tokenizer = str(bundled_path("arithmetic-1m"))
-    config.model.checkpoint = "runs/sft_minute"
-    config.data.source = "arithmetic_chains"
-    config.data.limit = 1000
-    config.data.prompt = "Question: {question}\nAnswer:"
-    config.data.chosen = " {solution}"
-    config.data.rejected = " The answer is {gold}."
-    config.data.length = 192
-    config.data.batch = 8
+    config.model.update(
+        name=None,
+        preset="tiny",
+        tokenizer=str(bundled_path("arithmetic-1m")),
+        checkpoint="runs/sft_minute",
+    )
+    config.data.update(
+        source="arithmetic_chains",
+        limit=1000,
+        prompt="Question: {question}\nAnswer:",
+        chosen=" {solution}",
+        rejected=" The answer is {gold}.",
+        length=192,
+        batch=8,
+    )
     config.held_out.rows = 16
     config.objective.name = "dpo"
     config.optimizer.learning_rate = 3e-4
     config.step.remat = "none"
-    config.run.num_steps = 60
-    config.run.eval_every = 30
-    config.run.checkpoint_every = 30
+    config.run.update(num_steps=60, eval_every=30, checkpoint_every=30)
     return config

@@ -18,13 +18,9 @@ def get_config() -> ml_collections.ConfigDict:
     config = training_config()
     config.model.name = "meta-llama/Meta-Llama-3-8B"  # a local directory
     config.model.dtype = "bfloat16"
-    config.data.length = 2048
-    config.data.batch = 16
+    config.data.update(length=2048, batch=16)
     config.held_out.rows = 128
     config.objective.name = "dpo"
-    config.optimizer.learning_rate = 1e-6
-    config.optimizer.warmup_steps = 20
-    config.run.epochs = 1
+    config.optimizer.update(learning_rate=1e-6, warmup_steps=20)
     config.run.eval_every = 100
-    config.mesh.fsdp = -1
     return config

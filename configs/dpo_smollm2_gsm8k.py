@@ -19,14 +19,9 @@ from w2s_jax.training.job_config import training_config
 def get_config() -> ml_collections.ConfigDict:
     """All weights, float32, 4 pairs x 256 tokens; the reference's log-probabilities are stored."""
     config = training_config()
-    config.data.length = 256
-    config.data.batch = 4
+    config.data.update(length=256, batch=4)
     config.held_out.rows = 16
     config.objective.name = "dpo"
-    config.optimizer.learning_rate = 5e-6
-    config.optimizer.schedule = "linear"
-    config.run.num_steps = 40
-    config.run.eval_every = 20
-    config.run.eval_batches = 4
-    config.run.checkpoint_every = 20
+    config.optimizer.update(learning_rate=5e-6, schedule="linear")
+    config.run.update(num_steps=40, eval_every=20, eval_batches=4, checkpoint_every=20)
     return config

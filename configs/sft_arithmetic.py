@@ -22,32 +22,25 @@ def get_config(run: str = "first") -> ml_collections.ConfigDict:
     if run not in ("first", "second"):
         raise ValueError(f"run {run!r} is neither 'first' nor 'second'")
     config = training_config()
-    config.model.name = None
-    config.model.preset = "arithmetic_1m"
+    config.model.update(name=None, preset="arithmetic_1m")
     # Made by: python -m launchers.vocabulary --dataset=arithmetic_chains --size=640 --output=...
     config.model.tokenizer = str(bundled_path("arithmetic-1m"))
 
-    config.data.source = "arithmetic_chains"
-    config.data.prompt = "Question: {question}\nAnswer:\n"
-    config.data.completion = "{solution}"
-    config.data.length = 256
-    config.data.batch = 16
-    config.data.packed = True
-    config.held_out.source = "arithmetic_chains"
-    config.held_out.split = "validation"
+    config.data.update(
+        source="arithmetic_chains",
+        prompt="Question: {question}\nAnswer:\n",
+        completion="{solution}",
+        length=256,
+        batch=16,
+        packed=True,
+    )
+    config.held_out.update(source="arithmetic_chains", split="validation")
 
-    config.optimizer.learning_rate = 2e-3
-    config.optimizer.warmup_steps = 60
-    config.optimizer.b2 = 0.95
-    config.optimizer.weight_decay = 0.1
+    config.optimizer.update(learning_rate=2e-3, warmup_steps=60, b2=0.95, weight_decay=0.1)
 
     # So few activations that recomputing them would cost more than keeping them.
-    config.step.remat = "none"
-    config.step.stats = ()
-    config.run.num_steps = 2000
-    config.run.log_every = 50
-    config.run.eval_every = 400
-    config.run.checkpoint_every = 200
+    config.step.update(remat="none", stats=())
+    config.run.update(num_steps=2000, log_every=50, eval_every=400, checkpoint_every=200)
     if run == "second":
         config.model.checkpoint = "runs/reasoner"
         config.seed = 1

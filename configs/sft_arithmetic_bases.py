@@ -27,12 +27,8 @@ def get_config(which: str = "strong") -> ml_collections.ConfigDict:
         config.run.num_steps = 1300
         return config
     config.model.name, config.model.preset, config.model.tokenizer = "arithmetic-1m", None, None
-    config.data.source = "arithmetic_documents"
-    config.data.length = 1024
-    config.data.batch = 4
+    config.data.update(source="arithmetic_documents", length=1024, batch=4)
     config.held_out.source = "arithmetic_documents"
-    config.optimizer.learning_rate = 1e-3
-    config.optimizer.warmup_steps = 50
-    config.run.num_steps = 1000
-    config.run.eval_every = 200
+    config.optimizer.update(learning_rate=1e-3, warmup_steps=50)
+    config.run.update(num_steps=1000, eval_every=200)
     return config

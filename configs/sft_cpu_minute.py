@@ -15,22 +15,18 @@ from w2s_jax.training.job_config import training_config
 def get_config() -> ml_collections.ConfigDict:
     """Fresh weights, packed rows."""
     config = training_config()
-    config.model.name = None
-    config.model.preset = "tiny"
-    config.model.tokenizer = str(bundled_path("arithmetic-1m"))
-    config.data.source = "arithmetic_chains"
-    config.data.limit = 5000
-    config.data.prompt = "Question: {question}\nAnswer:"
-    config.data.completion = " {solution}"
-    config.data.length = 256
-    config.data.batch = 16
-    config.data.packed = True
+    config.model.update(name=None, preset="tiny", tokenizer=str(bundled_path("arithmetic-1m")))
+    config.data.update(
+        source="arithmetic_chains",
+        limit=5000,
+        prompt="Question: {question}\nAnswer:",
+        completion=" {solution}",
+        length=256,
+        batch=16,
+        packed=True,
+    )
     config.held_out.rows = 64
-    config.optimizer.learning_rate = 3e-3
-    config.optimizer.warmup_steps = 20
-    config.optimizer.weight_decay = 0.1
+    config.optimizer.update(learning_rate=3e-3, warmup_steps=20, weight_decay=0.1)
     config.step.remat = "none"
-    config.run.num_steps = 150
-    config.run.eval_every = 50
-    config.run.checkpoint_every = 50
+    config.run.update(num_steps=150, eval_every=50, checkpoint_every=50)
     return config

@@ -18,18 +18,16 @@ def get_config() -> ml_collections.ConfigDict:
     config = training_config()
     config.model.name = "meta-llama/Llama-2-7b-hf"  # a local directory
     config.model.dtype = "bfloat16"
-    config.data.source = "gsm8k"
-    config.data.prompt = "Question: {question}\nAnswer:"
-    config.data.completion = " {solution}"
-    config.data.remove = "<<.*?>>"
-    config.data.length = 1024
-    config.data.batch = 32
-    config.data.packed = True
-    config.held_out.source = "gsm8k"
-    config.held_out.limit = 256
-    config.optimizer.learning_rate = 2e-5
-    config.optimizer.warmup_steps = 20
-    config.run.epochs = 2
-    config.run.eval_every = 50
-    config.mesh.fsdp = -1
+    config.data.update(
+        source="gsm8k",
+        prompt="Question: {question}\nAnswer:",
+        completion=" {solution}",
+        remove="<<.*?>>",
+        length=1024,
+        batch=32,
+        packed=True,
+    )
+    config.held_out.update(source="gsm8k", limit=256)
+    config.optimizer.update(learning_rate=2e-5, warmup_steps=20)
+    config.run.update(epochs=2, eval_every=50)
     return config

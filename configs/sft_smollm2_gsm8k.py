@@ -16,19 +16,15 @@ from w2s_jax.training.job_config import training_config
 def get_config() -> ml_collections.ConfigDict:
     """All weights, float32, 100 steps."""
     config = training_config()
-    config.data.source = "gsm8k"
-    config.data.prompt = "Question: {question}\nAnswer:"
-    config.data.completion = " {solution}"
+    config.data.update(
+        source="gsm8k",
+        prompt="Question: {question}\nAnswer:",
+        completion=" {solution}",
+        length=256,
+        batch=4,
+    )
     config.data.remove = "<<.*?>>"  # the calculator marks
-    config.data.length = 256
-    config.data.batch = 4
-    config.held_out.source = "gsm8k"
-    config.held_out.split = "test"
-    config.held_out.limit = 32
-    config.optimizer.learning_rate = 2e-5
-    config.optimizer.warmup_steps = 10
-    config.run.num_steps = 100
-    config.run.eval_every = 50
-    config.run.eval_batches = 8
-    config.run.checkpoint_every = 50
+    config.held_out.update(source="gsm8k", limit=32)
+    config.optimizer.update(learning_rate=2e-5, warmup_steps=10)
+    config.run.update(num_steps=100, eval_every=50, checkpoint_every=50)
     return config

@@ -33,18 +33,14 @@ def get_config(max_new_tokens: int = 1024) -> ml_collections.ConfigDict:
       max_new_tokens: of an answer; training's rows are as long as that and a prompt.
     """
     config = w2s_config()
-    config.data.name = "gsm8k"
-    config.data.remove = r"<<.*?>>"
-    config.data.gold_questions = 3_730
-    config.data.questions = 3_730
+    config.data.update(name="gsm8k", remove=r"<<.*?>>", gold_questions=3_730, questions=3_730)
     for model in (config.weak, config.strong):
         model.dtype = "bfloat16"
         model.sft.optimizer.learning_rate = 1e-4
         model.sft.run.epochs = 2
     for training in (config.weak.sft, config.strong.sft, *config.preference.values()):
         training.model.dtype = training.model.param_dtype = "bfloat16"
-        training.data.length = max_new_tokens + _PROMPT
-        training.data.batch = 8
+        training.data.update(length=max_new_tokens + _PROMPT, batch=8)
     # Adam's small steps vanish in bfloat16 weights: the weak model's masters are float32.
     config.weak.sft.model.param_dtype = "float32"
     config.weak.sft.optimizer.learning_rate = 1e-5
@@ -54,8 +50,6 @@ def get_config(max_new_tokens: int = 1024) -> ml_collections.ConfigDict:
         training.lora.rank = 8
         training.optimizer.learning_rate = _RATES.get(name, 1e-5)
         training.run.epochs = 1
-    config.generation.max_new_tokens = max_new_tokens
-    config.generation.slots = 128
-    config.generation.tensor = 4
+    config.generation.update(max_new_tokens=max_new_tokens, slots=128, tensor=4)
     config.evaluation.samples = 10
     return config

@@ -23,13 +23,14 @@ from configs import w2s_llama2_gsm8k
 def get_config() -> ml_collections.ConfigDict:
     """GSM8K's config with MATH's rounds, epochs and pairs."""
     config = w2s_llama2_gsm8k.get_config(max_new_tokens=2048)
-    config.data.name = "math_{split}.jsonl"
-    config.data.skip_bad_gold = True
-    config.data.gold_questions = 4_800
-    config.data.questions = 4_800
-    config.data.remove = None
-    config.stage1.rounds = 1
-    config.stage1.pad_to = 1_000
+    config.data.update(
+        name="math_{split}.jsonl",
+        skip_bad_gold=True,
+        gold_questions=4_800,
+        questions=4_800,
+        remove=None,
+    )
+    config.stage1.update(rounds=1, pad_to=1_000)
     config.stage2.pairs_per_question = 3
     config.weak.sft.run.epochs = 3
     config.strong.sft.run.epochs = 3

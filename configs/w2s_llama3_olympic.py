@@ -22,10 +22,9 @@ from configs import w2s_llama2_gsm8k
 def get_config() -> ml_collections.ConfigDict:
     """GSM8K's config with the paper's sizes for OlympicArena."""
     config = w2s_llama2_gsm8k.get_config(max_new_tokens=2048)
-    config.data.name = "olympic_{split}.jsonl"
-    config.data.gold_questions = 300
-    config.data.questions = 5_700
-    config.data.remove = None
+    config.data.update(
+        name="olympic_{split}.jsonl", gold_questions=300, questions=5_700, remove=None
+    )
     config.stage2.pairs_per_question = 3
     config.generation.slots = 64
     return config

@@ -16,15 +16,12 @@ from w2s_jax.pipeline.pipeline_config import w2s_config
 def get_config() -> ml_collections.ConfigDict:
     """LoRA of rank 16 for the strong model, all weights of the weak one."""
     config = w2s_config()
-    config.data.name = "gsm8k"
-    config.data.remove = r"<<.*?>>"
-    config.data.gold_questions = 1_000
-    config.data.questions = 1_000
-    config.data.test_questions = 200
+    config.data.update(
+        name="gsm8k", remove=r"<<.*?>>", gold_questions=1_000, questions=1_000, test_questions=200
+    )
 
     config.weak.model = "arithmetic-1m"
-    config.weak.sft.data.length = 512
-    config.weak.sft.data.packed = True
+    config.weak.sft.data.update(length=512, packed=True)
     config.weak.sft.optimizer.learning_rate = 5e-4
     config.weak.sft.step.remat = "none"
     config.weak.sft.run.epochs = 3
@@ -32,8 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.strong.model = "smollm2-135m-instruct"
     strong = (config.strong.sft, *config.preference.values())
     for training in strong:
-        training.lora.rank = 16
-        training.lora.alpha = 32.0
+        training.lora.update(rank=16, alpha=32.0)
         training.data.length = 512
     config.strong.sft.data.packed = True
     config.strong.sft.optimizer.learning_rate = 2e-4

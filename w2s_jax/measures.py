@@ -46,15 +46,8 @@ def accuracy(correct: ArrayLike) -> Accuracy:
 def pass_at_k(num_correct: ArrayLike, num_samples: int, *, k: int) -> np.ndarray:
     """The chance that k of a question's samples, drawn without replacement, hold a right one.
 
-    1 - C(n-c, k) / C(n, k): the unbiased estimator of Chen et al. 2021 (arXiv 2107.03374).
-
-    Args:
-      num_correct: int [Q], right samples of each question (c).
-      num_samples: samples of every question (n).
-      k: samples that are drawn.
-
-    Returns:
-      float64 [Q]; its mean is the data set's pass@k.
+    1 - C(n-c, k) / C(n, k) with c = num_correct, int [Q], and n = num_samples; float64 [Q], whose
+    mean is the data set's pass@k. The unbiased estimator of Chen et al. 2021 (arXiv 2107.03374).
 
     Raises:
       ValueError: k is not in 1..n, or a count not in 0..n.
@@ -75,12 +68,7 @@ def pass_at_k(num_correct: ArrayLike, num_samples: int, *, k: int) -> np.ndarray
 def any_of_k(correct: ArrayLike, *, k: int) -> np.ndarray:
     """Whether one of the first k samples is right: what arXiv 2407.13647 reports as pass@k.
 
-    Args:
-      correct: bool [Q, n], samples in the order in which they were drawn.
-      k: how many of them are looked at.
-
-    Returns:
-      float64 [Q], 1 or 0.
+    `correct` is bool [Q, n], samples in the order in which they were drawn; float64 [Q], 1 or 0.
     """
     values = np.asarray(correct, bool)
     if values.ndim != 2 or not 1 <= k <= values.shape[1]:
@@ -92,15 +80,9 @@ def performance_gap_recovered(weak: float, strong: float, ceiling: float) -> flo
     """How much of the way from weak to ceiling the strong model comes on weak supervision.
 
     (strong - weak) / (ceiling - weak): 0 is no better than the supervisor, 1 as good as training
-    on gold; both can be passed. Source: Burns et al. 2023 (arXiv 2312.09390).
-
-    Args:
-      weak: accuracy of the weak model.
-      strong: of the strong model trained on the weak one's answers.
-      ceiling: of the strong model trained on gold answers.
-
-    Returns:
-      The ratio, or None where weak >= ceiling: there is no gap to recover.
+    on gold; both can be passed. The three are accuracies: of the weak model, and of the strong one
+    trained on the weak one's answers and on gold. None where weak >= ceiling: there is no gap.
+    Source: Burns et al. 2023 (arXiv 2312.09390).
     """
     return None if weak >= ceiling else (strong - weak) / (ceiling - weak)
 
@@ -139,16 +121,9 @@ def gap_recovered_interval(
 ) -> Interval | None:
     """The percentile range of the performance gap recovered over resampled questions.
 
-    Args:
-      weak: correctness [Q] of the weak model.
-      strong: of the strong one on the same questions.
-      ceiling: of the ceiling on the same questions.
-      level: share of the resamples between the ends.
-      resamples: draws of Q questions with replacement.
-      seed: of the draws.
-
-    Returns:
-      The range over those resamples in which the gap exists, or None if it does not exist at all.
+    Arguments as of `performance_gap_recovered`, correctness [Q] in place of accuracies, and of
+    `accuracy_difference_interval`. The range is over those resamples in which the gap exists; None
+    if it does not exist at all.
     """
     means = _resampled_means([weak, strong, ceiling], resamples, seed)
     values = [float(_values(x).mean()) for x in (weak, strong, ceiling)]

@@ -5,13 +5,8 @@ from w2s_jax.curation.answer_rows import (
     Answer, Share, answer_from_row, by_question, check_same_model, match_ids, read_answers,
 )  # fmt: skip
 from w2s_jax.curation.confidence import (
-    VOTE_METHODS,
-    Vote,
-    VoteQuality,
-    compare_votes,
-    vote,
-    vote_rows,
-)
+    VOTE_METHODS, Vote, VoteQuality, compare_votes, vote, vote_rows,
+)  # fmt: skip
 from w2s_jax.curation.consistency import (
     TRAINING_SETS, ConsistencyFunnel, Selection, select_consistent, training_rows,
 )  # fmt: skip

@@ -1,4 +1,7 @@
-"""Model answers as rows of a JSONL file, and how many of them are right; gold decides nothing."""
+"""Model answers as rows of a JSONL file, and how many of them are right; gold decides nothing.
+
+Here and in the neighbours `kind` is the kind of answers, a name of `leco_jax.text.answers`.
+"""
 
 from __future__ import annotations
 
@@ -53,11 +56,9 @@ class Share:
 def answer_from_row(row: Mapping[str, Any], *, kind: str = "number") -> Answer:
     """Makes an answer of a row's fields.
 
-    Args:
-      row: the texts "id", "question", "response" and "model"; optional are "sample" (int), "gold"
-        (the answer and nothing else), "confidence" (float) and "answer" (already taken out
-        of the response; else it is read from the response).
-      kind: the kind of answers.
+    It needs the texts "id", "question", "response" and "model"; optional are "sample" (int), "gold"
+    (the answer and nothing else), "confidence" (float) and "answer" (already taken out of the
+    response; else it is read from the response).
 
     Raises:
       BadGoldError: the gold answer is not wholly of its kind.
@@ -96,15 +97,11 @@ def read_answers(
 ) -> list[Answer]:
     """Reads a JSONL file of answers; `answer_from_row` says what a line holds.
 
-    Args:
-      path: the file.
-      kind: the kind of answers.
-      skip_bad_gold: leave rows out whose gold answer cannot be read, and log how many.
+    With `skip_bad_gold` rows whose gold answer cannot be read are left out, and counted in the log.
 
     Raises:
       ValueError: a line is no such row, an id and sample number stand there twice, an id has two
-        questions, or the file has no rows; the message names the file and the line, of bad gold
-        answers the first 20.
+        questions, or the file has no rows; the message names the file and the line.
     """
     path = Path(path)
     answer_kind(kind)  # an unknown kind is no fault of a line
@@ -175,12 +172,9 @@ def check_same_model(answers: Iterable[Answer], *, name: str = "answers") -> str
     Answers of another model in a set go unnoticed otherwise: a published set of pairs that is
     said to hold one weak model's responses holds another one's.
 
-    Args:
-      answers: of one set.
-      name: what a message calls the set.
-
     Raises:
-      ValueError: several models, each named with the number of its answers; or no answers.
+      ValueError: several models, each named with the number of its answers; or no answers. The
+        message calls the set `name`.
     """
     counts = collections.Counter(answer.model for answer in answers)
     if not counts:

@@ -47,12 +47,11 @@ def vote(
         `confidence` on a scale from the question's least (0) to its greatest (1); 1 where all are
         equal. "cisc": the softmax over the question's samples of confidence / temperature (arXiv
         2502.06233).
-      kind: the kind of answers.
+      kind: of answers.
       temperature: of "cisc", in the unit of the confidences; larger is closer to counting.
 
     Raises:
-      ValueError: no samples, samples of several questions, an unknown method, or a confidence that
-        is missing.
+      ValueError: no samples, or of several questions; an unknown method; a missing confidence.
     """
     if not samples:
         raise ValueError("There are no samples to vote")
@@ -65,7 +64,7 @@ def vote(
         )
 
     values = [_NO_ANSWER if sample.value is None else sample.value for sample in samples]
-    weights = vote_weights(samples, method=method, temperature=temperature)
+    weights = _vote_weights(samples, method=method, temperature=temperature)
     candidates = tally(values, equal, weights=weights)
     top = max(candidates, key=lambda candidate: candidate.weight)
     votes_for = [equal(top.answer, value) for value in values]
@@ -77,10 +76,15 @@ def vote(
     )
 
 
-def vote_weights(samples: Sequence[Answer], *, method: str, temperature: float) -> list[float]:
-    """What each sample's vote counts; see `vote`."""
+def check_method(method: str) -> None:
+    """Raises ValueError if there is no such vote."""
     if method not in VOTE_METHODS:
         raise ValueError(f"No vote {method!r}; there are {list(VOTE_METHODS)}")
+
+
+def _vote_weights(samples: Sequence[Answer], *, method: str, temperature: float) -> list[float]:
+    """What each sample's vote counts."""
+    check_method(method)
     if method == "count":
         return [1.0] * len(samples)
     confidences = []
@@ -108,18 +112,11 @@ def vote_rows(
     kind: str = "number",
     temperature: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """The vote on every question as a row.
+    """The `vote` on every question of one model's samples as a row.
 
-    Args:
-      samples: of one model, of all questions.
-      threshold: leave out empty top answers and those less sure than this; None leaves none out.
-      method: of the vote.
-      kind: the kind of answers.
-      temperature: of "cisc".
-
-    Returns:
-      Rows "id", "question", "answer" (None: most samples cannot be read), "confidence",
-      "supporters" and "samples" (counts), "model", "correct" (None without gold).
+    Rows have "id", "question", "answer" (None: most samples cannot be read), "confidence",
+    "supporters" and "samples" (counts), "model", "correct" (None without gold). With a `threshold`
+    empty top answers and those less sure are left out.
 
     Raises:
       ValueError: several models, or what `vote` refuses.
@@ -167,15 +164,7 @@ def compare_votes(
     kind: str = "number",
     temperature: float = 1.0,
 ) -> list[VoteQuality]:
-    """Votes on the same samples by several methods.
-
-    Args:
-      samples: of one model, of all questions.
-      threshold: the confidence from which an answer would be used.
-      methods: names in `VOTE_METHODS`; all but "count" need every sample's confidence.
-      kind: the kind of answers.
-      temperature: of "cisc".
-    """
+    """Votes on the same samples by several methods; answers are used from `threshold` on."""
     groups = list(by_question(samples).values())
     gold = [gold_value(group, kind=kind) for group in groups]
     rows = []

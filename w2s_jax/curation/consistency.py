@@ -74,13 +74,10 @@ def select_consistent(
     Args:
       weak: the weak model's answers, one to a question.
       icl: the strong model's, to the same questions.
-      kind: the kind of answers.
+      kind: of answers.
       pad_to: add randomly drawn questions whose answers can be read and differ, up to this many
         in all or as many as there are; the published MATH sets were filled up so. 0 adds none.
       seed: of that draw.
-
-    Returns:
-      The selection; it may be empty.
 
     Raises:
       ValueError: several answers to a question, several models in one set, or the two sets'
@@ -141,30 +138,23 @@ def select_consistent(
 
 
 def training_rows(selection: Selection, which: str) -> list[dict[str, Any]]:
-    """Rows to fine-tune on.
+    """Rows to fine-tune on: the "weak" or "icl" responses, or "hybrid", both, the weak one first.
 
-    Args:
-      selection: of `select_consistent`.
-      which: "weak" or "icl", that model's responses, or "hybrid", for each question the weak row
-        and then the strong one.
-
-    Returns:
-      Rows "id", "question", "solution" (the response), "model" (who wrote it), "source" ("weak" or
-      "icl") and "consistent" (False for questions added at random).
+    Rows have "id", "question", "solution" (the response), "model" (who wrote it), "source" ("weak"
+    or "icl") and "consistent" (False for questions added at random).
     """
     if which not in TRAINING_SETS:
         raise ValueError(f"No training set {which!r}; there are {list(TRAINING_SETS)}")
     sources = ("weak", "icl") if which == "hybrid" else (which,)
     return [
-        {
-            "id": answer.id,
-            "question": answer.question,
-            "solution": answer.response,
-            "model": answer.model,
-            "source": source,
-            "consistent": question.consistent,
-        }
+        solution_row(getattr(question, source))
+        | {"source": source, "consistent": question.consistent}
         for question in selection.questions
         for source in sources
-        for answer in (getattr(question, source),)
     ]
+
+
+def solution_row(answer: Answer) -> dict[str, Any]:
+    """An answer as a row to fine-tune on."""
+    row = {"id": answer.id, "question": answer.question, "solution": answer.response}
+    return row | {"model": answer.model}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from w2s_jax.curation.answer_rows import (
     question_random,
     share_correct,
 )
-from w2s_jax.curation.confidence import VOTE_METHODS, vote
+from w2s_jax.curation.confidence import check_method, vote
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,8 +45,7 @@ class PairRule:
             )
         if self.pairs_per_question not in (1, 2, 3):
             raise ValueError(f"pairs_per_question={self.pairs_per_question} must be 1, 2 or 3")
-        if self.vote not in VOTE_METHODS:
-            raise ValueError(f"No vote {self.vote!r}; there are {list(VOTE_METHODS)}")
+        check_method(self.vote)
 
 
 # The paper shows one threshold (arXiv 2407.13647, figure 3); its program has two.
@@ -111,10 +109,7 @@ def build_pairs(
       weak: the weak model's answers, one to a question.
       samples: the strong model's, several to a question.
       rule: thresholds, vote and number.
-      kind: the kind of answers.
-
-    Returns:
-      The pairs; there may be none.
+      kind: of answers.
 
     Raises:
       ValueError: several models in one set, no question in common, an id that stands for two
@@ -140,10 +135,16 @@ def build_pairs(
         gold = gold_value([*group, *([weak_answer] if weak_answer else [])], kind=kind)
         fate, pairs, confidence = _pair(weak_answer, group, rule, kind)
         fates[fate] += 1
-        for chosen, rejected in pairs:
-            weak_side = "chosen" if chosen is weak_answer else "rejected"
-            rows.append(_row(chosen, rejected, confidence, weak_side, kind))
-            sides.append((chosen, rejected, gold))
+        for pair in pairs:
+            row: dict[str, Any] = {"id": id_, "question": pair[0].question}
+            named = dict(zip(("chosen", "rejected"), pair, strict=True))
+            row |= {side: answer.response for side, answer in named.items()}
+            row |= {f"{side}_model": answer.model for side, answer in named.items()}
+            for side, answer in named.items():
+                row[f"{side}_answer"] = format_answer(answer.value, kind=kind)
+            weak_side = "chosen" if pair[0] is weak_answer else "rejected"
+            rows.append(row | {"confidence": confidence, "weak_side": weak_side})
+            sides.append((*pair, gold))
     return PairSet(
         rows=rows,
         funnel=PairFunnel(
@@ -179,44 +180,19 @@ def _pair(
     agrees = answers_equal(weak.value, top.answer, kind=kind)
     if not agrees and top.confidence < rule.weak_rejected_threshold:
         return "below_second_threshold", [], top.confidence
-    partners = _draw(
-        [
-            sample
-            for sample in (top.others if agrees else top.supporters)
-            # Checked again for each pair: equality need not be transitive for every kind.
-            if not answers_equal(sample.value, weak.value, kind=kind)
-            and sample.response.strip() not in ("", weak.response.strip())
-        ],
-        rule.pairs_per_question,
-        question_random(rule.seed, weak.id),
-    )
+    opposite = [
+        sample
+        for sample in (top.others if agrees else top.supporters)
+        # Checked again for each pair: equality need not be transitive for every kind.
+        if not answers_equal(sample.value, weak.value, kind=kind)
+        and sample.response.strip() not in ("", weak.response.strip())
+    ]
+    drawn: dict[str, Answer] = {}  # by text: none twice
+    for sample in question_random(rule.seed, weak.id).sample(opposite, len(opposite)):
+        drawn.setdefault(sample.response.strip(), sample)
+    partners = list(drawn.values())[: rule.pairs_per_question]
     pairs = [(weak, partner) if agrees else (partner, weak) for partner in partners]
     return ("kept" if pairs else "no_negatives"), pairs, top.confidence
-
-
-def _draw(samples: Sequence[Answer], count: int, chance: random.Random) -> list[Answer]:
-    """At most `count` samples of different texts."""
-    drawn: dict[str, Answer] = {}
-    for sample in chance.sample(samples, len(samples)):
-        drawn.setdefault(sample.response.strip(), sample)
-    return list(drawn.values())[:count]
-
-
-def _row(
-    chosen: Answer, rejected: Answer, confidence: float, weak_side: str, kind: str
-) -> dict[str, Any]:
-    return {
-        "id": chosen.id,
-        "question": chosen.question,
-        "chosen": chosen.response,
-        "rejected": rejected.response,
-        "chosen_model": chosen.model,
-        "rejected_model": rejected.model,
-        "chosen_answer": format_answer(chosen.value, kind=kind),
-        "rejected_answer": format_answer(rejected.value, kind=kind),
-        "confidence": confidence,
-        "weak_side": weak_side,
-    }
 
 
 def _mean_words(answers: Iterable[Answer]) -> float | None:

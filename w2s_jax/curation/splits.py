@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from leco_jax.datasets.problem import Problem
 from w2s_jax.curation.answer_rows import question_key
@@ -73,12 +73,9 @@ def split_questions(
     if twice:
         raise ValueError(f"{len(twice)} ids belong to several problems: {twice[0]!r} among them")
 
-    test_keys = {question_key(p.question) for p in test}
-    seen: set[str] = set()
-    repeated: set[str] = set()
-    in_test: set[str] = set()
-    for problem in pool:
-        key = question_key(problem.question)
+    test_keys = set(_keys(test))
+    seen, repeated, in_test = set[str](), set[str](), set[str]()
+    for problem, key in zip(pool, _keys(pool), strict=True):
         if key in seen:
             repeated.add(problem.id)
         elif key in test_keys:
@@ -124,5 +121,5 @@ def split_questions(
     )
 
 
-def _keys(problems: Sequence[Problem]) -> list[str]:
+def _keys(problems: Iterable[Problem]) -> list[str]:
     return [question_key(problem.question) for problem in problems]

@@ -19,6 +19,7 @@ from w2s_jax.curation import (
     select_consistent,
     training_rows,
 )
+from w2s_jax.curation.consistency import solution_row
 from w2s_jax.pipeline.graph import Stage, StageError, Work
 from w2s_jax.pipeline.problems import Pool, problem_row
 
@@ -131,11 +132,7 @@ def all_weak_stage(*, kind: str) -> Stage:
 
     def run(work: Work) -> dict:
         answers = answers_of(work.inputs["weak_answers"], kind=kind)
-        rows = [
-            {"id": a.id, "question": a.question, "solution": a.response, "model": a.model}
-            for a in answers
-            if a.response
-        ]
+        rows = [solution_row(answer) for answer in answers if answer.response]
         write_rows(work.directory / "weak.jsonl", rows)
         return {"rows": len(rows), "empty": len(answers) - len(rows)}
 

@@ -15,9 +15,11 @@ Exit codes: 0 done; 1 the input is no such model, or the output holds one alread
 from absl import flags
 
 from launchers import runtime
+from leco_jax.models.loading.export import export_huggingface
+from leco_jax.models.loading.orbax import save_orbax
 from leco_jax.models.sharding import make_mesh
 from leco_jax.storage.paths import check_output
-from w2s_jax.training.conversion import read_model, write_model
+from w2s_jax.training.initial_weights import read_model
 
 _INPUT = flags.DEFINE_string("input", None, "model to read", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "directory to write", required=True)
@@ -34,7 +36,11 @@ def main() -> int:
     """Converts one model."""
     target = check_output(_OUTPUT.value, inputs=[_INPUT.value], directory=True)
     model = read_model(_INPUT.value, make_mesh(fsdp=-1), dtype=_DTYPE.value)
-    write_model(model, target, form=_FORMAT.value, shard_bytes=int(_SHARD_GB.value * 1e9))
+    if _FORMAT.value == "orbax":
+        save_orbax(target, model.model, model.tokenizer)
+    else:
+        size = int(_SHARD_GB.value * 1e9)
+        export_huggingface(target, model.model, model.tokenizer, shard_bytes=size)
     print(f"{_INPUT.value} -> {_OUTPUT.value} ({_FORMAT.value}, {model.config.param_dtype})")
     return runtime.DONE
 

@@ -6,14 +6,14 @@
 Overrides, resuming, pods and exit codes are those of `launchers/sft.py`.
 """
 
-from launchers import training
+from launchers import runtime, sft
 from w2s_jax.training.objectives import PREFERENCE
 
 
-def main() -> None:
+def main() -> int:
     """Trains."""
-    training.run(objectives=PREFERENCE)
+    return sft.main(PREFERENCE)
 
 
 if __name__ == "__main__":
-    main()
+    runtime.run(main)

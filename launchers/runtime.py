@@ -37,11 +37,7 @@ log = logging.getLogger("launchers")
 
 
 def define_config(what: str) -> Callable[[type], Any]:
-    """Defines the flag --config.
-
-    Returns:
-        A function that makes the dataclass of the config.
-    """
+    """Defines the flag --config; returns a function that makes the dataclass of the config."""
     flag = config_flags.DEFINE_config_file("config", None, what, lock_config=True)
     flags.mark_flag_as_required("config")
 
@@ -71,13 +67,18 @@ def run(main: Callable[[], int]) -> None:
 
     What a user can mend is one line and exit code 1; a bug keeps its traceback.
     """
-    app.run(functools.partial(_guarded, main), flags_parser=_parse)
+
+    def start(arguments: list[str]) -> int:
+        _set_up_logging()
+        return call(main, arguments)
+
+    app.run(start, flags_parser=parse)
 
 
-def _guarded(main: Callable[[], int], argv: list[str]) -> int:
-    _set_up_logging()
-    if len(argv) > 1:
-        return fail(f"unexpected argument {argv[1]!r}: flags are --name=value")
+def call(main: Callable[[], int], arguments: list[str]) -> int:
+    """Runs `main` after `parse`, whose result it takes; gives the exit code, errors logged."""
+    if len(arguments) > 1:
+        return fail(f"unexpected argument {arguments[1]!r}: flags are --name=value")
     try:
         return main()
     except FloatingPointError as error:
@@ -95,11 +96,7 @@ def fail(message: object) -> int:
 
 @contextlib.contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGTERM or SIGINT into a true answer; a second SIGINT stops at once.
-
-    Yields:
-        A function that says whether a stop was asked for.
-    """
+    """Yields what says whether SIGTERM or SIGINT came; a second SIGINT stops at once."""
     asked: list[int] = []
 
     def note(number, frame):
@@ -135,8 +132,8 @@ def _beside_bars(emit: Callable[[logging.LogRecord], None], record: logging.LogR
         emit(record)
 
 
-def _parse(argv: list[str]) -> list[str]:
-    """`flags.FLAGS(argv)`, whose errors are one line."""
+def parse(argv: list[str]) -> list[str]:
+    """`flags.FLAGS(argv)`, whose errors are one line and an exit."""
     program = Path(argv[0]).stem
     config = _config_argument(argv)
     try:

@@ -29,7 +29,7 @@ from w2s_jax.curation.tables import (
     format_lines,
     pair_table,
     vote_table,
-)
+)  # fmt: skip
 
 _INPUTS = {
     "consistency": ("weak", "strong"),
@@ -103,11 +103,8 @@ def _check_flags(task: str) -> None:
     if missing:
         raise ValueError(f"--task={task} needs {' and '.join(missing)}")
     known = {name for table in (_INPUTS, _OPTIONS) for names in table.values() for name in names}
-    unused = [
-        f"--{name}"
-        for name in sorted(known - {*inputs, *_OPTIONS[task]})
-        if flags.FLAGS[name].present
-    ]
+    others = sorted(known - {*inputs, *_OPTIONS[task]})
+    unused = [f"--{name}" for name in others if flags.FLAGS[name].present]
     if unused:
         raise ValueError(f"--task={task} does not use {' and '.join(unused)}: leave it out")
     if task == "pairs" and flags.FLAGS["temperature"].present and _VOTE.value != "cisc":
@@ -133,12 +130,8 @@ def _confidence() -> tuple[Rows, Table]:
     # The methods side by side; those that need confidences only where all samples have one.
     scored = all(sample.confidence is not None for sample in samples)
     used = curation.PAIR_RULES["paper"].threshold if least is None else least
-    compared = curation.compare_votes(
-        samples,
-        threshold=used,
-        methods=curation.VOTE_METHODS if scored else ("count",),
-        **options,
-    )
+    methods = curation.VOTE_METHODS if scored else ("count",)
+    compared = curation.compare_votes(samples, threshold=used, methods=methods, **options)
     head = [("model", samples[0].model), ("samples of a question", _group_sizes(samples))]
     return rows, head + vote_table(compared, threshold=used)
 
@@ -157,16 +150,14 @@ def _pairs() -> tuple[Rows, Table]:
 
 def _pair_rule() -> curation.PairRule:
     first, second = _THRESHOLD.value, _SECOND.value
-    if first is None and second is None:
-        preset = curation.PAIR_RULES[_RULE.value or "paper"]
-        first, second = preset.threshold, preset.weak_rejected_threshold
-    elif _RULE.value is not None:
+    if _RULE.value is not None and (first, second) != (None, None):
         raise ValueError("Give either --rule or thresholds of your own, not both")
-    elif first is None:
+    if first is None and second is not None:
         raise ValueError("--weak_rejected_threshold needs --threshold beside it")
-    return curation.PairRule(
+    return curation.pair_rule(
+        _RULE.value or "paper",
         threshold=first,
-        weak_rejected_threshold=first if second is None else second,
+        weak_rejected_threshold=second,
         pairs_per_question=_PAIRS.value,
         vote=_VOTE.value,
         temperature=_TEMPERATURE.value,

@@ -62,7 +62,7 @@ def main() -> int:
     if report is None:
         print(f"Artifacts so far: {workdir}; the table needs the other stages too.")
         return runtime.DONE
-    rows, notes = model_rows({seed: store for seed, (_, store) in stores(config, workdir).items()})
+    rows, notes = model_rows(stores(config, workdir))
     print(format_table(rows, model_columns(rows)))
     print("\n".join(["", *notes, f"Curves, selection and examples: {report}"]))
     return runtime.DONE

@@ -4,8 +4,6 @@ Correctness arrays hold one number a question, in the same order for all models 
 1 or 0, or the share of several seeds' runs that are right.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import statistics

@@ -1,5 +1,7 @@
 """Grouped-query attention and its masks. Every mask of the library comes from `attention_mask`."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -71,22 +73,47 @@ def dot_product_attention(
 
 
 def causal_attend(
-    positions_BT: jax.Array, config: ModelConfig, *, segment_ids_BT: jax.Array | None = None
+    positions_BT: jax.Array,
+    config: ModelConfig,
+    *,
+    segment_ids_BT: jax.Array | None = None,
+    block: int | None = None,
 ):
     """Attention of whole sequences to themselves, the `attend` of `transformer.forward`.
 
     `positions_BT` are int32 positions within a token's own document, `segment_ids_BT` the documents
     of packed or padded rows; None: each row is one document without padding on the left.
+    With `block` so many queries are computed together, with the keys up to their end alone, and
+    again in the backward pass; documents then stand in order in a row.
     """
-    mask_BTT = attention_mask(
-        positions_BT,
-        positions_BT,
-        q_segments_BT=segment_ids_BT,
-        k_segments_BS=segment_ids_BT,
-        sliding_window=config.sliding_window,
-    )
+
+    def mask(own: slice, seen: slice) -> jax.Array:
+        return attention_mask(
+            positions_BT[:, own],
+            positions_BT[:, seen],
+            q_segments_BT=None if segment_ids_BT is None else segment_ids_BT[:, own],
+            k_segments_BS=None if segment_ids_BT is None else segment_ids_BT[:, seen],
+            sliding_window=config.sliding_window,
+        )
+
+    if block is None:
+        mask_BTT = mask(slice(None), slice(None))
+        return lambda q_BTNH, k_BTKH, v_BTKH, state: (
+            dot_product_attention(q_BTNH, k_BTKH, v_BTKH, mask_BTT),
+            state,
+        )
+
+    @functools.partial(jax.checkpoint, static_argnums=(3, 4))
+    def one(q_BtNH, k_BSKH, v_BSKH, start: int, stop: int):
+        mask_BtS = mask(slice(start, stop), slice(stop))
+        return dot_product_attention(q_BtNH, k_BSKH, v_BSKH, mask_BtS)
 
     def attend(q_BTNH, k_BTKH, v_BTKH, state):
-        return dot_product_attention(q_BTNH, k_BTKH, v_BTKH, mask_BTT), state
+        outs = []
+        for start in range(0, q_BTNH.shape[1], block):
+            stop = start + block
+            part = one(q_BTNH[:, start:stop], k_BTKH[:, :stop], v_BTKH[:, :stop], start, stop)
+            outs.append(part)
+        return (outs[0] if len(outs) == 1 else jnp.concatenate(outs, axis=1)), state
 
     return attend

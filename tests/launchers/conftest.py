@@ -8,6 +8,7 @@ from leco_jax.models.architectures import preset
 from leco_jax.models.llama import Llama
 from leco_jax.models.loading.export import export_huggingface
 from leco_jax.text.tokenizer import load_tokenizer
+from tests.launchers.in_process import Caller
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +18,9 @@ def model_dir(tmp_path_factory):
     config = preset("tiny", vocab_size=640, max_positions=2048)
     export_huggingface(directory, Llama(config, rngs=jax.random.key(5)), tokenizer)
     return directory
+
+
+@pytest.fixture
+def call(capsys, caplog):
+    """Launchers in this process, by name and flags."""
+    return Caller(capsys, caplog)

@@ -28,11 +28,8 @@ def rows(tmp_path_factory):
     return path
 
 
-def command(rows, workdir, *more):
+def flags(rows, workdir, *more):
     return [
-        sys.executable,
-        "-m",
-        "launchers.dpo",
         f"--config={ROOT}/configs/dpo_cpu_minute.py",
         f"--workdir={workdir}",
         f"--config.data.source={rows}",
@@ -47,6 +44,10 @@ def command(rows, workdir, *more):
         "--config.run.checkpoint_every=2",
         *more,
     ]
+
+
+def command(rows, workdir):
+    return [sys.executable, "-m", "launchers.dpo", *flags(rows, workdir)]
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_killed_runs_end_with_the_same_bits(rows, environment, whole, tmp_path):
     assert ours == theirs
 
 
-def test_an_objective_of_the_other_program_is_refused(rows, environment, tmp_path):
-    done = run(command(rows, tmp_path, "--config.objective.name=sft"), environment)
+def test_an_objective_of_the_other_program_is_refused(rows, call, tmp_path):
+    done = call("dpo", *flags(rows, tmp_path, "--config.objective.name=sft"))
     assert done.returncode == 1
     assert "'sft' is not one of this program's: dpo, cdpo, robust, ipo" in done.stderr

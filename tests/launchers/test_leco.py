@@ -11,15 +11,19 @@ import time
 import pytest
 
 
-def _command(model_dir, workdir, *more):
+def _flags(model_dir, workdir, *more):
     return [
-        sys.executable, "-m", "launchers.leco", "--config=configs/leco_smollm2.py",
+        "--config=configs/leco_smollm2.py",
         f"--workdir={workdir}", f"--config.model.name={model_dir}", "--config.prompt=few_shot",
         "--config.data.limit=6", "--config.generation.max_new_tokens=40",
         "--config.engine.slots=3", "--config.leco.policy=sample",
         "--config.engine.chunk=1",  # slow enough to be caught in the act
         *more,
     ]  # fmt: skip
+
+
+def _command(*arguments):
+    return [sys.executable, "-m", "launchers.leco", *_flags(*arguments)]
 
 
 @pytest.fixture(scope="module")
@@ -105,16 +109,14 @@ def test_a_run_goes_on_where_it_was(model_dir, environment, unbroken, tmp_path, 
 
 def _bundled(workdir, *more):
     return [
-        sys.executable, "-m", "launchers.leco", "--config=configs/leco_arithmetic.py",
-        f"--workdir={workdir}", "--config.data.limit=4", "--config.engine.slots=8",
-        "--config.self_consistency.samples=3", *more,
+        "--config=configs/leco_arithmetic.py", f"--workdir={workdir}", "--config.data.limit=4",
+        "--config.engine.slots=8", "--config.self_consistency.samples=3", *more,
     ]  # fmt: skip
 
 
-def test_the_bundled_model_solves_problems_and_a_method_alone_finds_the_same(environment, tmp_path):
+def test_the_bundled_model_solves_problems_and_a_method_alone_finds_the_same(call, tmp_path):
     # All together in one batch, and then one method on its own.
-    environment = environment | {"LECO_CACHE": str(tmp_path / "cache")}
-    done = _run(_bundled(tmp_path / "all"), environment)
+    done = call("leco", *_bundled(tmp_path / "all"))
     assert done.returncode == 0, done.stderr
     table = done.stdout[done.stdout.index("method ") :].splitlines()[:5]  # after the data set's own
     assert [line.split("  ")[0] for line in table[1:]] == [
@@ -134,17 +136,14 @@ def test_the_bundled_model_solves_problems_and_a_method_alone_finds_the_same(env
         assert samples["settings"]["temperature"] == 0.7
         assert {r["finish"] for row in (cot, samples) for r in row["rounds"]} == {"eos"}
 
-    command = _bundled(tmp_path / "alone", "--config.methods=('self_consistency',)")
-    done = _run(command, environment)
+    done = call("leco", *_bundled(tmp_path / "alone", "--config.methods=('self_consistency',)"))
     assert done.returncode == 0, done.stderr
     assert _lines(tmp_path / "alone") == _lines(tmp_path / "all")[2::3]
 
 
-def test_problems_that_failed_are_named_and_told_by_the_exit_code(environment, tmp_path):
-    command = _bundled(
-        tmp_path, "--config.methods=('cot',)", "--config.generation.max_new_tokens=1100"
-    )
-    done = _run(command, environment)
+def test_problems_that_failed_are_named_and_told_by_the_exit_code(call, tmp_path):
+    more = ("--config.methods=('cot',)", "--config.generation.max_new_tokens=1100")
+    done = call("leco", *_bundled(tmp_path, *more))
     assert done.returncode == 3, done.stderr
     assert "4 results failed and count as wrong:" in done.stdout
     assert "arithmetic_chains/test/3, cot: " in done.stdout
@@ -163,21 +162,16 @@ def test_make_run_names_a_config_that_is_there_and_a_directory_after_it():
         assert (root / "configs" / f"{name}.py").exists()
 
 
-def test_what_is_wrong_is_said_and_nothing_is_lost(model_dir, environment, unbroken, tmp_path):
+def test_what_is_wrong_is_said_and_nothing_is_lost(call, model_dir, unbroken, tmp_path):
     workdir, _ = unbroken
     before = _lines(workdir)
-    other = _run(_command(model_dir, workdir, "--config.seed=1"), environment)
-    assert other.returncode == 1
-    assert "config.seed" in other.stderr
-    assert "Traceback" not in other.stderr
+    for arguments, message in (
+        ((model_dir, workdir, "--config.seed=1"), "config.seed"),
+        ((model_dir, tmp_path / "a", "--config.leco.policy=luck"), "policy='luck'"),
+        (("no-such-model", tmp_path / "b"), "no-such-model"),
+        ((model_dir, "gs://bucket/c"), "gs://bucket/c is a URL"),
+    ):
+        done = call("leco", *_flags(*arguments))
+        assert done.returncode == 1
+        assert message in done.stderr
     assert _lines(workdir) == before
-    bad = _run(_command(model_dir, tmp_path / "a", "--config.leco.policy=luck"), environment)
-    assert bad.returncode == 1
-    assert "policy='luck'" in bad.stderr
-    missing = _run(_command("no-such-model", tmp_path / "b"), environment)
-    assert missing.returncode == 1
-    assert "no-such-model" in missing.stderr
-    assert "Traceback" not in missing.stderr
-    bucket = _run(_command(model_dir, "gs://bucket/c"), environment)
-    assert bucket.returncode == 1
-    assert "gs://bucket/c is a URL" in bucket.stderr

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.launchers.in_process import flags_restored
+
 PROGRAM = """
 import dataclasses, logging, sys, time, warnings
 from launchers import runtime
@@ -59,14 +61,29 @@ def get_config(which="one"):
 
 @pytest.fixture
 def program(tmp_path):
+    """The program in a process of its own, for what all handlers and libraries write together."""
+    (tmp_path / "config.py").write_text(CONFIG)
+
+    def run(*arguments):
+        command = [sys.executable, "-c", PROGRAM, f"--config={tmp_path}/config.py", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture
+def called(call, tmp_path):
+    """The program in this process."""
     (tmp_path / "config.py").write_text(CONFIG)
     (tmp_path / "broken.py").write_text(CONFIG.replace("return config", "return confg"))
     (tmp_path / "syntax.py").write_text("def get_config(:\n")
     (tmp_path / "other.py").write_text(CONFIG.replace('"task"', '"methods": 1, "prompt"'))
 
     def run(*arguments, config="config.py"):
-        command = [sys.executable, "-c", PROGRAM, f"--config={tmp_path}/{config}", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        with flags_restored():
+            names = {"__name__": "program"}
+            exec(PROGRAM.replace("runtime.run(main)", ""), names)
+            return call.call(names["main"], f"--config={tmp_path}/{config}", *arguments)
 
     return run
 
@@ -108,16 +125,16 @@ def test_the_result_alone_goes_to_standard_output(program):
         (("--workdir=w", "--config.task=memory"), "config.py", "too large"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(program, arguments, config, message):
-    done = program(*arguments, config=config)
+def test_what_a_user_can_mend_is_one_line(called, arguments, config, message):
+    done = called(*arguments, config=config)
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
 
 
-def test_what_is_not_finite_has_an_exit_code_of_its_own(program):
-    done = program("--workdir=w", "--config.task=nan")
+def test_what_is_not_finite_has_an_exit_code_of_its_own(called):
+    done = called("--workdir=w", "--config.task=nan")
     assert (done.returncode, done.stdout) == (2, "")
 
 
@@ -131,7 +148,7 @@ def test_a_bar_without_a_terminal_is_a_line_in_ten_seconds_and_shares_none(progr
 
 
 @pytest.mark.parametrize("launcher", ["score", "select", "vocabulary", "convert"])
-def test_an_output_that_is_an_input_or_no_file_is_refused_before_loading(launcher, tmp_path):
+def test_an_output_that_is_an_input_or_no_file_is_refused_before_loading(launcher, call, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"prompt": "a", "response": "b"}) + "\n")
     own = {
@@ -146,8 +163,7 @@ def test_an_output_that_is_an_input_or_no_file_is_refused_before_loading(launche
     if launcher in ("score", "select"):
         outputs |= {"/dev/null": "is a device", str(tmp_path): "is a directory"}
     for output, message in outputs.items():
-        command = [sys.executable, "-m", f"launchers.{launcher}", *own, f"--output={output}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = call(launcher, *own, f"--output={output}")
         assert (done.returncode, done.stdout) == (1, "")
         assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1

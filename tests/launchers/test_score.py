@@ -1,4 +1,4 @@
-"""launchers/score.py as a program, held to a forward pass of its own."""
+"""launchers/score.py, held to a forward pass of its own; once as a program."""
 
 import json
 import subprocess
@@ -18,16 +18,12 @@ CHAINS = [
 
 
 @pytest.fixture
-def score(model_dir, tmp_path):
-    def run(lines, *flags):
+def score(call, model_dir, tmp_path):
+    def run(lines, *flags, launcher=call):
         source, target = tmp_path / "chains.jsonl", tmp_path / "out" / "scores.jsonl"
         source.write_text("".join(line + "\n" for line in lines))
-        command = [
-            sys.executable, "-m", "launchers.score", f"--model={model_dir}", f"--input={source}",
-            f"--output={target}", *flags,
-        ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert "Traceback" not in done.stderr
+        own = (f"--model={model_dir}", f"--input={source}", f"--output={target}")
+        done = launcher("score", *own, *flags)
         rows = target.read_text().splitlines() if target.exists() else None
         return done, None if rows is None else [json.loads(row) for row in rows]
 
@@ -36,6 +32,11 @@ def score(model_dir, tmp_path):
 
 def _line(prompt, response):
     return json.dumps({"prompt": prompt, "response": response})
+
+
+def _program(launcher, *flags):
+    command = [sys.executable, "-m", f"launchers.{launcher}", *flags]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def _exact(p, tau=0.3, heading=3):
@@ -48,7 +49,8 @@ def _exact(p, tau=0.3, heading=3):
 
 
 def test_scores_are_those_of_a_forward_pass(score, model_dir):
-    done, rows = score([_line(*chain) for chain in CHAINS], "--batch_tokens=128")
+    lines = [_line(*chain) for chain in CHAINS]
+    done, rows = score(lines, "--batch_tokens=128", launcher=_program)
     assert done.returncode == 0, done.stderr
     model = load_model(model_dir)
     llama = model.model

@@ -1,4 +1,4 @@
-"""launchers/sft.py as a program: exit codes, a kill at any time, SIGTERM, Ctrl-C."""
+"""launchers/sft.py: exit codes; as a program a kill at any time, SIGTERM, Ctrl-C."""
 
 import json
 import os
@@ -34,11 +34,8 @@ def rows(tmp_path_factory):
     return path
 
 
-def command(rows, workdir, *more):
+def flags(rows, workdir, *more):
     return [
-        sys.executable,
-        "-m",
-        "launchers.sft",
         f"--config={ROOT}/configs/sft_cpu_minute.py",
         f"--workdir={workdir}",
         f"--config.data.source={rows}",
@@ -53,6 +50,10 @@ def command(rows, workdir, *more):
         "--config.run.checkpoint_every=2",
         *more,
     ]
+
+
+def command(rows, workdir):
+    return [sys.executable, "-m", "launchers.sft", *flags(rows, workdir)]
 
 
 def environment(programs):
@@ -135,7 +136,7 @@ def test_killed_and_terminated_runs_end_with_the_same_bits(rows, programs, whole
         ("--config.optimizer.learning_rate=1e30", "step 0: update_norm is|step 1: loss is"),
     ],
 )
-def test_what_is_wrong_is_said_and_shown_by_the_exit_code(rows, programs, tmp_path, flag, message):
-    done = run(command(rows, tmp_path, flag), programs)
+def test_what_is_wrong_is_said_and_shown_by_the_exit_code(rows, call, tmp_path, flag, message):
+    done = call("sft", *flags(rows, tmp_path, flag))
     assert done.returncode == (2 if "learning_rate" in flag else 1)
     assert any(part in done.stderr for part in message.split("|")), done.stderr[-3000:]

@@ -10,5 +10,7 @@ from w2s_jax.curation.confidence import (
 from w2s_jax.curation.consistency import (
     TRAINING_SETS, ConsistencyFunnel, Selection, select_consistent, training_rows,
 )  # fmt: skip
-from w2s_jax.curation.pairs import PAIR_RULES, PairFunnel, PairRule, PairSet, build_pairs
+from w2s_jax.curation.pairs import (
+    PAIR_RULES, PairFunnel, PairRule, PairSet, build_pairs, pair_rule,
+)  # fmt: skip
 from w2s_jax.curation.splits import DuplicateReport, QuestionSplit, split_questions

@@ -3,8 +3,6 @@
 Here and in the neighbours `kind` is the kind of answers, a name of `leco_jax.text.answers`.
 """
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 import functools

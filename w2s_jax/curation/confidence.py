@@ -1,7 +1,5 @@
 """How sure a model is of an answer: votes among several samples of one question."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence

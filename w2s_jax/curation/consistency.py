@@ -1,7 +1,5 @@
 """Stage I's filter: questions to which the weak and the strong model give the same answer."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """Stage II's preference pairs: a weak response against a sample of the strong model."""
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -53,6 +51,19 @@ PAIR_RULES = {
     "paper": PairRule(threshold=0.6, weak_rejected_threshold=0.6),
     "official_code": PairRule(threshold=0.6, weak_rejected_threshold=0.8),
 }
+
+
+def pair_rule(
+    name: str, *, threshold: float | None, weak_rejected_threshold: float | None, **options: Any
+) -> PairRule:
+    """The rule of a name in `PAIR_RULES` with other fields; thresholds of None are the rule's."""
+    rule = PAIR_RULES[name]
+    first = rule.threshold if threshold is None else threshold
+    second = weak_rejected_threshold
+    if second is None:
+        one = rule.threshold == rule.weak_rejected_threshold
+        second = first if one else max(first, rule.weak_rejected_threshold)
+    return dataclasses.replace(rule, threshold=first, weak_rejected_threshold=second, **options)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,5 @@
 """Two halves of a training set: one for the weak model's labels, one for its questions alone."""
 
-from __future__ import annotations
-
 import collections
 import dataclasses
 import random

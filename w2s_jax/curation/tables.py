@@ -1,7 +1,5 @@
 """Selections as lines for people: what came in, what was dropped and why, what is left."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -26,39 +26,30 @@ class ArtifactStore:
 
     def __init__(self, directory: Path, graph: Graph):
         """Looks at nothing yet; the directory is made when the first stage runs."""
-        self.directory = directory.absolute()
-        self._graph = graph
+        self.directory, self.graph = directory.absolute(), graph
 
     def path(self, name: str) -> Path:
         """Where the finished artifact of a stage lies."""
         return self.directory / name
 
     def state(self, name: str) -> str:
-        """The state of a stage's artifact.
-
-        "done", "damaged" (a file is not as it was written, see `check`), "stale" (made from other
-        inputs or settings), "begun" or "to do".
-        """
+        """Whether a stage is "done", "damaged", "stale" (of another key), "begun" or "to do"."""
         try:
             self.check(name)
         except StageError:
             return "damaged"
-        if self._key_at(self.path(name)) == self._graph.keys[name]:
+        if self._key_at(self.path(name)) == self.graph.keys[name]:
             return "done"
         if self._partial(name).exists():
             return "begun"
         return "stale" if self.path(name).exists() else "to do"
 
     def check(self, name: str) -> None:
-        """Compares the files of a finished artifact with what was written.
-
-        Raises:
-          StageError: one is missing, cut short or another; the message says what to remove.
-        """
+        """Raises StageError if a file of a finished artifact is not as it was written."""
         directory = self.path(name)
         try:
             description = _describe(directory)
-            if description.get("key") != self._graph.keys[name]:
+            if description.get("key") != self.graph.keys[name]:
                 return
             for file, record in description.get("files", {}).items():
                 _check_file(directory / file, record)
@@ -78,7 +69,7 @@ class ArtifactStore:
           StageError: something that it needs is not there or damaged.
           Interrupted: it was stopped; the next call goes on.
         """
-        stage = self._graph.stages[name]
+        stage = self.graph.stages[name]
         for need in stage.needs:
             self.check(need)
         missing = [need for need in stage.needs if self.state(need) != "done"]
@@ -87,39 +78,31 @@ class ArtifactStore:
                 f"stage {name!r} needs {', '.join(missing)} first: run them, or use --until={name}"
             )
         partial = self._partial(name)
-        if self._key_at(partial) != self._graph.keys[name]:
-            self._forget_others(name)
+        if self._key_at(partial) != self.graph.keys[name]:
+            for begun in (self.directory / ".partial").glob(f"{name}-*"):
+                _log.info("%s was begun with another config: starting anew", name)
+                shutil.rmtree(begun)
             partial.mkdir(parents=True, exist_ok=True)
             started = time.time()
             work = Work(partial, {need: self.path(need) for need in stage.needs}, stop)
             summary = stage.run(work)
             remove_drafts(partial)
+            files = [path for path in sorted(partial.rglob("*")) if path.is_file()]
             description = {
                 "name": name,
-                "key": self._graph.keys[name],
+                "key": self.graph.keys[name],
                 "settings": dict(stage.settings),
-                "made_from": {need: self._graph.keys[need] for need in stage.needs},
+                "made_from": {need: self.graph.keys[need] for need in stage.needs},
                 "seconds": round(time.time() - started, 1),
                 "summary": summary,
-                "files": {
-                    str(path.relative_to(partial)): _record(path)
-                    for path in sorted(partial.rglob("*"))
-                    if path.is_file()
-                },
+                "files": {str(path.relative_to(partial)): _record(path) for path in files},
             }
             # The last file written: a directory that has it is whole.
             write_json(partial / _DESCRIPTION, description)
         replace_directory(self.path(name), partial)
 
-    def _forget_others(self, name: str) -> None:
-        """Removes what was begun for this stage with other inputs or settings."""
-        for path in (self.directory / ".partial").glob(f"{name}-*"):
-            if path != self._partial(name):
-                _log.info("%s was begun with another config: starting anew", name)
-                shutil.rmtree(path)
-
     def _partial(self, name: str) -> Path:
-        return self.directory / ".partial" / f"{name}-{self._graph.keys[name]}"
+        return self.directory / ".partial" / f"{name}-{self.graph.keys[name]}"
 
     def _key_at(self, path: Path) -> str | None:
         try:

@@ -52,16 +52,10 @@ def generation_cost(
 
 
 def training_cost(model: ModelConfig, config: Any, *, rows: int, objective: str) -> Cost:
-    """Bounds training: every row as long as allowed, none packed with another.
+    """Bounds training on `rows` examples or pairs: all as long as allowed, none packed.
 
     A pair is two rows; a reference model reads them too, once if its results are stored. Neither
     recomputed activations are counted, nor that LoRA needs no gradients of weights.
-
-    Args:
-      model: what is trained.
-      config: how it is trained.
-      rows: examples or pairs.
-      objective: "sft" or a preference loss.
     """
     an_epoch = -(-rows // config.data.batch)
     steps = config.run.num_steps or config.run.epochs * an_epoch

@@ -151,7 +151,9 @@ def pairs_stage(rule: PairRule, *, confidence: str, kind: str) -> Stage:
         )
         funnel = dataclasses.asdict(pairs.funnel)
         if not pairs.rows:
-            counts = ", ".join(f"{name} {funnel[name]}" for name in _FUNNEL)
+            lost = ("questions", "top_empty", "below_threshold", "below_second_threshold",
+                    "no_negatives")  # fmt: skip
+            counts = ", ".join(f"{name} {funnel[name]}" for name in lost)
             raise StageError(
                 f"stage 'pairs': no pair is left ({counts}). Lower stage2.threshold, or draw more "
                 "samples"
@@ -167,22 +169,14 @@ def pairs_stage(rule: PairRule, *, confidence: str, kind: str) -> Stage:
     )
 
 
-_FUNNEL = ("questions", "top_empty", "below_threshold", "below_second_threshold", "no_negatives")
-
-
 def votes_stage(rule: PairRule, *, kind: str) -> Stage:
     """Compares ways to be confident on the same samples, and the pairs that each would give."""
 
     def compare(work: Work, method: str, confidence: str) -> dict:
         samples = answers_of(work.inputs["samples"], kind=kind, confidence=confidence)
         weak = answers_of(work.inputs["weak_answers"], kind=kind)
-        (quality,) = compare_votes(
-            samples,
-            threshold=rule.threshold,
-            methods=(method,),
-            kind=kind,
-            temperature=rule.temperature,
-        )
+        options: dict[str, Any] = {"kind": kind, "temperature": rule.temperature}
+        (quality,) = compare_votes(samples, threshold=rule.threshold, methods=(method,), **options)
         pairs = build_pairs(weak, samples, dataclasses.replace(rule, vote=method), kind=kind)
         return {
             "vote": method,
@@ -196,12 +190,10 @@ def votes_stage(rule: PairRule, *, kind: str) -> Stage:
         }
 
     def run(work: Work) -> dict:
-        rows = [compare(work, "count", CONFIDENCES[0])]
-        rows += [
+        rows = [
             compare(work, method, confidence)
             for method in VOTE_METHODS
-            if method != "count"
-            for confidence in CONFIDENCES
+            for confidence in (CONFIDENCES if method != "count" else CONFIDENCES[:1])
         ]
         write_rows(work.directory / "votes.jsonl", ({"id": str(i)} | r for i, r in enumerate(rows)))
         return {"votes": rows}

@@ -120,16 +120,13 @@ def generate_answers(
       layout: how a question becomes a prompt.
       samples: which answers.
       config: length and batch.
-      kind: kind of answer, a name of `leco_jax.text.answers`.
+      kind: of answers.
       seed: of the random numbers.
       mesh: where the model's weights are.
-      stop: asked before every chunk of tokens.
+      stop: asked before every chunk of tokens; true raises `Interrupted`.
 
     Returns:
       Counts: "questions", "answers", "tokens" sampled, and "unanswered".
-
-    Raises:
-      Interrupted: `stop` said so.
     """
     tokenizer = model.tokenizer
     prefix = layout.prefix(tokenizer)

@@ -48,14 +48,9 @@ class Stage:
 
 
 class Graph:
-    """Stages in an order in which each comes after all that it needs."""
+    """Stages in an order in which each comes after all that it needs; else a StageError."""
 
     def __init__(self, stages: Iterable[Stage]):
-        """Checks names and order.
-
-        Raises:
-          StageError: two stages of one name, or a need that does not stand before its stage.
-        """
         self.stages: dict[str, Stage] = {}
         self.keys: dict[str, str] = {}
         for stage in stages:
@@ -64,24 +59,14 @@ class Graph:
             for need in stage.needs:
                 if need not in self.stages:
                     raise StageError(f"stage {stage.name!r} needs {need!r}, which is not before it")
+            needs = {need: self.keys[need] for need in stage.needs}
+            decides = {"name": stage.name, "settings": stage.settings, "needs": needs}
+            text = json.dumps(decides, sort_keys=True)
             self.stages[stage.name] = stage
-            self.keys[stage.name] = self._key(stage)
-
-    def _key(self, stage: Stage) -> str:
-        inputs = {
-            "name": stage.name,
-            "settings": stage.settings,
-            "needs": {need: self.keys[need] for need in stage.needs},
-        }
-        text = json.dumps(inputs, sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+            self.keys[stage.name] = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
     def until(self, name: str) -> list[str]:
-        """The stages that `name` needs, and `name`, in order.
-
-        Raises:
-          StageError: there is no such stage.
-        """
+        """The stages that `name` needs, and `name`, in order; StageError if there is none."""
         if name not in self.stages:
             raise StageError(f"no stage {name!r}; there are: {', '.join(self.stages)}")
         chosen = {name}

@@ -5,7 +5,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from jax.sharding import Mesh
 
@@ -49,12 +48,7 @@ class Lineage:
         return self.start_settings | {"dtype": self.dtype}
 
     def load(self, inputs: Mapping[str, Path], *, mesh: Mesh) -> LoadedModel:
-        """Loads the trained weights, layer by layer as generation wants them.
-
-        Args:
-          inputs: the directories of its training stages' artifacts.
-          mesh: where the weights go.
-        """
+        """Loads the trained weights, unstacked to generate; `inputs` are its stages' files."""
         loaded = load_model(self.base, mesh=mesh, dtype=self.dtype, param_dtype=self.dtype)
         for stage in self.trained:
             restore_run(run_directory(inputs[stage]), loaded.model, mesh)
@@ -74,7 +68,7 @@ def training_stage(
     objective: str,
     cost: Cost,
 ) -> Stage:
-    """Makes a stage that trains a model on a file of an earlier stage.
+    """Makes a stage that trains a model on a file of the stage `data`.
 
     Args:
       name: the stage's.
@@ -96,6 +90,12 @@ def training_stage(
         data=replace(config.data, prompt=prompt, completion="{solution}", remove=None),
     )
 
+    # The start's own settings and the stages before stand for where weights and rows lie.
+    places = {"data": ("source",), "model": ("name", "checkpoint")}
+    # Rows that are held out are not trained on; evaluation itself changes nothing.
+    held_out = {"held_out_rows": config.held_out.rows}
+    decides = what_decides(as_json(filled), without=places) | held_out
+
     def run(work: Work) -> dict:
         before = run_directory(work.inputs[start.trained[-1]]) if start.trained else None
         job = replace(
@@ -113,7 +113,7 @@ def training_stage(
     return Stage(
         name=name,
         needs=(data, *start.trained),
-        settings={"training": _deciding(filled), "file": file, "start": start.start_settings},
+        settings={"training": decides, "file": file, "start": start.start_settings},
         run=run,
         cost=lambda: cost,
     )
@@ -138,13 +138,3 @@ def model_hash(model: str) -> str:
     else:
         held = {"": content_hash(path)}
     return hashlib.blake2b(json.dumps(held).encode(), digest_size=12).hexdigest()
-
-
-def _deciding(config: TrainingConfig) -> Mapping[str, Any]:
-    values = as_json(config)
-    decides = what_decides(values)
-    # The start's own settings and the stages before stand for where weights and rows lie.
-    for part, name in (("data", "source"), ("model", "name"), ("model", "checkpoint")):
-        decides[part] = {k: v for k, v in decides[part].items() if k != name}
-    # Rows that are held out are not trained on; evaluation itself changes nothing.
-    return decides | {"held_out_rows": values["held_out"]["rows"]}

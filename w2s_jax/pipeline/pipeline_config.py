@@ -8,7 +8,7 @@ import ml_collections
 
 from leco_jax.configuration import at_least, config_dict, part
 from leco_jax.models.sharding import mesh_sizes
-from w2s_jax.curation import PAIR_RULES, VOTE_METHODS, PairRule
+from w2s_jax.curation import PAIR_RULES, VOTE_METHODS, PairRule, pair_rule
 from w2s_jax.pipeline.curate import CONFIDENCES
 from w2s_jax.pipeline.generate import GenerationConfig
 from w2s_jax.pipeline.problems import ProblemsConfig
@@ -76,16 +76,10 @@ class Stage2Config:
 
     def pair_rule(self, *, seed: int) -> PairRule:
         """The named rule, with its own thresholds where some are given."""
-        rule = PAIR_RULES[self.rule]
-        first = rule.threshold if self.threshold is None else self.threshold
-        second = self.weak_rejected_threshold
-        if second is None:
-            one = rule.threshold == rule.weak_rejected_threshold
-            second = first if one else max(first, rule.weak_rejected_threshold)
-        return dataclasses.replace(
-            rule,
-            threshold=first,
-            weak_rejected_threshold=second,
+        return pair_rule(
+            self.rule,
+            threshold=self.threshold,
+            weak_rejected_threshold=self.weak_rejected_threshold,
             pairs_per_question=self.pairs_per_question,
             vote=self.vote,
             temperature=self.vote_temperature,
@@ -105,10 +99,6 @@ class EvaluationConfig:
         at_least(self, samples=0, resamples=1)
 
 
-def _preference_configs() -> dict[str, TrainingConfig]:
-    return {name: TrainingConfig(objective=Objective(name=name)) for name in PREFERENCE}
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PipelineConfig:
     """All that `launchers/w2s.py` knows."""
@@ -121,7 +111,9 @@ class PipelineConfig:
     stage2: Stage2Config = part(Stage2Config)
     # training by the name of its loss; the pipeline itself sets model, data and seed
     preference: Mapping[str, TrainingConfig] = dataclasses.field(
-        default_factory=_preference_configs
+        default_factory=lambda: {
+            name: TrainingConfig(objective=Objective(name=name)) for name in PREFERENCE
+        }
     )
     generation: GenerationConfig = part(GenerationConfig)
     evaluation: EvaluationConfig = part(EvaluationConfig)
@@ -137,11 +129,7 @@ def w2s_config() -> ml_collections.ConfigDict:
 
 
 def check(config: PipelineConfig, *, devices: int | None = None) -> None:
-    """Refuses a config with which some stage would fail on these devices.
-
-    Args:
-      config: a pipeline's.
-      devices: how many there will be; None: as many as there are.
+    """Refuses a config with which some stage would fail on so many devices (None: those there are).
 
     Raises:
       ValueError: a model is not set, or a mesh or batch does not fit; the message names it.

@@ -49,9 +49,6 @@ class Pool:
 def load_pool(data: ProblemsConfig) -> Pool:
     """Loads the problems.
 
-    Args:
-      data: which.
-
     Raises:
       FileNotFoundError: no such files.
       ValueError: no such data set, malformed rows, answers of several kinds, or a test problem
@@ -96,12 +93,7 @@ def split_pool(pool: Pool, data: ProblemsConfig, *, seed: int) -> QuestionSplit:
 
 
 def problem_row(problem: Problem, *, remove: str | None) -> dict:
-    """A row "id", "question" and, where they are known, "gold" and "solution".
-
-    Args:
-      problem: the problem.
-      remove: a regular expression taken out of the solution; None: nothing.
-    """
+    """A row "id", "question" and, where known, "gold" and "solution" (`remove` taken out of it)."""
     row = {"id": problem.id, "question": problem.question}
     if problem.answer is not None:
         row["gold"] = problem.gold

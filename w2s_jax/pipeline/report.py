@@ -30,7 +30,7 @@ def model_rows(stores: Mapping[int, ArtifactStore]) -> tuple[list[dict], list[st
     tables = _tables(stores)
     resamples = tables[0]["resamples"]
     rows, notes = score_rows(average_scores(tables), resamples=resamples, seed=0)
-    cells_by_row = []
+    texts = []
     for i, row in enumerate(rows):
         by_seed = [100 * t["rows"][i]["accuracy"] for t in tables]
         cells = (
@@ -42,8 +42,8 @@ def model_rows(stores: Mapping[int, ArtifactStore]) -> tuple[list[dict], list[st
             *_interval(row["beyond_m_plus"], "+.1f", unit=100),
             *(_percent(row[name]) for name in ("mean_of_samples", "pass_at_k", "any_of_k")),
         )
-        cells_by_row.append(dict(zip(_COLUMNS, cells, strict=True)))
-    return cells_by_row, [*_reading(rows, len(tables), resamples), *notes]
+        texts.append(dict(zip(_COLUMNS, cells, strict=True)))
+    return texts, [*_reading(rows, len(tables), resamples), *notes]
 
 
 def model_columns(rows: list[dict]) -> tuple[tuple[str, str], ...]:
@@ -83,13 +83,7 @@ def _interval(interval: Mapping | None, form: str, *, unit: int = 1) -> tuple[st
 
 
 def write_report(path: Path, stores: Mapping[int, ArtifactStore], config: Mapping) -> Path:
-    """Writes the page whole or not at all.
-
-    Args:
-      path: the HTML file.
-      stores: each seed's artifacts, all done.
-      config: printed at the end.
-    """
+    """Writes the page of each seed's artifacts, all done, with the config at the end."""
     rows, notes = model_rows(stores)
     heads = [head for head, _ in model_columns(rows)]
     sections: list[Section] = [
@@ -104,9 +98,9 @@ def write_report(path: Path, stores: Mapping[int, ArtifactStore], config: Mappin
         gathered = own["gathered"]
         sections += [
             (f"Selection by agreement{of}", [_selection(gathered)]),
-            (f"Pairs{of}", [_pairs(gathered["pairs"])]),
+            (f"Pairs{of}", [_figures("pairs and questions", gathered["pairs"])]),
             (f"Ways to be confident, on the same samples{of}", [_votes(gathered["votes"])]),
-            (f"Repeated questions{of}", [_counts(gathered["splits"]["duplicates"])]),
+            (f"Repeated questions{of}", [_figures("problems", gathered["splits"]["duplicates"])]),
         ]
     first = next(iter(stores.values()))
     sections.append(("Pairs side by side", _examples(first)))
@@ -121,16 +115,10 @@ def _tables(stores: Mapping[int, ArtifactStore]) -> list[dict]:
 
 def _by_seed(stores: Mapping[int, ArtifactStore], tables: list[dict]) -> Table:
     lines = []
-    for i, row in enumerate(tables[0]["rows"]):
-        mine = [t["rows"][i] for t in tables]
-        gap = median_gap_recovered(r["pgr"] and r["pgr"]["value"] for r in mine)
-        lines.append(
-            [
-                row["model"],
-                *(_percent(r["accuracy"]) for r in mine),
-                "-" if gap is None else f"{gap:.2f}",
-            ]
-        )
+    for mine in zip(*(table["rows"] for table in tables), strict=True):
+        gap = median_gap_recovered(row["pgr"] and row["pgr"]["value"] for row in mine)
+        accuracies = [_percent(row["accuracy"]) for row in mine]
+        lines.append([mine[0]["model"], *accuracies, "-" if gap is None else f"{gap:.2f}"])
     return Table(["model", *(f"seed {seed}" for seed in stores), "median PGR"], lines)
 
 
@@ -158,72 +146,53 @@ def _selection(gathered: Mapping) -> Table:
              "strong correct")  # fmt: skip
     fields = ("questions", "weak_unparsable", "strong_unparsable", "disagreeing", "kept",
               "demonstrations", "padded")  # fmt: skip
+    shares = ("precision", "weak_accuracy", "icl_accuracy")
     rows = []
     for name in (n for n in gathered if n.startswith("select_")):
-        funnel = gathered[name]
-        rows.append(
-            [
-                f"round {name.removeprefix('select_')}",
-                *(str(funnel.get(field, "-")) for field in fields),
-                *(_share(funnel[f]) for f in ("precision", "weak_accuracy", "icl_accuracy")),
-            ]
-        )
+        counts = [str(gathered[name].get(field, "-")) for field in fields]
+        right = [_figure(gathered[name][field]) for field in shares]
+        rows.append([f"round {name.removeprefix('select_')}", *counts, *right])
     return Table(heads, rows)
 
 
-def _pairs(funnel: Mapping) -> Table:
-    shown = {name: value for name, value in funnel.items() if not isinstance(value, dict)}
-    rows = [[_words(name), "-" if v is None else f"{v:.4g}"] for name, v in shown.items()]
-    rows += [
-        [_words(name), _share(value)] for name, value in funnel.items() if isinstance(value, dict)
-    ]
-    return Table(("", "pairs and questions"), rows)
+def _figures(what: str, figures: Mapping) -> Table:
+    """Figures by name, shares below."""
+    ordered = sorted(figures.items(), key=lambda item: isinstance(item[1], dict))
+    return Table(("", what), [[k.replace("_", " "), _figure(value)] for k, value in ordered])
 
 
 def _votes(votes: Mapping) -> Table:
-    rows = [
-        [
-            f"{row['vote']} {row['confidence']}".strip(),
-            _percent(row["accuracy"]),
-            str(row["confident"]),
-            _percent(row["precision"]),
-            str(row["pairs"]),
-            _percent(row["chosen_accuracy"]),
-            _percent(row["rejected_accuracy"]),
-        ]
-        for row in votes["votes"]
-    ]
     heads = ("vote", "top answers correct", "confident", "of them correct", "pairs",
              "chosen correct", "rejected correct")  # fmt: skip
+    rows = []
+    for row in votes["votes"]:
+        right = ("accuracy", "precision", "chosen_accuracy", "rejected_accuracy")
+        top, sure, chosen, rejected = (_percent(row[name]) for name in right)
+        name = f"{row['vote']} {row['confidence']}".strip()
+        rows.append([name, top, str(row["confident"]), sure, str(row["pairs"]), chosen, rejected])
     return Table(heads, rows)
-
-
-def _counts(counts: Mapping) -> Table:
-    return Table(("", "problems"), [[_words(name), str(n)] for name, n in counts.items()])
 
 
 def _examples(store: ArtifactStore) -> list[Texts]:
     blocks = []
     for row in rows_of(store.path("pairs") / "pairs.jsonl")[:_EXAMPLES]:
         blocks.append(Texts([f"{row['question']}\nconfidence {row['confidence']:.2f}"]))
-        blocks.append(
-            Texts(
-                [
-                    f"{side} ({row[f'{side}_model']}: {row[f'{side}_answer']})\n{row[side]}"
-                    for side in ("chosen", "rejected")
-                ]
-            )
-        )
+        sides = [
+            f"{side} ({row[f'{side}_model']}: {row[f'{side}_answer']})\n{row[side]}"
+            for side in ("chosen", "rejected")
+        ]
+        blocks.append(Texts(sides))
     return blocks
 
 
-def _share(share: Mapping) -> str:
-    return _percent(Share(**share).value)
+def _figure(value: Mapping | float | None) -> str:
+    """A share of right answers, a count or a mean."""
+    if isinstance(value, Mapping):
+        return _percent(Share(**value).value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "-" if value is None else str(value)
 
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

@@ -10,7 +10,7 @@ import jax
 from leco_jax.configuration import as_json, build
 from leco_jax.storage.workdir import lock
 from w2s_jax.pipeline.artifacts import ArtifactStore
-from w2s_jax.pipeline.graph import Cost, Graph, Interrupted
+from w2s_jax.pipeline.graph import Cost, Graph, Interrupted, Stage
 from w2s_jax.pipeline.pipeline_config import PipelineConfig, check
 from w2s_jax.pipeline.problems import load_pool
 from w2s_jax.pipeline.report import write_report
@@ -29,17 +29,13 @@ class Line(NamedTuple):
     cost: Cost
 
 
-def stores(
-    config: Any, workdir: Path, *, devices: int | None = None
-) -> dict[int, tuple[Graph, ArtifactStore]]:
-    """The graph and the artifacts of each seed of a config; errors as `pipeline_config.check`."""
+def stores(config: Any, workdir: Path, *, devices: int | None = None) -> dict[int, ArtifactStore]:
+    """The artifacts of each seed of a config; errors as `pipeline_config.check`."""
     pipeline = build(PipelineConfig, config)
     check(pipeline, devices=devices)
-    opened, pool = {}, load_pool(pipeline.data)
-    for seed in pipeline.seeds:
-        graph = Graph(PipelineStages(pipeline, seed, pool).build())
-        opened[seed] = (graph, ArtifactStore(workdir / f"seed{seed}", graph))
-    return opened
+    pool = load_pool(pipeline.data)
+    graphs = {seed: Graph(PipelineStages(pipeline, seed, pool).build()) for seed in pipeline.seeds}
+    return {seed: ArtifactStore(workdir / f"seed{seed}", graph) for seed, graph in graphs.items()}
 
 
 def plan(
@@ -50,19 +46,14 @@ def plan(
     until: str | None = None,
     devices: int | None = None,
 ) -> list[Line]:
-    """What each stage of a run is, whether it is done, and what it takes at most.
+    """What each stage of `run_pipeline` is, whether it is done, and what it takes at most.
 
-    Args:
-      config: a `PipelineConfig`, or a ConfigDict of its fields.
-      workdir: as of `run_pipeline`.
-      stage: as of `run_pipeline`.
-      until: as of `run_pipeline`.
-      devices: how many the run will have; None: as many as there are.
+    `devices` are how many the run will have; None: as many as there are.
     """
     return [
-        Line(seed, name, store.state(name), graph.stages[name].needs, graph.stages[name].cost())
-        for seed, (graph, store) in stores(config, workdir, devices=devices).items()
-        for name in _chosen(graph, stage, until)
+        Line(seed, chosen.name, store.state(chosen.name), chosen.needs, chosen.cost())
+        for seed, store in stores(config, workdir, devices=devices).items()
+        for chosen in _chosen(store.graph, stage, until)
     ]
 
 
@@ -101,8 +92,8 @@ def run_pipeline(
         )
     with lock(workdir):
         opened = stores(config, workdir)
-        for seed, (graph, store) in opened.items():
-            names = _chosen(graph, stage, until)
+        for seed, store in opened.items():
+            names = [chosen.name for chosen in _chosen(store.graph, stage, until)]
             for number, name in enumerate(names, start=1):
                 store.check(name)
                 if store.state(name) == "done":
@@ -112,20 +103,17 @@ def run_pipeline(
                 _log.info("seed %d, stage %d of %d: %s", seed, number, len(names), name)
                 store.make(name, stop=stop)
                 _log.info("  %s: %s", name, _short(store.summary(name)))
-        if any(store.state("table") != "done" for _, store in opened.values()):
+        if any(store.state("table") != "done" for store in opened.values()):
             return None
-        return write_report(
-            workdir / "report.html",
-            {seed: store for seed, (_, store) in opened.items()},
-            as_json(build(PipelineConfig, config)),
-        )
+        described = as_json(build(PipelineConfig, config))
+        return write_report(workdir / "report.html", opened, described)
 
 
-def _chosen(graph: Graph, stage: str | None, until: str | None) -> list[str]:
+def _chosen(graph: Graph, stage: str | None, until: str | None) -> list[Stage]:
     if stage and until:
         raise ValueError("give either a stage alone or a stage to run until, not both")
     needed = graph.until(until or stage or next(reversed(graph.stages)))
-    return [stage] if stage else needed
+    return [graph.stages[name] for name in needed if stage in (None, name)]
 
 
 def _short(summary: dict) -> str:

@@ -15,11 +15,7 @@ from leco_jax.models.sharding import make_mesh
 from w2s_jax.pipeline import curate
 from w2s_jax.pipeline.costs import PromptTokens, generation_cost, prompt_tokens, training_cost
 from w2s_jax.pipeline.curate import rows_of
-from w2s_jax.pipeline.generate import (
-    PromptLayout,
-    Sample,
-    generate_answers,
-)
+from w2s_jax.pipeline.generate import PromptLayout, Sample, generate_answers
 from w2s_jax.pipeline.graph import Cost, Stage, Work
 from w2s_jax.pipeline.lineage import Lineage, training_stage
 from w2s_jax.pipeline.pipeline_config import PipelineConfig
@@ -32,38 +28,28 @@ class PipelineStages:
     """Puts the stages of one seed together."""
 
     def __init__(self, config: PipelineConfig, seed: int, pool: Pool):
-        """Splits the problems and reads the models' shapes, for the costs.
+        """Splits the config's problems and reads the models' shapes, for the costs.
 
-        Args:
-          config: a pipeline's.
-          seed: of splits, demonstrations, training, samples and pairs.
-          pool: the config's problems.
-
-        Raises:
-          ValueError: the problems cannot be split so; see `split_pool`.
+        The seed is that of splits, demonstrations, training, samples and pairs.
         """
         self._config, self._seed, self._pool = config, seed, pool
         self._split = split_pool(pool, config.data, seed=seed)
         self._weak = Lineage(name="weak_base", base=config.weak.base, dtype=config.weak.dtype)
-        self._strong = Lineage(
-            name="strong_base", base=config.strong.base, dtype=config.strong.dtype
-        )
+        strong = config.strong
+        self._strong = Lineage(name="strong_base", base=strong.base, dtype=strong.dtype)
         self._described = {p.base: load_config(p.base) for p in (self._weak, self._strong)}
         self._prompts = functools.cache(self._count_prompts)
-        self._stages: list[Stage] = []
 
     def build(self) -> list[Stage]:
         """All stages, each after what it needs."""
         config = self._config
-        self._stages = []
+        self._stages: list[Stage] = []
         questions, kind = config.data.questions, self._pool.kind
         self._add(curate.splits_stage(self._pool, self._split, config.data, seed=self._seed))
         weak = self._train("weak", config.weak.sft, self._weak, "splits", "gold.jsonl",
                            rows=config.data.gold_questions)  # fmt: skip
         self._answer("weak_answers", weak)
-        self._add(
-            curate.demonstrations_stage(count=config.stage1.demonstrations, seed=self._seed)
-        )  # fmt: skip
+        self._add(curate.demonstrations_stage(count=config.stage1.demonstrations, seed=self._seed))
         evaluated = [weak]
         learner, teacher = None, None
         for number in range(1, config.stage1.rounds + 1):
@@ -103,16 +89,11 @@ class PipelineStages:
             self._evaluate(model, sampled=True)
         evaluated += last
         self._evaluate(self._strong, sampled=False, demonstrations=True)
+        selections = [f"select_{r}" for r in range(1, config.stage1.rounds + 1)]
         self._add(
             table_stage(
                 models=(*(model.name for model in evaluated), "weak_icl"),
-                gathered=(
-                    "splits",
-                    *(f"select_{r}" for r in range(1, config.stage1.rounds + 1)),
-                    "samples",
-                    "votes",
-                    "pairs",
-                ),
+                gathered=("splits", *selections, "samples", "votes", "pairs"),
                 resamples=config.evaluation.resamples,
                 seed=self._seed,
                 kind=kind,
@@ -122,12 +103,9 @@ class PipelineStages:
 
     def _preferences(self, m_plus: Lineage) -> list[Lineage]:
         stage2, preference, kind = self._config.stage2, self._config.preference, self._pool.kind
-        self._answer(
-            "samples",
-            m_plus,
-            samples=[Sample(number=i, temperature=stage2.temperature)
-                     for i in range(stage2.samples)],
-        )  # fmt: skip
+        numbers = range(stage2.samples)
+        samples = [Sample(number=i, temperature=stage2.temperature) for i in numbers]
+        self._answer("samples", m_plus, samples=samples)
         rule = stage2.pair_rule(seed=self._seed)
         self._add(curate.votes_stage(rule, kind=kind))
         self._add(curate.pairs_stage(rule, confidence=stage2.confidence, kind=kind))
@@ -182,16 +160,16 @@ class PipelineStages:
         examples = ("demonstrations",) if demonstrations else ()
 
         def run(work: Work) -> dict:
-            shown: tuple[dict, ...] = ()
-            if demonstrations:
-                shown = tuple(rows_of(work.inputs["demonstrations"] / "demonstrations.jsonl"))
+            shown = [
+                row for name in examples for row in rows_of(work.inputs[name] / f"{name}.jsonl")
+            ]
             mesh = make_mesh(data=-1, tensor=generation.tensor)
             return generate_answers(
                 model.load(work.inputs, mesh=mesh),
                 rows_of(work.inputs["splits"] / file),
                 work.directory / "answers.jsonl",
                 model_name=model.name,
-                layout=PromptLayout(config.data.prompt, shown),
+                layout=PromptLayout(config.data.prompt, tuple(shown)),
                 samples=samples,
                 config=generation,
                 kind=kind,

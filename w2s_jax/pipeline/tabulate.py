@@ -1,7 +1,7 @@
 """The last stage: every model's accuracy, pass@k and gap recovered, with intervals."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def table_stage(
       gathered: stages whose summaries belong beside the table.
       resamples: of the bootstrap.
       seed: of the bootstrap.
-      kind: kind of answer.
+      kind: of answers.
     """
     evaluations = {model: f"eval_{model}" for model in models}
 
@@ -144,49 +144,45 @@ def score_rows(
     "beyond_full_weak" and "beyond_m_plus" (each None or value, low, high and undefined: a paired
     bootstrap over questions, 95 %), "mean_of_samples", "pass_at_k", "k", "any_of_k" and "samples".
     """
-    rows = []
     m_plus = last_hybrid(scores)
+    options = {"resamples": resamples, "seed": seed}
+
+    def interval(figure: Callable[..., Interval | None], *models: str) -> dict | None:
+        value = figure(*(scores[model].greedy for model in models), **options)
+        return None if value is None else dataclasses.asdict(value)
+
+    rows = []
     for model, mine in scores.items():
         right = accuracy(mine.greedy)
         pgr = beyond = beyond_m_plus = None
-        options = {"resamples": resamples, "seed": seed}
         if CEILING in scores and model not in (WEAK, CEILING):
-            pgr = gap_recovered_interval(
-                scores[WEAK].greedy, mine.greedy, scores[CEILING].greedy, **options
-            )
+            pgr = interval(gap_recovered_interval, WEAK, model, CEILING)
         if model not in (WEAK, FULL_WEAK):
-            beyond = accuracy_difference_interval(mine.greedy, scores[FULL_WEAK].greedy, **options)
-        if m_plus and model not in (WEAK, FULL_WEAK, m_plus):
-            beyond_m_plus = accuracy_difference_interval(
-                mine.greedy, scores[m_plus].greedy, **options
-            )
-        rows.append(
-            {
-                "model": model,
-                "questions": right.count,
-                "accuracy": right.value,
-                "standard_error": right.standard_error,
-                "unanswered": mine.unanswered,
-                "pgr": _plain(pgr),
-                "beyond_full_weak": _plain(beyond),
-                "beyond_m_plus": _plain(beyond_m_plus),
-                "mean_of_samples": _mean(mine.mean_of_samples),
-                "pass_at_k": _mean(mine.pass_at_k),
-                "k": mine.k,
-                "any_of_k": _mean(mine.any_of_k),
-                "samples": mine.samples,
-            }
-        )
+            beyond = interval(accuracy_difference_interval, model, FULL_WEAK)
+            if m_plus and model != m_plus:
+                beyond_m_plus = interval(accuracy_difference_interval, model, m_plus)
+        row = {
+            "model": model,
+            "questions": right.count,
+            "accuracy": right.value,
+            "standard_error": right.standard_error,
+            "unanswered": mine.unanswered,
+            "pgr": pgr,
+            "beyond_full_weak": beyond,
+            "beyond_m_plus": beyond_m_plus,
+            "k": mine.k,
+            "samples": mine.samples,
+        }
+        for name in ("mean_of_samples", "pass_at_k", "any_of_k"):
+            values = getattr(mine, name)
+            row[name] = float(np.mean(values)) if values else None
+        rows.append(row)
     return rows, _notes(scores)
 
 
 def last_hybrid(models: Iterable[str]) -> str | None:
     """M_plus among models in the order of their training: the last round's hybrid student."""
     return next((m for m in reversed(list(models)) if m.startswith(_HYBRID)), None)
-
-
-def _plain(interval: Interval | None) -> dict | None:
-    return None if interval is None else dataclasses.asdict(interval)
 
 
 def _notes(scores: Mapping[str, Scores]) -> list[str]:
@@ -202,7 +198,3 @@ def _notes(scores: Mapping[str, Scores]) -> list[str]:
         f"The weak model ({weak:.1%}) is no worse than the strong ceiling ({ceiling:.1%}): the "
         "performance gap recovered is undefined."
     ]
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if len(values) else None

@@ -30,13 +30,11 @@ class Checkpoints:
 
         Args:
           directory: created if need be; must be the same on every process.
-          keep_last: newest checkpoints to keep.
-          keep_every: also keep every checkpoint of a step divisible by this; None: none.
+          keep_last: see `loop.RunConfig`.
+          keep_every: see `loop.RunConfig`.
           description: the run's config, JSON values, written into each checkpoint.
           data: the data source's fingerprint; a checkpoint of other data is refused.
         """
-        if keep_last < 1:
-            raise ValueError(f"keep_last={keep_last} must be at least 1")
         keep: Any = ocp.training.preservation_policies.LatestN(keep_last)
         if keep_every:
             keep = ocp.training.preservation_policies.AnyPreservationPolicy(
@@ -62,18 +60,15 @@ class Checkpoints:
     @property
     def latest(self) -> int | None:
         """The newest finished checkpoint's step; None if there is none."""
-        found = self._orbax.latest
-        return None if found is None else found.step
+        newest = self._orbax.latest
+        return None if newest is None else newest.step
 
     def save(self, step: int, weights: Any, rest: Any) -> None:
         """Starts to save; returns when the arrays may be changed, and writes in the background.
 
-        A step that is saved already is left alone.
-
-        Args:
-          step: steps done, which is also the next step's number.
-          weights: what is trained; can be loaded without the rest.
-          rest: everything else that resuming needs.
+        `step` counts steps done: it is the next step's number. A step that is saved already is left
+        alone. `weights` is what is trained and can be loaded without `rest`, all else that resuming
+        needs.
         """
         if self.latest == step:
             return
@@ -94,12 +89,9 @@ class Checkpoints:
     def restore(
         self, abstract_weights: Any, abstract_rest: Any, step: int | None = None
     ) -> tuple[Any, Any]:
-        """Loads (weights, rest), each process reading its own shards.
+        """Loads (weights, rest) of a step (None: the newest), each process reading its own shards.
 
-        Args:
-          abstract_weights: shapes, dtypes and shardings; the mesh need not be the one of the save.
-          abstract_rest: the same.
-          step: which; None: the newest.
+        Both are given as shapes, dtypes and shardings; the mesh need not be the one of the save.
 
         Raises:
           CheckpointMismatch: it was saved by a run on other data, or cannot be read.
@@ -133,11 +125,7 @@ def has_checkpoint(directory: str | pathlib.Path) -> bool:
 
 
 def load_weights(directory: str | pathlib.Path, abstract_weights: Any) -> Any:
-    """Loads the trained weights alone from a run's newest checkpoint.
-
-    Args:
-      directory: a run's checkpoint directory ("checkpoints" in its workdir).
-      abstract_weights: shapes, dtypes and shardings of what was trained.
+    """Loads the trained weights alone from a run's newest checkpoint, as `Checkpoints.restore`.
 
     Raises:
       FileNotFoundError: there is no finished checkpoint.

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from leco_jax.configuration import build
 from leco_jax.models.architectures import preset
 from leco_jax.models.llama import Llama
-from leco_jax.models.loading import load_model
+from leco_jax.models.loading import LoadedModel, load_model
 from leco_jax.models.lora import LoraConfig
 from leco_jax.text.tokenizer import Tokenizer, load_tokenizer
 from w2s_jax.training.checkpoints import abstract, load_weights, read_description
@@ -38,12 +38,8 @@ class Start(NamedTuple):
     identity: str
 
 
-def load_start(config: Any, mesh: Mesh) -> Start:
-    """Loads or makes the weights of step 0, on the mesh.
-
-    Args:
-      config: see `job_config.training_config`; its model, and the seed of fresh weights, count.
-      mesh: where to put them.
+def load_start(config: TrainingConfig, mesh: Mesh) -> Start:
+    """Loads or makes the weights of step 0, on the mesh; of the config its model and seed count.
 
     Raises:
       ValueError: a config that says something impossible, a checkpoint of another model, or one of
@@ -75,30 +71,52 @@ def load_run(workdir: str | Path, mesh: Mesh) -> Start:
     return _after(Path(workdir), saved, start, mesh)
 
 
-def restore_run(workdir: str | Path, model: Llama, mesh: Mesh) -> None:
-    """Gives a model the weights that a run ended with, in place.
+def read_model(name: str, mesh: Mesh, *, dtype: str | None = None) -> LoadedModel:
+    """The model of a name, file or directory, or the one that a training run ended with.
 
     Args:
-      workdir: the run's.
-      model: the model that the run started from; only its shapes count if the run trained all
-        weights. The run's adapters are merged.
+      name: what `load_model` takes, or the workdir of a run: its newest checkpoint is read, and
+        adapters are merged, those of the runs that it went on from too.
       mesh: where the weights go.
+      dtype: of weights and activations; default: the input's.
+
+    Raises:
+      Exception: as `load_model` and `load_run`.
     """
-    _restore(Path(workdir), _saved_config(Path(workdir)), model, mesh)
+    if not (Path(name) / "checkpoints").is_dir():
+        return load_model(name, mesh=mesh, dtype=dtype)
+    ended = load_run(name, mesh)
+    if dtype is None:
+        return LoadedModel(ended.model, ended.tokenizer)
+    params = jax.tree.map(lambda x: x.astype(dtype), ended.model.params)
+    config = ended.model.config.replace(param_dtype=dtype, dtype=dtype)
+    return LoadedModel(Llama(config, params=params), ended.tokenizer)
 
 
-def lora_config(section: Any) -> LoraConfig:
-    """The adapters of a config's section "lora"."""
-    return LoraConfig(
-        rank=section["rank"],
-        alpha=section["alpha"],
-        dropout=section["dropout"],
-        targets=tuple(section["targets"]),
-        layers=tuple(section["layers"] or ()) or None,
-    )
+def restore_run(workdir: str | Path, model: Llama, mesh: Mesh) -> str:
+    """Gives a model the weights that a run ended with, in place; the run's adapters are merged.
+
+    The model is the one that the run started from; only its shapes count if the run trained all
+    weights. Returns the hash of what the run trained.
+    """
+    lora = _lora(_saved_config(Path(workdir)))
+    if lora.rank:
+        model.add_adapters(lora, rngs=jax.random.key(0), mesh=mesh)
+    _, trainable, _ = split_model(model)
+    shapes = abstract(trainable)
+    del trainable
+    nnx.update(model, shapes)  # the memory is needed for what is loaded
+    trained = load_weights(Path(workdir) / "checkpoints", shapes)
+    nnx.update(model, trained)
+    model.merge_adapters()
+    return weights_fingerprint(trained, dtype="bfloat16")
 
 
-def _base(config: Any, mesh: Mesh) -> Start:
+def _lora(saved: Mapping[str, Any]) -> LoraConfig:
+    return build(LoraConfig, saved["lora"], name="config.lora")
+
+
+def _base(config: TrainingConfig, mesh: Mesh) -> Start:
     section = config.model
     if bool(section.name) == bool(section.preset):
         raise ValueError("give either model.name, or model.preset for fresh weights")
@@ -140,24 +158,10 @@ def _after(workdir: Path, saved: Mapping[str, Any], start: Start, mesh: Mesh) ->
             "fresh weights, the same seed; a run that it went on from must not have been trained "
             "further"
         )
-    trained = _restore(workdir, saved, start.model, mesh)
+    trained = restore_run(workdir, start.model, mesh)
     if not saved["lora"]["rank"]:
         return start._replace(identity=trained)
     # Of the parts: the sum's last digits differ from mesh to mesh and from dtype to dtype.
-    identity = f"{start.identity} + {lora_config(saved['lora']).scale} {trained}"
+    identity = f"{start.identity} + {_lora(saved).scale} {trained}"
     digest = hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
     return start._replace(identity=digest)
-
-
-def _restore(workdir: Path, saved: Mapping[str, Any], model: Llama, mesh: Mesh) -> str:
-    """See `restore_run`; returns the hash of what the run trained."""
-    if saved["lora"]["rank"]:
-        model.add_adapters(lora_config(saved["lora"]), rngs=jax.random.key(0), mesh=mesh)
-    _, trainable, _ = split_model(model)
-    shapes = abstract(trainable)
-    del trainable
-    nnx.update(model, shapes)  # the memory is needed for what is loaded
-    trained = load_weights(workdir / "checkpoints", shapes)
-    nnx.update(model, trained)
-    model.merge_adapters()
-    return weights_fingerprint(trained, dtype="bfloat16")

@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from w2s_jax.training import data as batches
 from w2s_jax.training.checkpoints import has_checkpoint
 from w2s_jax.training.initial_weights import Start, load_start
 from w2s_jax.training.job_config import DataConfig, TrainingConfig
-from w2s_jax.training.loop import DataSource, RunConfig, TrainResult, train
+from w2s_jax.training.loop import DataSource, TrainResult, train
 from w2s_jax.training.metrics import tensorboard_module
 from w2s_jax.training.optimizer import OptimizerConfig
 from w2s_jax.training.processes import Stop, Stopped, raise_if_asked
@@ -36,10 +37,7 @@ def run_job(
 ) -> TrainResult:
     """Trains as a config says, going on where an interrupted run of the same config stopped.
 
-    Args:
-      config: what to train, on what and how.
-      workdir: where everything goes.
-      stop: asked now and then, also while the run is prepared (see `processes`).
+    `stop` is asked now and then, also while the run is prepared (see `processes`).
 
     Raises:
       ValueError: a config that says something impossible, a workdir of another config, or one in
@@ -60,7 +58,7 @@ def _run(config: TrainingConfig, workdir: Path, stop: Stop) -> TrainResult:
     if config.run.tensorboard:
         tensorboard_module()  # Before anything is loaded.
     mesh = make_mesh(**dataclasses.asdict(config.mesh))
-    reference = _reference(config)
+    reference, lead = _reference(config), jax.process_index() == 0
 
     start = load_start(config, mesh)
     raise_if_asked(stop)
@@ -69,22 +67,21 @@ def _run(config: TrainingConfig, workdir: Path, stop: Stop) -> TrainResult:
     optimizer = _warmed_up(config, config.run.steps(data))
     description = as_json(config)
     description["objective"] |= {name: objective.option(name) for name in ("beta", "gamma")}
-    if jax.process_index() == 0:
+    if lead:
         _claim(workdir, description, start, data)
     if reference == "stored":
-        stored = [
-            store_reference(
-                source,
-                start.model.params,
-                num_steps=steps,
-                directory=workdir / "reference",
-                model=start.model.config,
-                mesh=mesh,
-                stop=stop,
-            )
-            for source, steps in _sources(data, held_out, config.run)
-        ]
-        data, held_out = stored[0], stored[1] if held_out else None
+        store = functools.partial(
+            store_reference,
+            params=start.model.params,
+            directory=workdir / "reference",
+            model=start.model.config,
+            mesh=mesh,
+            stop=stop,
+        )
+        data = store(data, num_steps=config.run.steps(data))
+        if held_out:
+            steps = min(config.run.eval_batches, held_out.num_steps_per_epoch)
+            held_out = store(held_out, num_steps=steps)
     description["start"] = {"base": start.base, "identity": start.identity}
     model, copy = start.model, None
     if config.lora.rank:
@@ -112,9 +109,7 @@ def load_data(
     config: TrainingConfig, tokenizer: Tokenizer, mesh: Mesh, *, pairs: bool
 ) -> tuple[DataSource, DataSource | None]:
     """Makes the batches of training and, if the config asks for it, of evaluation."""
-    data, held_out = config.data, config.held_out
-    rows = _texts(data, pairs)
-    kept = None
+    held_out, rows, kept = config.held_out, _texts(config.data, pairs), None
     if held_out.rows:
         if held_out.rows >= len(rows):
             raise ValueError(f"held_out.rows={held_out.rows} leaves none of {len(rows)} rows")
@@ -123,11 +118,9 @@ def load_data(
         rows = [rows[i] for i in sorted(order[held_out.rows :])]
     elif held_out.source:
         own = {name: getattr(held_out, name) for name in ("source", "split", "limit")}
-        kept = _texts(dataclasses.replace(data, **own), pairs)
-    return (
-        _source(config, rows, tokenizer, mesh, pairs),
-        _source(config, kept, tokenizer, mesh, pairs, once=True) if kept else None,
-    )
+        kept = _texts(dataclasses.replace(config.data, **own), pairs)
+    source = functools.partial(_source, config, tokenizer=tokenizer, mesh=mesh, pairs=pairs)
+    return source(rows), source(kept, once=True) if kept else None
 
 
 def _texts(data: DataConfig, pairs: bool) -> list[Any]:
@@ -148,12 +141,26 @@ def _texts(data: DataConfig, pairs: bool) -> list[Any]:
 def _source(
     config: TrainingConfig,
     texts: list[Any],
+    *,
     tokenizer: Tokenizer,
     mesh: Mesh,
     pairs: bool,
     once: bool = False,
 ) -> DataSource:
+    """Tokens and batches of texts; what is cut is logged."""
     data = config.data
+    encode = batches.encode_pairs if pairs else batches.encode_examples
+    encoded: Any = encode(texts, tokenizer, length=data.length, chat=data.chat)
+    parts = {"examples": encoded}
+    if pairs:
+        parts = {"chosen rows": encoded.chosen, "rejected rows": encoded.rejected}
+    for name, part in parts.items():
+        if part.cut_prompts or part.cut_completions:
+            _log.warning(
+                "data.length=%d: of %d %s %d prompts lose their oldest tokens and %d completions "
+                "their end, so that the model does not learn to end them",
+                data.length, len(part), name, part.cut_prompts, part.cut_completions,
+            )  # fmt: skip
     common: dict[str, Any] = {
         "rows": data.batch,
         "length": data.length,
@@ -162,24 +169,10 @@ def _source(
         "process_slice": batches.process_slice(mesh, data.batch),
     }
     if not pairs:
-        encoded = batches.encode_examples(texts, tokenizer, length=data.length, chat=data.chat)
-        _report_cuts("examples", encoded, data.length)
         return batches.ExampleSource(encoded, packed=data.packed, **common)
     if data.packed:
         raise ValueError("data.packed is for SFT: a pair's two rows are compared as wholes")
-    encoded_pairs = batches.encode_pairs(texts, tokenizer, length=data.length, chat=data.chat)
-    _report_cuts("chosen rows", encoded_pairs.chosen, data.length)
-    _report_cuts("rejected rows", encoded_pairs.rejected, data.length)
-    return batches.PairSource(encoded_pairs, **common)
-
-
-def _report_cuts(name: str, encoded: batches.Encoded, length: int) -> None:
-    if encoded.cut_prompts or encoded.cut_completions:
-        _log.warning(
-            "data.length=%d: of %d %s %d prompts lose their oldest tokens and %d completions their "
-            "end, so that the model does not learn to end them",
-            length, len(encoded), name, encoded.cut_prompts, encoded.cut_completions,
-        )  # fmt: skip
+    return batches.PairSource(encoded, **common)
 
 
 def _warmed_up(config: TrainingConfig, num_steps: int) -> OptimizerConfig:
@@ -192,12 +185,6 @@ def _warmed_up(config: TrainingConfig, num_steps: int) -> OptimizerConfig:
         config.run.epochs, num_steps, num_steps // 2, optimizer.warmup_steps,
     )  # fmt: skip
     return dataclasses.replace(optimizer, warmup_steps=num_steps // 2)
-
-
-def _sources(data: DataSource, held_out: DataSource | None, run: RunConfig):
-    yield data, run.steps(data)
-    if held_out is not None:
-        yield held_out, min(run.eval_batches, held_out.num_steps_per_epoch)
 
 
 def _reference(config: TrainingConfig) -> str:
@@ -217,20 +204,25 @@ def _claim(workdir: Path, description: dict, start: Start, data: DataSource) -> 
     """Gives the workdir to this run, or refuses; what holds no checkpoint yet is given anew."""
     if not has_checkpoint(workdir / "checkpoints"):
         (workdir / "config.json").unlink(missing_ok=True)
-    decides = what_decides(description)
     # What files hold, not where they lie: a directory may move.
-    paths = {"model": ("name", "tokenizer", "checkpoint"), "data": ("source", "dir")}
-    for part, names in paths.items():
-        decides[part] = {k: v for k, v in decides[part].items() if k not in names}
+    places = {"model": ("name", "tokenizer", "checkpoint"), "data": ("source", "dir")}
+    decides = what_decides(description, without=places)
     decides["model"]["weights"] = start.identity
     decides["data"]["fingerprint"] = data.fingerprint()
     claim(workdir, decides)
 
 
-def what_decides(described: dict) -> dict:
-    """The part of a config that may not change between a run and its continuation."""
-    free = {"mesh", "held_out"}
+def what_decides(described: dict, *, without: Mapping[str, Collection[str]]) -> dict:
+    """The part of a config that may not change between a run and its continuation.
+
+    Args:
+      described: the config, JSON values.
+      without: fields of parts that do not count, for something else stands for them.
+    """
+    # Accumulation and rematerialisation ("step") change rounding only; stats change nothing.
+    free = ("mesh", "held_out", "step")
     decides = {name: value for name, value in described.items() if name not in free}
-    steps = {name: described["run"][name] for name in ("num_steps", "epochs")}
-    # Accumulation and rematerialisation change rounding only; stats change nothing.
-    return {**{k: v for k, v in decides.items() if k != "step"}, "run": steps}
+    decides["run"] = {name: described["run"][name] for name in ("num_steps", "epochs")}
+    for part, names in without.items():
+        decides[part] = {k: v for k, v in decides[part].items() if k not in names}
+    return decides

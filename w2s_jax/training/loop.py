@@ -2,10 +2,9 @@
 
 import contextlib
 import dataclasses
-import itertools
 import logging
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
@@ -13,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from leco_jax.configuration import check
+from leco_jax.configuration import at_least, check
 from leco_jax.models.llama import Llama
 from w2s_jax.training.checkpoints import Checkpoints, abstract
 from w2s_jax.training.metrics import (
@@ -82,13 +81,9 @@ class RunConfig:
 
     def __post_init__(self):
         check(self)
-        for name in (
-            "num_steps", "epochs", "log_every", "eval_batches", "checkpoint_every", "keep_last",
-            "keep_every", "profile_steps",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
+        counts = ("num_steps", "epochs", "log_every", "eval_batches", "checkpoint_every",
+                  "keep_last", "keep_every", "profile_steps")  # fmt: skip
+        at_least(self, **{name: 1 for name in counts if getattr(self, name) is not None})
 
     def steps(self, data: DataSource) -> int:
         """The number of train steps on these data."""
@@ -161,16 +156,11 @@ def train(
     state, shardings = init_state(trainable, tx, mesh)
     frozen = {"base": rest, "reference": reference}
     del trainable
-    train_step = make_train_step(
-        graph=graph,
-        objective=objective,
-        tx=tx,
-        schedule=schedule,
-        mesh=mesh,
-        shardings=shardings,
-        config=step_config,
-    )
-    eval_step = make_eval_step(graph=graph, objective=objective, mesh=mesh, config=step_config)
+    shared: dict[str, Any] = {
+        "graph": graph, "objective": objective, "mesh": mesh, "config": step_config
+    }  # fmt: skip
+    train_step = make_train_step(tx=tx, schedule=schedule, shardings=shardings, **shared)
+    eval_step = make_eval_step(**shared)
 
     checkpoints = Checkpoints(
         workdir / "checkpoints",
@@ -200,23 +190,18 @@ def train(
             MetricWriter(workdir, next_step=first, tensorboard=run.tensorboard, active=lead)
         )
         batch = data.batch(first)
-        adapters = sum(x.size for x in jax.tree.leaves(state.trainable))
-        flops_per_token = train_flops_per_token(
-            model.config,
-            batch["tokens"].shape[-1],
-            adapters=0 if model.lora is None else adapters,
-        )
+        adapters = sum(x.size for x in jax.tree.leaves(state.trainable)) if model.lora else 0
+        length = batch["tokens"].shape[-1]
+        stated_peak = run.peak_tflops * 1e12 if run.peak_tflops else None
         progress = Progress(
             num_steps=num_steps,
             chips=mesh.size,
-            flops_per_token=flops_per_token,
-            peak_flops=peak_flops(
-                mesh.devices.flat[0].device_kind,
-                run.peak_tflops * 1e12 if run.peak_tflops else None,
-            ),
+            flops_per_token=train_flops_per_token(model.config, length, adapters=adapters),
+            peak_flops=peak_flops(mesh.devices.flat[0].device_kind, stated_peak),
         )
-        profile = _Profile(workdir / "profile", run)
-        last = _metrics_of(workdir, first - 1)
+        profile = stack.enter_context(_Profile(workdir / "profile", run))
+        rows = [r for r in read_metrics(workdir / "metrics.jsonl") if r["step"] == first - 1]
+        last = {k: v for row in rows for k, v in row.items() if k != "step" and v is not None}
         done, interrupted = first, False
 
         def collect(step, batch, device_metrics) -> dict[str, float]:
@@ -228,12 +213,18 @@ def train(
         def held_out(name: str) -> dict[str, float]:
             if eval_data is None:
                 return {}
-            batches = itertools.islice(_once(eval_data), run.eval_batches)
-            scalars = evaluate(
-                eval_step, state.trainable, frozen, batches, mesh=mesh, pairs=objective.pairs
-            )
+            steps = range(min(run.eval_batches, eval_data.num_steps_per_epoch))
+            placed = (place_batch(eval_data.batch(i), mesh, pairs=objective.pairs) for i in steps)
+            batches = jax.device_get([eval_step(state.trainable, frozen, b) for b in placed])
+            rows = [batch.pop("rows") for batch in batches]  # a batch weighs as its rows
+            scalars = {
+                key: float(np.average([batch[key] for batch in batches], weights=rows))
+                for key in batches[0]
+            }
             if lead:
-                _log.info("step %d/%d, held-out %s", done, num_steps, _short(scalars))
+                shown = ("loss", "mean_token_accuracy", "rewards/accuracies", "rewards/margins")
+                line = ", ".join(f"{key} {scalars[key]:.4f}" for key in shown if key in scalars)
+                _log.info("step %d/%d, held-out %s", done, num_steps, line)
             return {f"{name}/{key}": value for key, value in scalars.items()}
 
         def looks_at(done: int) -> bool:
@@ -295,93 +286,42 @@ def train(
                 progress.restart()  # Evaluation and saving are not the next step's time.
 
         # --- the end ---------------------------------------------------------------------------
-        profile.close()
         checkpoints.wait()
         nnx.update(model, state.trainable)
         if lead and last:
             _log.info("report: %s", write_report(workdir, description))
-    return TrainResult(
-        state=state,
-        metrics=last,
-        steps=done,
-        interrupted=interrupted,
-    )
-
-
-def evaluate(
-    eval_step: Callable, trainable: Any, frozen: Any, batches: Any, *, mesh: Mesh, pairs: bool
-) -> dict[str, float]:
-    """Averages an evaluation step's metrics over batches, each weighing as its rows."""
-    metrics = jax.device_get(
-        [eval_step(trainable, frozen, place_batch(batch, mesh, pairs=pairs)) for batch in batches]
-    )
-    rows = [batch.pop("rows") for batch in metrics]
-    return {
-        name: float(np.average([batch[name] for batch in metrics], weights=rows))
-        for name in metrics[0]
-    }
-
-
-def _metrics_of(workdir: pathlib.Path, step: int) -> dict[str, float]:
-    """What an earlier call wrote of a step; empty where it wrote nothing."""
-    rows = [row for row in read_metrics(workdir / "metrics.jsonl") if row["step"] == step]
-    return {
-        name: value
-        for row in rows
-        for name, value in row.items()
-        if name != "step" and value is not None
-    }
-
-
-def _once(data: DataSource):
-    for step in range(data.num_steps_per_epoch):
-        yield data.batch(step)
+    return TrainResult(state=state, metrics=last, steps=done, interrupted=interrupted)
 
 
 def _check_finite(step, scalars, batch, workdir, checkpoints) -> None:
-    bad = {
-        name: scalars[name]
-        for name in ("loss", "grad_norm", "update_norm")
-        if not np.isfinite(scalars[name])
-    }
+    watched = ("loss", "grad_norm", "update_norm")
+    bad = [f"{name} is {scalars[name]}" for name in watched if not np.isfinite(scalars[name])]
     if not bad:
         return
     path = workdir / f"bad_batch_step{step}_process{jax.process_index()}.npz"
     np.savez(path, **batch)
     saved = checkpoints.latest
     raise NonFiniteError(
-        f"step {step}: "
-        + ", ".join(f"{name} is {value}" for name, value in bad.items())
-        + f"; its batch is in {path}. "
+        f"step {step}: {', '.join(bad)}; its batch is in {path}. "
         + (f"The last checkpoint is of step {saved}." if saved else "No checkpoint was written.")
         + " Lower the learning rate, clip, or look at that batch"
     )
 
 
-def _short(scalars: Mapping[str, float]) -> str:
-    shown = ("loss", "mean_token_accuracy", "rewards/accuracies", "rewards/margins")
-    return ", ".join(f"{name} {scalars[name]:.4f}" for name in shown if name in scalars)
-
-
-class _Profile:
-    """Traces some steps, counted from this process's first."""
+class _Profile(contextlib.ExitStack):
+    """Traces some steps, counted from this process's first; closing it ends the trace."""
 
     def __init__(self, directory: pathlib.Path, run: RunConfig):
-        self._directory, self._start, self._steps = directory, run.profile_start, run.profile_steps
-        self._on = False
+        super().__init__()
+        self._directory, self._run = directory, run
 
     def before(self, index: int) -> None:
-        if index == self._start:
-            jax.profiler.start_trace(self._directory)
-            self._on = True
+        if index == self._run.profile_start:
+            self.callback(_log.info, "profile in %s", self._directory)
+            self.enter_context(jax.profiler.trace(self._directory))
 
     def after(self, index: int, metrics: Any) -> None:
-        if self._on and self._start is not None and index + 1 == self._start + self._steps:
+        start = self._run.profile_start
+        if start is not None and index + 1 == start + self._run.profile_steps:
             jax.block_until_ready(metrics)
             self.close()
-
-    def close(self) -> None:
-        if self._on:
-            jax.profiler.stop_trace()
-            self._on = False
-            _log.info("profile in %s", self._directory)

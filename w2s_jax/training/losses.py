@@ -26,7 +26,7 @@ def sequence_sum(logprob_BT: Array, mask_BT: Array) -> Array:
 
 def sequence_mean(logprob_BT: Array, mask_BT: Array) -> Array:
     """Averages log-probabilities over the tokens of the mask; 0 for a row without tokens."""
-    return sequence_sum(logprob_BT, mask_BT) / jnp.maximum(jnp.sum(mask_BT, axis=-1), 1.0)
+    return _mean(sequence_sum(logprob_BT, mask_BT), jnp.sum(mask_BT, axis=-1))
 
 
 # --- supervised -------------------------------------------------------------------------------
@@ -35,12 +35,8 @@ def sequence_mean(logprob_BT: Array, mask_BT: Array) -> Array:
 def sft_token_mean(logprob_BT: Array, mask_BT: Array, *, tokens: Array | None = None) -> Array:
     """Computes the mean negative log-likelihood over all tokens of the batch; a scalar.
 
-    `−Σ_bt m·log p / Σ_bt m`: long completions weigh more. As in `transformers` and TRL.
-
-    Args:
-      logprob_BT: log-probabilities.
-      mask_BT: 1 where they count.
-      tokens: what to divide by, of which this is a part; None: the mask's own.
+    `−Σ_bt m·log p / Σ_bt m`: long completions weigh more. As in `transformers` and TRL. For a part
+    of a batch `tokens` is what to divide by; None: the mask's own.
     """
     if tokens is None:
         tokens = jnp.maximum(jnp.sum(mask_BT), 1.0)
@@ -50,12 +46,8 @@ def sft_token_mean(logprob_BT: Array, mask_BT: Array, *, tokens: Array | None = 
 def sft_sequence_mean(logprob_BT: Array, mask_BT: Array, *, rows: Array | None = None) -> Array:
     """Computes the mean over rows of each row's mean negative log-likelihood; a scalar.
 
-    `−mean_b(Σ_t m·log p / Σ_t m)`: rows weigh the same; those without tokens are left out.
-
-    Args:
-      logprob_BT: log-probabilities.
-      mask_BT: 1 where they count.
-      rows: what to divide by, of which this is a part; None: the rows with a token.
+    `−mean_b(Σ_t m·log p / Σ_t m)`: rows weigh the same; those without tokens are left out. For a
+    part of a batch `rows` is what to divide by; None: the rows with a token.
     """
     if rows is None:
         rows = jnp.maximum(jnp.sum(jnp.any(mask_BT > 0, axis=-1)), 1)
@@ -82,7 +74,7 @@ def cdpo(
     `−(1−ε)·log σ(β·D) − ε·log σ(−β·D)`, 0 <= ε < 0.5. Its minimum lies at a finite margin.
     Source: Mitchell 2023, "A note on DPO with noisy preferences", eq. 3.
     """
-    _check_flip(flip)
+    check_flip(flip)
     margin_B = beta * (chosen_ratio_B - rejected_ratio_B)
     return -(1 - flip) * log_sigmoid(margin_B) - flip * log_sigmoid(-margin_B)
 
@@ -95,7 +87,7 @@ def robust(
     `(−(1−ε)·log σ(β·D) + ε·log σ(−β·D)) / (1 − 2ε)`, 0 <= ε < 0.5.
     Source: Chowdhury et al. 2024, arXiv 2403.00409; TRL's `robust`.
     """
-    _check_flip(flip)
+    check_flip(flip)
     margin_B = beta * (chosen_ratio_B - rejected_ratio_B)
     clean_B, flipped_B = -log_sigmoid(margin_B), -log_sigmoid(-margin_B)
     return ((1 - flip) * clean_B - flip * flipped_B) / (1 - 2 * flip)
@@ -114,9 +106,7 @@ def ipo(
     `(D̄ − 1/(2β))²`, `D̄ = chosen_ratio/|c| − rejected_ratio/|r|`: per token, as in current TRL.
     Source: Azar et al. 2023, arXiv 2310.12036, eq. 17 (β is its τ); TRL's `ipo`.
     """
-    margin_B = _per_token(chosen_ratio_B, chosen_length_B) - _per_token(
-        rejected_ratio_B, rejected_length_B
-    )
+    margin_B = _mean(chosen_ratio_B, chosen_length_B) - _mean(rejected_ratio_B, rejected_length_B)
     return jnp.square(margin_B - 1 / (2 * beta))
 
 
@@ -141,9 +131,7 @@ def sigmoid_norm(
     `−log σ(β·(chosen_ratio/|c| − rejected_ratio/|r|))`.
     Source: Tülu 3, Lambert et al. 2024, arXiv 2411.15124; TRL's `sigmoid_norm`.
     """
-    margin_B = _per_token(chosen_ratio_B, chosen_length_B) - _per_token(
-        rejected_ratio_B, rejected_length_B
-    )
+    margin_B = _mean(chosen_ratio_B, chosen_length_B) - _mean(rejected_ratio_B, rejected_length_B)
     return -log_sigmoid(beta * margin_B)
 
 
@@ -205,10 +193,11 @@ def reward_metrics(chosen_reward_B: Array, rejected_reward_B: Array) -> dict[str
     }
 
 
-def _per_token(total_B: Array, length_B: Array) -> Array:
+def _mean(total_B: Array, length_B: Array) -> Array:
     return total_B / jnp.maximum(length_B, 1.0)
 
 
-def _check_flip(flip: float) -> None:
+def check_flip(flip: float) -> None:
+    """Raises ValueError for a share of wrong labels at which no label says anything."""
     if not 0 <= flip < 0.5:
         raise ValueError(f"flip is the share of wrong labels and must lie in [0, 0.5), not {flip}")

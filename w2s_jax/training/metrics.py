@@ -32,16 +32,10 @@ class MetricWriter:
         tensorboard: bool = False,
         active: bool = True,
     ):
-        """Opens the file to go on at `next_step`.
+        """Opens the file to go on at `next_step`; all but one process are not `active`.
 
         Lines of later steps, which an interrupted run wrote after its last checkpoint, are dropped:
-        the file holds every step once.
-
-        Args:
-          workdir: the file's directory; created if need be.
-          next_step: the first step that will be written.
-          tensorboard: also write event files below `workdir/tensorboard`.
-          active: False on all processes but one: nothing is written.
+        the file holds every step once. Event files go below `workdir/tensorboard`.
 
         Raises:
           ValueError: TensorBoard is asked for and tensorboardX is not installed.
@@ -116,11 +110,7 @@ def read_metrics(path: str | pathlib.Path) -> list[dict[str, Any]]:
 
 
 def tensorboard_module() -> Any:
-    """Gives the module that writes TensorBoard's event files.
-
-    Raises:
-      ValueError: it is not installed.
-    """
+    """Gives the module that writes TensorBoard's event files, or raises ValueError."""
     try:
         return importlib.import_module("tensorboardX")
     except ImportError as error:
@@ -141,18 +131,11 @@ class Progress:
         flops_per_token: float,
         peak_flops: float | None,
     ):
-        """Starts the clock.
-
-        Args:
-          num_steps: steps of the whole run.
-          chips: devices over which speeds are divided.
-          flops_per_token: model FLOPs of training on one token.
-          peak_flops: FLOP/s of one chip against which MFU is stated; None: no MFU.
-        """
+        """Starts the clock; `peak_flops` is one chip's FLOP/s for MFU, None: no MFU is given."""
         self._num_steps = num_steps
         self._chips, self._flops, self._peak = chips, flops_per_token, peak_flops
-        self._last = time.perf_counter()
         self._seconds: list[float] = []
+        self.restart()
 
     def restart(self) -> None:
         """Starts the clock again after a pause that belongs to no step."""
@@ -180,15 +163,9 @@ class Progress:
         # The first step compiles and says nothing about the others.
         steps = self._seconds[1:][-50:]
         if steps:
-            left = statistics.median(steps) * (self._num_steps - step - 1)
-            parts.append(f"ETA {_clock(left)}")
+            left = round(statistics.median(steps) * (self._num_steps - step - 1))
+            parts.append(f"ETA {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}")
         return ", ".join(parts)
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
 
 
 # Dense bfloat16 FLOP/s of one chip as its maker states them.
@@ -217,18 +194,15 @@ def train_flops_per_token(config: ModelConfig, length: int, *, adapters: int = 0
     attention's two products over the T/2 tokens that a causal token sees on average. A frozen
     weight takes four, for its own gradient is not computed. Recomputed activations are not counted
     (this is MFU, not hardware utilisation), nor is the embedding's lookup.
+    `adapters` counts their weights if these alone are trained; 0: all weights are.
     Source: PaLM, Chowdhery et al. 2022, appendix B, halved for causality.
-
-    Args:
-      config: the model.
-      length: positions of a row (T).
-      adapters: weights of the adapters if these alone are trained; 0: all weights are.
     """
-    weights = 0
-    for path, weight in weight_table(config).items():
-        matrix = path == "unembed" or path.endswith("_proj") or (path == "embed" and config.tied)
-        if matrix:
-            weights += math.prod(weight.shape)
+    matrices = ("_proj", "embed" if config.tied else "unembed")
+    weights = sum(
+        math.prod(weight.shape)
+        for path, weight in weight_table(config).items()
+        if path.endswith(matrices)
+    )
     attention = config.num_layers * config.num_heads * config.head_width * length
     products = 4.0 * weights + 6.0 * adapters if adapters else 6.0 * weights
     return products + 6.0 * attention
@@ -248,14 +222,7 @@ CHARTS = (
 
 
 def write_report(workdir: str | pathlib.Path, config: Mapping[str, Any]) -> pathlib.Path:
-    """Draws `metrics.jsonl` of a run into `report.html` beside it.
-
-    Args:
-      workdir: the run's directory.
-      config: what to print below the charts, JSON values.
-
-    Returns:
-      The file's path.
+    """Draws `metrics.jsonl` of a run into `report.html` beside it, with the config below.
 
     Raises:
       ValueError: the run has no metrics.

@@ -48,8 +48,7 @@ class Objective:
             raise ValueError(f"objective {self.name!r} is not one of sft, {', '.join(PREFERENCE)}")
         if self.beta is not None and self.beta <= 0:
             raise ValueError(f"beta={self.beta} must be positive")
-        if not 0 <= self.flip < 0.5:
-            raise ValueError(f"flip={self.flip} is the share of wrong labels: 0 <= flip < 0.5")
+        losses.check_flip(self.flip)
 
     def option(self, name: str) -> float | None:
         """Gives "beta" or "gamma": as set, else the loss's own; None if the loss has no such."""
@@ -76,12 +75,7 @@ class Objective:
 
 
 def totals(objective: Objective, batch: Batch) -> Metrics:
-    """Counts what the loss of the whole batch is divided by; never 0.
-
-    Args:
-      objective: what is minimised.
-      batch: arrays [B, T], or [B, 2, T] with chosen and rejected if the objective has pairs.
-    """
+    """Counts what the loss of the whole batch (see `loss_and_metrics`) is divided by; never 0."""
     mask = batch["loss_mask"]
     counts = {"tokens": jnp.sum(mask)}
     if objective.pairs:
@@ -160,9 +154,8 @@ def _preference(objective, logprob, batch, counts, reference_B2):
         reward_B2, logps_B2 = beta * mean_B2, mean_B2
         chosen_B, rejected_B = mean_B2[:, 0], mean_B2[:, 1]
         if name == "simpo":
-            loss = mean(
-                losses.simpo(chosen_B, rejected_B, beta=beta, gamma=objective.option("gamma"))
-            )
+            gamma = objective.option("gamma")
+            loss = mean(losses.simpo(chosen_B, rejected_B, beta=beta, gamma=gamma))
         else:
             if objective.nll == "completion":
                 nll = mean(-chosen_B)
@@ -170,15 +163,13 @@ def _preference(objective, logprob, batch, counts, reference_B2):
                 all_BT = (batch["segment_ids"][:, 0] > 0).astype(jnp.float32)
                 nll = losses.sft_token_mean(logprob[:, 0], all_BT, tokens=counts["chosen_all"])
             log_odds_B = losses.log_odds_ratio(chosen_B, rejected_B)
-            loss = nll + mean(
-                losses.orpo(jnp.zeros_like(chosen_B), chosen_B, rejected_B, beta=beta)
-            )
-            metrics["nll_loss"] = nll
-            metrics["log_odds_chosen"] = mean(log_odds_B)
+            odds_B = losses.orpo(jnp.zeros_like(chosen_B), chosen_B, rejected_B, beta=beta)
+            loss = nll + mean(odds_B)
+            metrics |= {"nll_loss": nll, "log_odds_chosen": mean(log_odds_B)}
             metrics["log_odds_ratio"] = mean(jax.nn.log_sigmoid(log_odds_B))
     if objective.sft_weight:
-        tokens = counts["chosen_tokens"]
-        sft = losses.sft_token_mean(logprob[:, 0], mask[:, 0], tokens=tokens)
+        chosen_tokens = counts["chosen_tokens"]
+        sft = losses.sft_token_mean(logprob[:, 0], mask[:, 0], tokens=chosen_tokens)
         loss += objective.sft_weight * sft
         metrics["sft_loss"] = sft
 

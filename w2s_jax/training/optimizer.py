@@ -1,6 +1,7 @@
 """The optimiser: optax transformations chosen by a small config, state sharded as weights."""
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-from leco_jax.configuration import check
+from leco_jax.configuration import at_least, check
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,17 +34,11 @@ class OptimizerConfig:
 
     def __post_init__(self):
         check(self)
-        for name in ("learning_rate", "warmup_steps", "clip_norm"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+        at_least(self, learning_rate=0, warmup_steps=0, clip_norm=0)
 
 
 def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
-    """Makes the learning rate as a function of the step, which counts from 0.
-
-    Raises:
-      ValueError: warm-up is not shorter than the run.
-    """
+    """Makes the learning rate as a function of the step; warm-up must be shorter than the run."""
     if config.warmup_steps and config.warmup_steps >= num_steps:
         raise ValueError(
             f"warmup_steps={config.warmup_steps} leaves nothing of a run of {num_steps} steps"
@@ -95,16 +90,14 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
     else:
         # Without the weights' own scale: a learning rate means the same as with AdamW.
         moments = optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0))
-    return optax.chain(
-        clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
-        moments,
-        optax.add_decayed_weights(
-            config.weight_decay, lambda params: decay_mask(params, config.no_decay)
-        )
-        if config.weight_decay
-        else optax.identity(),
-        optax.scale_by_learning_rate(make_schedule(config, num_steps)),
-    )
+    clip = decay = optax.identity()
+    if config.clip_norm:
+        clip = clip_by_global_norm(config.clip_norm)
+    if config.weight_decay:
+        mask = functools.partial(decay_mask, no_decay=config.no_decay)
+        decay = optax.add_decayed_weights(config.weight_decay, mask)
+    rate = optax.scale_by_learning_rate(make_schedule(config, num_steps))
+    return optax.chain(clip, moments, decay, rate)
 
 
 def optimizer_shardings(
@@ -113,12 +106,7 @@ def optimizer_shardings(
     """Gives each array of the optimiser's state the sharding of its weight.
 
     What has another shape than its weight (counters, Adafactor's factors) is small: replicated.
-
-    Args:
-      tx: the optimiser.
-      params: the weights or their shapes.
-      shardings: one sharding per weight.
-      mesh: the mesh of `shardings`.
+    `params` may be shapes.
     """
     whole = NamedSharding(mesh, jax.P())
     state = jax.eval_shape(tx.init, params)

@@ -16,8 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from leco_jax.models.config import ModelConfig
 from leco_jax.storage.files import replacing
-from w2s_jax.training.batch_scores import batch_stats, compute_copy
-from w2s_jax.training.losses import sequence_sum
+from w2s_jax.training.batch_scores import compute_copy, row_logprobs
 from w2s_jax.training.processes import Stop, everywhere, raise_if_asked
 from w2s_jax.training.train_step import place_batch
 
@@ -157,15 +156,7 @@ def store_reference(
 
     @jax.jit
     def sums(params, batch):
-        found = batch_stats(
-            compute_copy(params, model),
-            batch,
-            config=model,
-            mesh=mesh,
-            remat=remat,
-            most_scored=data.most_scored,
-        )
-        total = sequence_sum(found.logprob, batch["loss_mask"])
+        total = row_logprobs(params, batch, model, mesh, remat=remat, most_scored=data.most_scored)
         return jax.lax.with_sharding_constraint(total, NamedSharding(mesh, jax.P()))
 
     table = {}

@@ -12,14 +12,9 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
 
-from leco_jax.configuration import check, internal
+from leco_jax.configuration import at_least, check, internal
 from leco_jax.models.llama import Llama
-from w2s_jax.training.batch_scores import (
-    BATCH_AXES,
-    batch_stats,
-    compute_copy,
-)
-from w2s_jax.training.losses import sequence_sum
+from w2s_jax.training.batch_scores import BATCH_AXES, batch_stats, compute_copy, row_logprobs
 from w2s_jax.training.objectives import Objective, loss_and_metrics, totals
 from w2s_jax.training.optimizer import optimizer_shardings
 
@@ -58,22 +53,16 @@ class StepConfig:
 
     def __post_init__(self):
         check(self)
-        if self.accumulate < 1:
-            raise ValueError(f"accumulate={self.accumulate} must be at least 1")
+        at_least(self, accumulate=1)
         if self.reference not in REFERENCES:
             raise ValueError(f"reference {self.reference!r} is not one of {', '.join(REFERENCES)}")
 
 
 def place_batch(batch: dict[str, np.ndarray], mesh: Mesh, *, pairs: bool) -> dict[str, Array]:
-    """Puts this process's rows of a batch on its devices.
+    """Puts this process's rows of a batch, arrays [rows, ...], on its devices of the mesh.
 
-    Args:
-      batch: arrays [rows, ...]; with `pairs` the chosen rows first, then the rejected ones.
-      mesh: rows are sharded over its ("data", "fsdp").
-      pairs: make [rows / 2, 2, ...], so that a pair lives on one device.
-
-    Returns:
-      The global batch.
+    With `pairs` (the chosen rows first, then the rejected ones) the global batch is [pairs, 2,
+    ...], so that a pair lives on one device.
     """
     sharding = NamedSharding(mesh, jax.P(BATCH_AXES))
 
@@ -88,12 +77,11 @@ def place_batch(batch: dict[str, np.ndarray], mesh: Mesh, *, pairs: bool) -> dic
 
 
 def split_model(model: Llama) -> tuple[nnx.GraphDef, dict, dict]:
-    """Splits a model into what a compiled step takes.
+    """Splits a model into what a compiled step takes: (graph, trainable, rest).
 
-    Returns:
-      (the module without arrays; the state that is trained: the adapters if there are any, else
-      all weights; the rest of the state). The states are nested dicts of the module's own arrays;
-      `nnx.update(model, state)` puts them back.
+    The module without arrays; the state that is trained: the adapters if there are any, else all
+    weights; the rest of the state. The states are nested dicts of the module's own arrays;
+    `nnx.update(model, state)` puts them back.
     """
     trained = nnx.LoRAParam if model.lora is not None else nnx.Param
     graph, trainable, *(rest,) = nnx.split(model, trained, ...)
@@ -103,16 +91,7 @@ def split_model(model: Llama) -> tuple[nnx.GraphDef, dict, dict]:
 def init_state(
     trainable: Any, tx: optax.GradientTransformation, mesh: Mesh
 ) -> tuple[TrainState, TrainState]:
-    """Makes the state of step 0 and its shardings; moments are sharded like their weights.
-
-    Args:
-      trainable: arrays already on the mesh.
-      tx: the optimiser.
-      mesh: the mesh.
-
-    Returns:
-      (state, shardings of the state).
-    """
+    """Makes the state of step 0 and its shardings; moments are sharded like their weights."""
     shardings = state_shardings(trainable, tx, mesh)
     opt_state = jax.jit(tx.init, out_shardings=shardings.opt_state)(trainable)
     step = jax.device_put(np.zeros((), np.int32), shardings.step)
@@ -129,13 +108,7 @@ def state_shardings(trainable: Any, tx: optax.GradientTransformation, mesh: Mesh
 def abstract_state(
     trainable: Any, tx: optax.GradientTransformation, mesh: Mesh
 ) -> tuple[TrainState, TrainState]:
-    """Gives what `init_state` gives, as shapes: for compiling where the weights are not.
-
-    Args:
-      trainable: `jax.ShapeDtypeStruct`s with shardings.
-      tx: the optimiser.
-      mesh: the mesh, of a topology perhaps.
-    """
+    """Gives what `init_state` gives, of shapes and as shapes: for compiling without weights."""
     shardings = state_shardings(trainable, tx, mesh)
     step = jax.ShapeDtypeStruct((), jnp.int32)
     state = TrainState(step, trainable, jax.eval_shape(tx.init, trainable))
@@ -175,15 +148,7 @@ def _losses(graph: nnx.GraphDef, objective: Objective, config: StepConfig, mesh:
         if config.reference == "stored":
             return batch["reference_logprob"]
         params = frozen["reference" if config.reference == "frozen" else "base"]
-        stats = batch_stats(
-            compute_copy(params, model),
-            batch,
-            config=model,
-            mesh=mesh,
-            remat="full",
-            most_scored=config.most_scored,
-        )
-        return sequence_sum(stats.logprob, batch["loss_mask"])
+        return row_logprobs(params, batch, model, mesh, most_scored=config.most_scored)
 
     def loss_fn(trainable, frozen, batch, counts, key):
         policy = nnx.merge(graph, trainable, frozen.get("base", {}))
@@ -219,7 +184,7 @@ def make_train_step(
       objective: what is minimised.
       tx: the optimiser.
       schedule: its learning rate, to be reported.
-      mesh: the mesh.
+      mesh: ("data", "fsdp", "tensor").
       shardings: of the state, from `init_state`.
       config: how the step is computed.
 
@@ -247,20 +212,13 @@ def make_train_step(
                 return jax.tree.map(jnp.add, sums, (metrics, gradients)), None
 
             split = jax.tree.map(lambda x: _split(x, parts), batch)
-            first = jax.eval_shape(
-                gradient_fn,
-                state.trainable,
-                frozen,
-                jax.tree.map(lambda x: x[0], split),
-                counts,
-                key,
+            part = jax.tree.map(lambda x: x[0], split)
+            shapes = jax.eval_shape(gradient_fn, state.trainable, frozen, part, counts, key)
+            (_, metrics), gradients = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+            gradients = jax.lax.with_sharding_constraint(gradients, shardings.trainable)
+            (metrics, gradients), _ = jax.lax.scan(
+                accumulate, (metrics, gradients), (jnp.arange(parts), split)
             )
-            zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (first[0][1], first[1]))
-            zeros = (
-                zeros[0],
-                jax.lax.with_sharding_constraint(zeros[1], shardings.trainable),
-            )
-            (metrics, gradients), _ = jax.lax.scan(accumulate, zeros, (jnp.arange(parts), split))
 
         with jax.named_scope("update"):
             updates, opt_state = tx.update(gradients, state.opt_state, state.trainable)
@@ -279,11 +237,7 @@ def make_train_step(
 
 
 def make_eval_step(
-    *,
-    graph: nnx.GraphDef,
-    objective: Objective,
-    mesh: Mesh,
-    config: StepConfig,
+    *, graph: nnx.GraphDef, objective: Objective, mesh: Mesh, config: StepConfig
 ) -> Callable:
     """Gives the jitted (trainable, frozen, batch) -> metrics, without dropout.
 

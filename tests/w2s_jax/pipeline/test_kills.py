@@ -14,7 +14,7 @@ from w2s_jax.pipeline.run import plan
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[2]
-CONFIG = f"--config={HERE / 'tiny_config.py'}"
+CONFIG = f"--config={HERE / 'tiny_config.py'}:short"
 
 
 def launch(workdir, *before):
@@ -48,7 +48,7 @@ def killed_in(stages, workdir):
 
 @pytest.mark.slow
 def test_killed_in_every_stage(tmp_path, unbroken):
-    stages = [line.stage for line in plan(get_config(), tmp_path)]
+    stages = [line.stage for line in plan(get_config("short"), tmp_path)]
     everywhere = [(stage, where) for stage in stages for where in ("middle", "end")]
     assert killed_in(everywhere, tmp_path / "run") == unbroken
 

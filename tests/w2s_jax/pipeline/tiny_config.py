@@ -3,8 +3,12 @@
 from w2s_jax.pipeline.pipeline_config import w2s_config
 
 
-def get_config():
+def get_config(which="whole"):
+    """The config; the "short" one has one round and one preference loss."""
     config = w2s_config()
+    if which == "short":
+        config.stage1.rounds = 1
+        config.stage2.objectives = ("dpo",)
     config.data.name = "arithmetic_chains"
     config.data.split = "validation"
     config.data.gold_questions = 8

@@ -13,11 +13,13 @@ from leco_jax.models import lora as lo
 from leco_jax.models.architectures import preset
 from leco_jax.models.llama import Llama
 from leco_jax.models.loading import LoadedModel, load_model
+from leco_jax.models.loading.export import export_huggingface
+from leco_jax.models.loading.orbax import save_orbax
 from leco_jax.models.sharding import make_mesh
 from leco_jax.models.weights import weight_table
 from leco_jax.text.tokenizer import load_tokenizer
 from w2s_jax.training.checkpoints import load_weights
-from w2s_jax.training.conversion import read_model, write_model
+from w2s_jax.training.initial_weights import read_model
 from w2s_jax.training.job import run_job
 from w2s_jax.training.job_config import TrainingConfig, training_config
 
@@ -36,22 +38,24 @@ def model():
     )
 
 
+def _write(directory, model, form=export_huggingface):
+    form(directory, model.model, model.tokenizer)
+
+
 def _same(a, b):
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_array_equal(np.asarray(x, np.float32), np.asarray(y, np.float32))
 
 
 def test_huggingface_to_orbax_and_back(tmp_path, model, mesh):
-    write_model(model, tmp_path / "a", form="huggingface")
-    write_model(read_model(str(tmp_path / "a"), mesh), tmp_path / "b", form="orbax")
-    write_model(read_model(str(tmp_path / "b"), mesh), tmp_path / "c", form="huggingface")
+    _write(tmp_path / "a", model)
+    _write(tmp_path / "b", read_model(str(tmp_path / "a"), mesh), save_orbax)
+    _write(tmp_path / "c", read_model(str(tmp_path / "b"), mesh))
     for name in ("model.safetensors", "config.json", "tokenizer.model", "tokenizer_config.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "c" / name).read_bytes()
     half = read_model(str(tmp_path / "b"), mesh, dtype="bfloat16")
     assert half.config.param_dtype == "bfloat16"
     _same(half.params, jax.tree.map(lambda x: x.astype("bfloat16"), model.params))
-    with pytest.raises(ValueError, match="'gguf' is neither"):
-        write_model(model, tmp_path / "d", form="gguf")
 
 
 def test_gguf_to_huggingface(tmp_path, mesh):
@@ -83,7 +87,7 @@ def test_gguf_to_huggingface(tmp_path, mesh):
     writer.close()
 
     read = read_model(str(tmp_path / "model.gguf"), mesh)
-    write_model(read, tmp_path / "hf", form="huggingface")
+    _write(tmp_path / "hf", read)
     again = load_model(tmp_path / "hf")
     assert again.config == read.config
     _same(again.params, read.params)
@@ -93,7 +97,7 @@ def test_gguf_to_huggingface(tmp_path, mesh):
 
 
 def test_a_training_run_with_adapters_gives_the_merged_model(tmp_path, model, mesh):
-    write_model(model, tmp_path / "start", form="huggingface")
+    _write(tmp_path / "start", model)
     (tmp_path / "data.jsonl").write_text('{"prompt": "1 + 1 =", "completion": " 2"}\n' * 8)
     config = training_config()
     config.model.name = str(tmp_path / "start")

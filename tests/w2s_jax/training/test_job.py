@@ -12,11 +12,10 @@ import pytest
 
 from leco_jax.configuration import build
 from leco_jax.examples import bundled_path
-from leco_jax.models.loading import LoadedModel
+from leco_jax.models.loading.export import export_huggingface
 from leco_jax.models.sharding import make_mesh
 from leco_jax.text.tokenizer import load_tokenizer
 from w2s_jax.training import job
-from w2s_jax.training.conversion import write_model
 from w2s_jax.training.initial_weights import load_run, load_start, restore_run
 from w2s_jax.training.job_config import TrainingConfig, training_config
 from w2s_jax.training.loop import NonFiniteError
@@ -181,7 +180,7 @@ def test_adapters_on_a_trained_run_are_converted_before_a_run_goes_on(config, li
     command = rf"python -m launchers.convert --input={line / 'b'} --output=MODEL; .*model.name"
     with pytest.raises(ValueError, match=command):
         run_job(config, tmp_path / "c")
-    write_model(LoadedModel(ended.model, ended.tokenizer), tmp_path / "b", form="huggingface")
+    export_huggingface(tmp_path / "b", ended.model, ended.tokenizer)
     config.model.preset = config.model.checkpoint = config.model.tokenizer = None
     config.model.name = str(tmp_path / "b")
     assert run_job(config, tmp_path / "c").steps == 2

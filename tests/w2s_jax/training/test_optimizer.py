@@ -102,8 +102,8 @@ def test_adafactor_learns_and_moments_take_the_asked_dtype():
     [
         ({"name": "sgd"}, "name='sgd' is not one of adamw, adafactor"),
         ({"schedule": "step"}, "schedule='step'"),
-        ({"learning_rate": -1.0}, "must not be negative"),
-        ({"clip_norm": -1.0}, "clip_norm=-1.0 must not be negative"),
+        ({"learning_rate": -1.0}, "must be at least 0"),
+        ({"clip_norm": -1.0}, "clip_norm=-1.0 must be at least 0"),
     ],
 )
 def test_bad_options_are_refused_by_name(changes, message):

@@ -13,7 +13,7 @@ from leco_jax.models.llama import Llama
 from leco_jax.models.lora import LoraConfig
 from leco_jax.models.sharding import make_mesh
 from leco_jax.models.weights import init_params
-from w2s_jax.training.batch_scores import batch_stats, row_attend
+from w2s_jax.training.batch_scores import batch_stats
 from w2s_jax.training.objectives import Objective
 from w2s_jax.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from w2s_jax.training.reference import frozen_copy
@@ -358,7 +358,7 @@ def test_attention_in_blocks_is_attention(tiny, window):
 
     expected = out(whole)
     for block in (8, 22, 64):
-        found = out(row_attend(positions, segments, config, block=block))
+        found = out(causal_attend(positions, config, segment_ids_BT=segments, block=block))
         for ours, theirs in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
 

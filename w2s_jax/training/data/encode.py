@@ -14,8 +14,6 @@ The rules, here and nowhere else:
   sides of a pair keep the same prompt.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 from collections.abc import Sequence
@@ -25,7 +23,7 @@ import numpy as np
 
 from leco_jax.text.chat import encode_chat
 from leco_jax.text.tokenizer import Tokenizer
-from w2s_jax.training.data.rows import DataError, Example, Pair, list_problems
+from w2s_jax.training.data.rows import Example, Pair, refuse
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -141,8 +139,7 @@ def _join(
         ids = [[*tokenizer.encode(c, continuation=True), tokenizer.eos_ids[0]] for c in completions]
         kept = _cut_prompt(prompt, max(map(len, ids)), tokenizer, length)
         joined.append(_Joined(kept, ids, len(kept) < len(prompt)))
-    if bad:
-        raise DataError(list_problems(bad))
+    refuse(bad)
     return joined
 
 

@@ -1,7 +1,5 @@
 """Rows of JSONL files and data sets, and the texts to train on that a template makes of them."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import re
@@ -12,6 +10,8 @@ from typing import Any, NamedTuple
 
 from leco_jax.datasets.problem import Problem
 from leco_jax.storage.jsonl import field_names, read_rows
+
+_MOST_LISTED = 20  # bad rows
 
 
 class DataError(ValueError):
@@ -54,22 +54,11 @@ class Template:
     # are `<<.*?>>`
     remove: str | None = None
 
-    def fill(self, part: str, fields: Mapping[str, Any]) -> str:
-        """The text of "prompt", "completion", "chosen" or "rejected" for one row.
-
-        Raises:
-          DataError: as `fill_template`.
-        """
-        return fill_template(getattr(self, part), fields, remove=self.remove)
-
 
 def fill_template(pattern: str, fields: Mapping[str, Any], *, remove: str | None = None) -> str:
     """Puts a row's fields into a template; {{ and }} become braces, those in fields stay.
 
-    Args:
-      pattern: the template.
-      fields: texts and numbers by name.
-      remove: a regular expression taken out of every field.
+    Fields are texts and numbers; what the regular expression `remove` matches is taken out of them.
 
     Raises:
       DataError: a field is missing or no text; "where" is for the caller to add.
@@ -97,13 +86,13 @@ def template_parts(pattern: str) -> list[tuple[str, str | None]]:
     """
     hint = "a field is {name}, a brace of the text itself is doubled"
     try:
-        found = list(string.Formatter().parse(pattern))
+        parts = list(string.Formatter().parse(pattern))
     except ValueError as error:
         raise ValueError(f"template {pattern!r}: {error}; {hint}") from None
-    for _, name, form, conversion in found:
+    for _, name, form, conversion in parts:
         if name is not None and (not name.isidentifier() or form or conversion):
             raise ValueError(f"template {pattern!r}: {{{name}}} names no field; {hint}")
-    return [(literal, name) for literal, name, _, _ in found]
+    return [(literal, name) for literal, name, _, _ in parts]
 
 
 def jsonl_rows(path: str | Path) -> Iterator[Row]:
@@ -125,15 +114,7 @@ def examples(rows: Iterable[Row], template: Template | None = None) -> list[Exam
       DataError: rows without the template's fields, or with an empty completion, are all listed; so
         is a source without rows.
     """
-    template = template or Template()
-
-    def build(row: Row) -> Example:
-        texts = {part: template.fill(part, row.fields) for part in ("prompt", "completion")}
-        if not texts["completion"].strip():
-            raise DataError("the completion is empty")
-        return Example(row.where, **texts)
-
-    return _build_all(rows, build)
+    return _fill_all(rows, template or Template(), Example)
 
 
 def pairs(rows: Iterable[Row], template: Template | None = None) -> list[Pair]:
@@ -142,40 +123,40 @@ def pairs(rows: Iterable[Row], template: Template | None = None) -> list[Pair]:
     Raises:
       DataError: as `examples`; also rows whose two completions are the same.
     """
-    template = template or Template()
-
-    def build(row: Row) -> Pair:
-        parts = ("prompt", "chosen", "rejected")
-        texts = {part: template.fill(part, row.fields) for part in parts}
-        for part in parts[1:]:
-            if not texts[part].strip():
-                raise DataError(f"the {part} completion is empty")
-        if texts["chosen"] == texts["rejected"]:
-            raise DataError("chosen and rejected are the same text")
-        return Pair(row.where, **texts)
-
-    return _build_all(rows, build)
+    return _fill_all(rows, template or Template(), Pair)
 
 
-_MOST_LISTED = 20
-
-
-def _build_all(rows: Iterable[Row], build: Any) -> list[Any]:
-    found, bad = [], []
+def _fill_all(rows: Iterable[Row], template: Template, kind: Any) -> list[Any]:
+    """An `Example` or a `Pair` of each row."""
+    filled, bad = [], []
     for row in rows:
         try:
-            found.append(build(row))
+            filled.append(_fill(row, template, kind))
         except DataError as error:
             bad.append(f"{row.where}: {error}")
-    if bad:
-        raise DataError(list_problems(bad))
-    if not found:
+    refuse(bad)
+    if not filled:
         raise DataError("the data has no rows")
-    return found
+    return filled
 
 
-def list_problems(problems: list[str]) -> str:
-    """One message for many rows' problems, the first of them spelt out."""
-    shown = "\n".join(f"  {line}" for line in problems[:_MOST_LISTED])
-    more = len(problems) - _MOST_LISTED
-    return f"{len(problems)} bad rows:\n{shown}" + (f"\n  and {more} more" if more > 0 else "")
+def _fill(row: Row, template: Template, kind: Any) -> Any:
+    _, *parts = kind._fields
+    texts = {part: fill_template(getattr(template, part), row.fields, remove=template.remove)
+             for part in parts}  # fmt: skip
+    for part in parts[1:]:
+        if not texts[part].strip():
+            name = part if kind is Example else f"{part} completion"
+            raise DataError(f"the {name} is empty")
+    if kind is Pair and texts["chosen"] == texts["rejected"]:
+        raise DataError("chosen and rejected are the same text")
+    return kind(row.where, **texts)
+
+
+def refuse(problems: list[str]) -> None:
+    """Raises one DataError for the problems of many rows, if there are any."""
+    if problems:
+        shown = "\n".join(f"  {line}" for line in problems[:_MOST_LISTED])
+        more = len(problems) - _MOST_LISTED
+        more_line = f"\n  and {more} more" if more > 0 else ""
+        raise DataError(f"{len(problems)} bad rows:\n{shown}{more_line}")

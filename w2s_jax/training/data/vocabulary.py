@@ -1,7 +1,5 @@
 """A sentencepiece vocabulary of one's own, for small models trained from scratch."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Models from one format to another, a training run among them."""
+"""Models from one format to another, and what a training run ended with."""
 
 import math
 

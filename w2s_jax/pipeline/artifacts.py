@@ -80,8 +80,9 @@ class ArtifactStore:
         partial = self._partial(name)
         if self._key_at(partial) != self.graph.keys[name]:
             for begun in (self.directory / ".partial").glob(f"{name}-*"):
-                _log.info("%s was begun with another config: starting anew", name)
-                shutil.rmtree(begun)
+                if begun != partial:
+                    _log.info("%s was begun with another config: starting anew", name)
+                    shutil.rmtree(begun)
             partial.mkdir(parents=True, exist_ok=True)
             started = time.time()
             work = Work(partial, {need: self.path(need) for need in stage.needs}, stop)

@@ -1,7 +1,6 @@
 """Launchers called in the test's own process, by the flags of their command line."""
 
 import contextlib
-import copy
 import importlib
 import logging
 import sys
@@ -21,13 +20,17 @@ _OPTIONS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_
 @contextlib.contextmanager
 def flags_restored():
     """Forgets the flags that are defined inside, the launchers that do so, and jax's options."""
-    before = {name: copy.copy(value) for name, value in vars(flags.FLAGS).items()}
+    before = set(flags.FLAGS)
     options = {name: getattr(jax.config, name) for name in _OPTIONS}
     try:
         yield
     finally:
-        vars(flags.FLAGS).clear()
-        vars(flags.FLAGS).update(before)
+        for name in set(flags.FLAGS) - before:
+            # Libraries that are loaded inside keep their own.
+            module = flags.FLAGS.find_module_defining_flag(name) or ""
+            if name.startswith("config") or module.startswith(("launchers.", "program")):
+                delattr(flags.FLAGS, name)
+        flags.FLAGS.unparse_flags()
         for name in [name for name in sys.modules if name.startswith("launchers.")]:
             if name != runtime.__name__:
                 del sys.modules[name]

@@ -42,7 +42,7 @@ def flags(rows, workdir, *more):
         "--config.data.prompt={q}",
         "--config.data.completion={s}",
         "--config.data.length=48",
-        "--config.data.batch=4",
+        "--config.data.batch=8",
         "--config.held_out.rows=8",
         "--config.optimizer.warmup_steps=2",
         "--config.run.num_steps=12",

@@ -126,7 +126,7 @@ def _base(config: TrainingConfig, mesh: Mesh) -> Start:
         )
         name = weights_fingerprint(loaded.params, dtype="bfloat16")
         return Start(loaded.model, loaded.tokenizer, name, name)
-    if not section.tokenizer:
+    if not section.preset or not section.tokenizer:
         raise ValueError("model.preset needs model.tokenizer: a tokenizer file or directory")
     tokenizer = load_tokenizer(section.tokenizer)
     sizes = preset(section.preset, dtype=section.dtype, param_dtype=section.param_dtype)

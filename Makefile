@@ -14,7 +14,7 @@ CPU = JAX_PLATFORMS=cpu
 OLDEST_JAX = $(shell sed -n 's/^dependencies = \["jax>=\([0-9.]*\)".*/\1/p' pyproject.toml)
 BAZEL ?= bazel
 
-.PHONY: help run test test-unit test-slow test-parity test-oldest test-build lint format lock clean
+.PHONY: help run test test-unit test-slow test-multihost test-parity test-oldest test-build lint format lock clean
 
 help:
 	@echo "make run          methods compared on the bundled model (writes $(WORKDIR)), or"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-unit    the quick tests: no other process, no TPU compiler, no training runs"
 	@echo "make test         lint, types and all tests but those that need long"
 	@echo "make test-slow    the tests that need longer"
+	@echo "make test-multihost  everything with several processes, kills included"
 	@echo "make test-parity  live comparison with torch and transformers"
 	@echo "make test-oldest  the scoring tests with jax $(OLDEST_JAX), the oldest that is supported"
 	@echo "make test-build   every Bazel target, and two test suites under Bazel"
@@ -38,6 +39,12 @@ test-unit: $(TEST_ENV)/.installed
 
 test-slow: $(TEST_ENV)/.installed
 	$(CPU) $(TEST_ENV)/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "slow and not parity"
+
+# One worker: each test has processes of its own.
+test-multihost: $(TEST_ENV)/.installed
+	$(CPU) $(TEST_ENV)/bin/python -m pytest tests/launchers/test_processes.py \
+	  tests/w2s_jax/training/test_processes.py tests/w2s_jax/training/data/test_process_rows.py \
+	  tests/leco_jax/decoding/test_sharded_engine.py
 
 test-parity: $(TEST_ENV)/.parity
 	$(CPU) $(TEST_ENV)/bin/python -m pytest -m parity

@@ -1,7 +1,7 @@
 """Llama-3-8B, DPO with full weights, 16 pairs x 2048 tokens a step, on a v5e-16 slice.
 
 Command:   on every host, all with the same workdir on storage mounted by all:
-           python -m launchers.dpo --config=configs/dpo_llama3_8b_pod.py --distributed \
+           python -m launchers.dpo --config=configs/dpo_llama3_8b_pod.py \
                --workdir=/mnt/shared/dpo_llama3 --config.model.name=DIR_OF_LLAMA_3_8B \
                --config.data.source=PAIRS.jsonl
 Hardware:  TPU v5e-16 (4x4). Not run on one. The TPU compiler plans 6.0 GB a chip held between steps

@@ -1,7 +1,7 @@
 """Llama-2-7B, full fine-tuning on GSM8K, on a v5e-16 slice.
 
 Command:   on every host, all with the same workdir on storage mounted by all:
-           python -m launchers.sft --config=configs/sft_llama2_7b_pod.py --distributed \
+           python -m launchers.sft --config=configs/sft_llama2_7b_pod.py \
                --workdir=/mnt/shared/sft_llama2 --config.model.name=DIR_OF_LLAMA_2_7B
 Hardware:  TPU v5e-16 (4x4). Not run on one.
 Hyper-parameters: SFT of Stage I as far as they are known (reference: learning rate 1e-4 is

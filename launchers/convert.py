@@ -14,7 +14,7 @@ Exit codes: 0 done; 1 the input is no such model, or the output holds one alread
 
 from absl import flags
 
-from launchers import runtime
+from launchers import processes, runtime
 from leco_jax.models.loading.export import export_huggingface
 from leco_jax.models.loading.orbax import save_orbax
 from leco_jax.models.sharding import make_mesh
@@ -46,4 +46,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run(processes.together(main))

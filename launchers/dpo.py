@@ -6,7 +6,7 @@
 Overrides, resuming, pods and exit codes are those of `launchers/sft.py`.
 """
 
-from launchers import runtime, sft
+from launchers import processes, runtime, sft
 from w2s_jax.training.objectives import PREFERENCE
 
 
@@ -16,4 +16,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run(processes.together(main))

@@ -10,7 +10,7 @@ results failed and count as wrong (they are named under the table); 75 interrupt
 command again.
 """
 
-from launchers import runtime
+from launchers import processes, runtime
 from leco_jax.evaluation.experiment import run_experiment
 from leco_jax.evaluation.experiment_config import ExperimentConfig
 from leco_jax.evaluation.summary import SUMMARY_CAPTION, SUMMARY_COLUMNS, format_table
@@ -41,4 +41,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run(processes.alone(main))

@@ -6,6 +6,7 @@ Standard output carries a program's result; messages and progress go to standard
 import contextlib
 import dataclasses
 import functools
+import io
 import logging
 import os
 import re
@@ -34,6 +35,7 @@ SOME_FAILED = 3  # done, but some problems or lines have no result
 RESUME = 75  # stopped and saved: the same command goes on (EX_TEMPFAIL)
 
 log = logging.getLogger("launchers")
+_PACKAGES = ("leco_jax", "w2s_jax", "launchers")
 
 
 def define_config(what: str) -> Callable[[type], Any]:
@@ -81,11 +83,19 @@ def call(main: Callable[[], int], arguments: list[str]) -> int:
         return fail(f"unexpected argument {arguments[1]!r}: flags are --name=value")
     try:
         return main()
-    except FloatingPointError as error:
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
         fail(error)
+        return code
+
+
+def exit_code(error: BaseException) -> int | None:
+    """The exit code for what a user can mend; None for a bug."""
+    if isinstance(error, FloatingPointError):
         return NOT_FINITE
-    except (ValueError, OSError, MemoryError) as error:
-        return fail(error)
+    return WRONG if isinstance(error, ValueError | OSError | MemoryError) else None
 
 
 def fail(message: object) -> int:
@@ -111,6 +121,15 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Prints nothing, and of our messages errors alone: as one of several processes."""
+    for package in _PACKAGES:
+        logging.getLogger(package).setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
 def _set_up_logging() -> None:
     """Our messages at INFO; of the libraries below only errors, unless --verbosity asks for more.
 
@@ -120,7 +139,7 @@ def _set_up_logging() -> None:
         absl_logging.set_verbosity(absl_logging.ERROR)
         logging.getLogger().setLevel(logging.ERROR)
         warnings.simplefilter("ignore")
-    for package in ("leco_jax", "w2s_jax", "launchers"):
+    for package in _PACKAGES:
         logging.getLogger(package).setLevel(logging.INFO)
     logging.captureWarnings(True)
     for handler in logging.getLogger().handlers:

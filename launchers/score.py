@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from launchers import runtime
+from launchers import processes, runtime
 from leco_jax.evaluation.chain_scoring import read_chains, score_chains
 from leco_jax.models.loading import load_model
 from leco_jax.progress import progress_bar
@@ -56,4 +56,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run(processes.alone(main))

@@ -4,26 +4,24 @@
 
 Any field of the config can be set on the command line: --config.run.num_steps=50. A run that was
 stopped goes on where it was when the same command is given again. On a pod every host runs the same
-command with --distributed.
+command; on other hosts --coordinator, --num_processes and --process_id say who is who.
 
 Exit codes: 0 done; 1 a flag, a config or a file is wrong; 2 loss or gradients are not finite (the
-message names train step and batch); 75 SIGTERM or Ctrl-C came and the state is saved, run the same
-command again (a second Ctrl-C stops at once and saves nothing).
+message names train step and batch); 75 SIGTERM or Ctrl-C came and the state is saved, or another
+process died: run the same command again (a second Ctrl-C stops at once and saves nothing).
 """
 
 import contextlib
 from collections.abc import Sequence
 
 import jax
-from absl import flags
 
-from launchers import runtime
+from launchers import processes, runtime
 from w2s_jax.training.job import run_job
 from w2s_jax.training.job_config import TrainingConfig
 
 _CONFIG = runtime.define_config("What to train.")
 _WORKDIR = runtime.define_workdir("Where checkpoints, metrics and the report go.")
-_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes (a pod).")
 
 
 def main(objectives: Sequence[str] = ("sft",)) -> int:
@@ -34,8 +32,6 @@ def main(objectives: Sequence[str] = ("sft",)) -> int:
             f"config.objective.name={config.objective.name!r} is not one of this program's: "
             + ", ".join(objectives)
         )
-    if _DISTRIBUTED.value:
-        jax.distributed.initialize()
     # With several processes jax's own preemption service listens for SIGTERM.
     alone = jax.process_count() == 1
     with runtime.stop_requested() if alone else contextlib.nullcontext(lambda: False) as stop:
@@ -51,4 +47,4 @@ def main(objectives: Sequence[str] = ("sft",)) -> int:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run(processes.together(main))

@@ -18,7 +18,7 @@ import os
 import jax
 from absl import flags
 
-from launchers import runtime
+from launchers import processes, runtime
 from leco_jax.evaluation.summary import format_table
 from leco_jax.storage.paths import cache_dir, local_path
 from w2s_jax.pipeline.graph import Interrupted
@@ -89,4 +89,4 @@ def _print_plan(lines: list[Line]) -> int:
 
 
 if __name__ == "__main__":
-    runtime.run(main)
+    runtime.run(processes.alone(main))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 
 _log = logging.getLogger(__name__)
@@ -52,14 +53,32 @@ def make_mesh(
 ) -> Mesh:
     """A mesh of all or given devices with axes ("data", "fsdp", "tensor"), for the compiler.
 
-    One size may be -1: whatever is left.
+    One size may be -1: whatever is left. Neighbours along "tensor", then along "fsdp", are near on
+    the network of the chips; slices differ along "data" alone.
 
     Raises:
-      ValueError: the sizes do not multiply to the number of devices.
+      ValueError: the sizes do not multiply to the number of devices, or slices do not divide
+        "data".
     """
-    count = len(devices) if devices is not None else jax.device_count()
-    sizes = mesh_sizes(data=data, fsdp=fsdp, tensor=tensor, count=count)
-    return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    devices = jax.devices() if devices is None else devices
+    sizes = mesh_sizes(data=data, fsdp=fsdp, tensor=tensor, count=len(devices))
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    # A size may take a part of a physical axis: the 8 of a torus of 4 x 4 x 4, say.
+    if slices == 1:
+        placed = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    elif sizes[0] % slices:
+        raise ValueError(
+            f"mesh data={sizes[0]} is not a multiple of the {slices} slices: only data parallelism "
+            "crosses the network between slices"
+        )
+    else:
+        placed = mesh_utils.create_hybrid_device_mesh(
+            (sizes[0] // slices, *sizes[1:]),
+            (slices, 1, 1),
+            devices,
+            allow_split_physical_axes=True,
+        )
+    return Mesh(placed, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def mesh_sizes(

@@ -91,15 +91,19 @@ def refuse_other(workdir: Path, config: dict) -> None:
             "choose another --workdir"
         ) from None
     if recorded != config:
-        differing = set(_flat(recorded)) ^ set(_flat(config))
-        names = ", ".join(sorted({name for name, _ in differing}))
+        names = ", ".join(differing(recorded, config, "config"))
         raise ValueError(
             f"{workdir} was begun with another config (differing: {names}). Choose another "
             "--workdir, or give the same config to go on"
         )
 
 
-def _flat(tree: Any, name: str = "config") -> Iterator[tuple[str, str]]:
+def differing(one: Any, other: Any, name: str) -> list[str]:
+    """The names of the leaves in which two JSON trees called `name` differ."""
+    return sorted({leaf for leaf, _ in set(_flat(one, name)) ^ set(_flat(other, name))})
+
+
+def _flat(tree: Any, name: str) -> Iterator[tuple[str, str]]:
     if isinstance(tree, dict):
         for key, value in tree.items():
             yield from _flat(value, f"{name}.{key}")

@@ -23,14 +23,23 @@ TINY = ModelConfig(
 class RandomData:
     """Batches of random tokens as a function of the step; rows have padding and a prompt."""
 
-    def __init__(self, *, rows=8, length=12, pairs=False, seed=0, steps_per_epoch=4):
+    def __init__(
+        self, *, rows=8, length=12, pairs=False, seed=0, steps_per_epoch=4, process_rows=None
+    ):
         self.rows, self.length, self.pairs, self.seed = rows, length, pairs, seed
+        self.process_rows = np.arange(rows) if process_rows is None else process_rows
         self.num_steps_per_epoch = steps_per_epoch
         self.most_scored = length
         self.asked: list[int] = []
 
     def fingerprint(self):
         return f"random {self.rows} {self.length} {self.pairs} {self.seed}"
+
+    def __len__(self):
+        return self.rows * self.num_steps_per_epoch
+
+    def items(self, step):
+        return step % self.num_steps_per_epoch * self.rows + np.arange(self.rows)
 
     def batch(self, step):
         self.asked.append(step)
@@ -41,13 +50,16 @@ class RandomData:
         prompt = random.integers(2, 5, (rows, 1))
         at = np.arange(length)[None]
         real = at < used
-        return {
+        batch = {
             "tokens": np.where(real, ids[:, :-1], 0).astype(np.int32),
             "targets": np.where(real, ids[:, 1:], 0).astype(np.int32),
             "loss_mask": (real & (at >= prompt)).astype(np.float32),
             "positions": np.where(real, at, 0).astype(np.int32),
             "segment_ids": real.astype(np.int32),
         }
+        mine = self.process_rows
+        mine = [*mine, *(mine + self.rows)] if self.pairs else mine
+        return {name: x[mine] for name, x in batch.items()}
 
 
 @pytest.fixture(scope="session", autouse=True)

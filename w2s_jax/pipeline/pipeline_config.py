@@ -152,15 +152,9 @@ def _check_devices(config: PipelineConfig, devices: int) -> None:
     trained |= {f"preference.{name}": config.preference[name] for name in config.stage2.objectives}
     for name, training in trained.items():
         try:
-            data, fsdp, _ = mesh_sizes(**dataclasses.asdict(training.mesh), count=devices)
+            training.check_devices(devices)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-        if training.data.batch % (data * fsdp):
-            raise ValueError(
-                f"{name}.data.batch={training.data.batch} cannot be spread over data x fsdp = "
-                f"{data * fsdp} of {devices} devices: give a multiple, or mesh.tensor a part of "
-                "them"
-            )
     try:
         mesh_sizes(data=-1, tensor=config.generation.tensor, count=devices)
     except ValueError as error:

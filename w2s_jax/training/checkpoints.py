@@ -118,10 +118,11 @@ def abstract(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
 
 
-def has_checkpoint(directory: str | pathlib.Path) -> bool:
-    """Says whether a run's checkpoint directory holds a finished one; asks no other process."""
+def newest(directory: str | pathlib.Path) -> int | None:
+    """The newest finished checkpoint's step; None: there is none. Asks no other process."""
     # A finished checkpoint is renamed to its step's number.
-    return any(path.name.isdigit() for path in pathlib.Path(directory).glob("*"))
+    names = [path.name for path in pathlib.Path(directory).glob("*")]
+    return max((int(name) for name in names if name.isdigit()), default=None)
 
 
 def load_weights(directory: str | pathlib.Path, abstract_weights: Any) -> Any:

@@ -20,13 +20,13 @@ from leco_jax.storage.paths import local_path
 from leco_jax.storage.workdir import claim, lock
 from leco_jax.text.tokenizer import Tokenizer
 from w2s_jax.training import data as batches
-from w2s_jax.training.checkpoints import has_checkpoint
+from w2s_jax.training.checkpoints import newest
 from w2s_jax.training.initial_weights import Start, load_start
 from w2s_jax.training.job_config import DataConfig, TrainingConfig
 from w2s_jax.training.loop import DataSource, TrainResult, train
 from w2s_jax.training.metrics import tensorboard_module
 from w2s_jax.training.optimizer import OptimizerConfig
-from w2s_jax.training.processes import Stop, Stopped, raise_if_asked
+from w2s_jax.training.processes import Stop, Stopped, raise_if_asked, same_everywhere
 from w2s_jax.training.reference import frozen_copy, store_reference
 
 _log = logging.getLogger(__name__)
@@ -57,12 +57,16 @@ def _run(config: TrainingConfig, workdir: Path, stop: Stop) -> TrainResult:
     objective = config.objective
     if config.run.tensorboard:
         tensorboard_module()  # Before anything is loaded.
+    config.check_devices(jax.device_count())
+    same_everywhere({"config": as_json(config)})
     mesh = make_mesh(**dataclasses.asdict(config.mesh))
     reference, lead = _reference(config), jax.process_index() == 0
 
     start = load_start(config, mesh)
     raise_if_asked(stop)
     data, held_out = load_data(config, start.tokenizer, mesh, pairs=objective.pairs)
+    files = {"data": data.fingerprint(), "checkpoint": newest(workdir / "checkpoints")}
+    same_everywhere(files | {"held_out": held_out and held_out.fingerprint()})
     raise_if_asked(stop)
     optimizer = _warmed_up(config, config.run.steps(data))
     description = as_json(config)
@@ -97,6 +101,7 @@ def _run(config: TrainingConfig, workdir: Path, stop: Stop) -> TrainResult:
         optimizer=optimizer,
         data=data,
         eval_data=held_out,
+        starts_at_reference=objective.needs_reference,
         mesh=mesh,
         reference=copy,
         step_config=dataclasses.replace(config.step, reference=reference, seed=config.seed),
@@ -166,7 +171,7 @@ def _source(
         "length": data.length,
         "seed": config.seed,
         "once": once,
-        "process_slice": batches.process_slice(mesh, data.batch),
+        "process_rows": batches.process_rows(mesh, data.batch),
     }
     if not pairs:
         return batches.ExampleSource(encoded, packed=data.packed, **common)
@@ -202,7 +207,7 @@ def _reference(config: TrainingConfig) -> str:
 
 def _claim(workdir: Path, description: dict, start: Start, data: DataSource) -> None:
     """Gives the workdir to this run, or refuses; what holds no checkpoint yet is given anew."""
-    if not has_checkpoint(workdir / "checkpoints"):
+    if newest(workdir / "checkpoints") is None:
         (workdir / "config.json").unlink(missing_ok=True)
     # What files hold, not where they lie: a directory may move.
     places = {"model": ("name", "tokenizer", "checkpoint"), "data": ("source", "dir")}

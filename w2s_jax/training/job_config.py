@@ -6,6 +6,7 @@ import ml_collections
 
 from leco_jax.configuration import at_least, check, config_dict, part
 from leco_jax.models.lora import LoraConfig
+from leco_jax.models.sharding import mesh_sizes
 from w2s_jax.training.data import Template
 from w2s_jax.training.loop import RunConfig
 from w2s_jax.training.objectives import Objective
@@ -90,6 +91,17 @@ class TrainingConfig:
     step: StepConfig = part(StepConfig)
     run: RunConfig = part(RunConfig)
     mesh: MeshConfig = part(MeshConfig)
+
+    def check_devices(self, count: int) -> None:
+        """Raises a ValueError if `count` devices are not a mesh, or cannot share out a batch."""
+        data, fsdp, _ = mesh_sizes(**dataclasses.asdict(self.mesh), count=count)
+        least = data * fsdp * self.step.accumulate
+        if self.data.batch % least:
+            raise ValueError(
+                f"data.batch={self.data.batch} is no multiple of {least}: data x fsdp = "
+                f"{data * fsdp} of {count} devices, times step.accumulate={self.step.accumulate}. "
+                "Give a multiple, or mesh.tensor a part of the devices"
+            )
 
 
 def training_config() -> ml_collections.ConfigDict:

@@ -23,9 +23,9 @@ from w2s_jax.training.metrics import (
     train_flops_per_token,
     write_report,
 )
-from w2s_jax.training.objectives import Objective
+from w2s_jax.training.objectives import Objective, zero_margin_loss
 from w2s_jax.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
-from w2s_jax.training.processes import Stop, asked_at_step, everywhere
+from w2s_jax.training.processes import Stop, asked, everywhere
 from w2s_jax.training.train_step import (
     StepConfig,
     TrainState,
@@ -116,6 +116,7 @@ def train(
     step_config: StepConfig,
     reference: Any = None,
     eval_data: DataSource | None = None,
+    starts_at_reference: bool = False,
     description: Mapping[str, Any] | None = None,
     stop: Stop = lambda: False,
 ) -> TrainResult:
@@ -133,16 +134,21 @@ def train(
       step_config: how a step is computed.
       reference: the reference's weights, where they are a frozen copy.
       eval_data: held-out batches.
+      starts_at_reference: the policy of step 0 is the reference, so its loss is known: another one
+        means that rows or weights were mixed up.
       description: the config, JSON values, kept in checkpoints and the report.
       stop: asked after every step; true saves the state and ends (see `processes`).
 
     Raises:
       NonFiniteError: NaN or infinity, named by step and batch; nothing was saved since.
+      ValueError: a first loss that cannot be (`starts_at_reference`).
       CheckpointMismatch: the checkpoint in `workdir` is of other data.
     """
     workdir = pathlib.Path(workdir)
     lead = jax.process_index() == 0
     description = dict(description or {})
+
+    first_loss = zero_margin_loss(objective) if starts_at_reference else None
 
     # --- state ---------------------------------------------------------------------------------
     sources = [data] if eval_data is None else [data, eval_data]
@@ -208,6 +214,8 @@ def train(
             """Waits for a step's metrics and stops at NaN."""
             scalars = {k: float(v) for k, v in jax.device_get(device_metrics).items()}
             _check_finite(step, scalars, batch, workdir, checkpoints)
+            if step == 0 and first_loss is not None:
+                _check_first(scalars, objective, first_loss)
             return scalars | progress.measure(scalars["num_tokens"])
 
         def held_out(name: str) -> dict[str, float]:
@@ -266,7 +274,7 @@ def train(
                 pending = now
                 profile.after(step - first, metrics)
 
-                interrupted = asked_at_step(stop, step)
+                interrupted = asked(stop)
                 final = done == num_steps
                 save = final or interrupted or done % run.checkpoint_every == 0
                 look = looks_at(done) and not interrupted
@@ -306,6 +314,17 @@ def _check_finite(step, scalars, batch, workdir, checkpoints) -> None:
         + (f"The last checkpoint is of step {saved}." if saved else "No checkpoint was written.")
         + " Lower the learning rate, clip, or look at that batch"
     )
+
+
+def _check_first(scalars: Mapping[str, float], objective: Objective, expected: float) -> None:
+    found = scalars["loss"] - objective.sft_weight * scalars.get("sft_loss", 0.0)
+    # Two programs round differently, in bfloat16 by some thousandths.
+    if abs(found - expected) > 0.02 * max(1.0, expected):
+        raise ValueError(
+            f"step 0: the {objective.name} loss is {found:.4f}, but it is {expected:.4f} where the "
+            "policy is its reference: the reference's log-probabilities are of other rows or "
+            "weights. Remove reference/ from the workdir to compute stored ones anew"
+        )
 
 
 class _Profile(contextlib.ExitStack):

@@ -127,6 +127,19 @@ def loss_and_metrics(
     return loss, metrics | {"loss": loss}
 
 
+def zero_margin_loss(objective: Objective) -> float:
+    """The loss of a policy that is its own reference, but for the part of `sft_weight`."""
+    return float(_against_reference(objective, jnp.zeros((1, 2)), jnp.ones((1, 2)))[0])
+
+
+def _against_reference(objective: Objective, ratio_B2: Array, length_B2: Array) -> Array:
+    args: tuple[Any, ...] = (ratio_B2[:, 0], ratio_B2[:, 1])
+    if objective.name in ("ipo", "sigmoid_norm"):
+        args += (length_B2[:, 0], length_B2[:, 1])
+    options = {"flip": objective.flip} if objective.name in ("cdpo", "robust") else {}
+    return getattr(losses, objective.name)(*args, beta=objective.option("beta"), **options)
+
+
 def _preference(objective, logprob, batch, counts, reference_B2):
     mask = batch["loss_mask"]
     sum_B2 = losses.sequence_sum(logprob, mask)
@@ -145,11 +158,7 @@ def _preference(objective, logprob, batch, counts, reference_B2):
             raise ValueError(f"objective {name!r} needs the reference's log-probabilities")
         ratio_B2 = sum_B2 - jax.lax.stop_gradient(reference_B2)
         reward_B2, logps_B2 = beta * ratio_B2, sum_B2
-        args: tuple[Any, ...] = (ratio_B2[:, 0], ratio_B2[:, 1])
-        if name in ("ipo", "sigmoid_norm"):
-            args += (length_B2[:, 0], length_B2[:, 1])
-        options = {"flip": objective.flip} if name in ("cdpo", "robust") else {}
-        loss = mean(getattr(losses, name)(*args, beta=beta, **options))
+        loss = mean(_against_reference(objective, ratio_B2, length_B2))
     else:
         reward_B2, logps_B2 = beta * mean_B2, mean_B2
         chosen_B, rejected_B = mean_B2[:, 0], mean_B2[:, 1]

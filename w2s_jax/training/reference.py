@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 
 from leco_jax.models.config import ModelConfig
@@ -58,25 +57,11 @@ def weights_fingerprint(params: Any, *, dtype: str | None = None) -> str:
     return digest.hexdigest()
 
 
-def row_hashes(batch: dict[str, np.ndarray]) -> list[bytes]:
-    """Hashes what decides each row's log-probability: its tokens and which of them count."""
-    hashes = []
-    names = ("tokens", "targets", "positions", "segment_ids", "loss_mask")
-    for row in zip(*(batch[name] for name in names), strict=True):
-        real = row[names.index("segment_ids")] > 0
-        digest = hashlib.blake2b(digest_size=_HASH_BYTES)
-        for array in row:
-            # Padding is left out: the same example padded further is the same row.
-            digest.update(np.ascontiguousarray(array[real], np.int32).tobytes())
-        hashes.append(digest.digest())
-    return hashes
-
-
 class StoredReference:
     """A data source whose batches carry the reference's "reference_logprob", [rows] float32."""
 
-    def __init__(self, data: Any, table: dict[bytes, float]):
-        """Looks the rows of `data` up in `table` (see `store_reference`)."""
+    def __init__(self, data: Any, table: np.ndarray):
+        """Adds to each pair its line of `table`, float32 [items, 2], `inf` where unknown."""
         self._data, self._table = data, table
 
     @property
@@ -97,17 +82,16 @@ class StoredReference:
         """The batch of a step.
 
         Raises:
-          KeyError: a row that the table lacks.
+          KeyError: a pair that the table lacks.
         """
-        batch = self._data.batch(step)
-        try:
-            found = [self._table[row] for row in row_hashes(batch)]
-        except KeyError:
+        items = self._data.items(step)[self._data.process_rows]
+        found = np.where(items[:, None] < 0, 0, self._table[items])
+        if np.isposinf(found).any():
             raise KeyError(
                 f"step {step} holds an example without a stored reference log-probability: compute "
                 "the reference for the data and the number of steps of this run"
-            ) from None
-        return batch | {"reference_logprob": np.asarray(found, np.float32)}
+            )
+        return self._data.batch(step) | {"reference_logprob": found.T.reshape(-1)}
 
 
 def store_reference(
@@ -123,13 +107,12 @@ def store_reference(
 ) -> StoredReference:
     """Computes every row's summed log-probability under `params` once, or reads it from disk.
 
-    The file's name is a hash of the data, the weights, the model and the rows' length: a stale
-    file is never used.
+    The file's name is a hash of the data, the weights and the model: a stale file is never used.
 
     Args:
-      data: batches of pairs; see `w2s_jax.training.loop.DataSource`.
+      data: a `w2s_jax.training.data.PairSource`, or what has its methods.
       params: the reference's weights, on the mesh.
-      num_steps: steps of the run; rows that come again are computed once.
+      num_steps: steps of the run; pairs that come again in a later epoch are computed once.
       directory: where files are kept; should be one for all processes.
       model: the model.
       mesh: the mesh.
@@ -142,65 +125,32 @@ def store_reference(
     Raises:
       Stopped: `stop` said so.
     """
-    first = data.batch(0)
-    identity = (data.fingerprint(), weights_fingerprint(params), repr(model))
-    key = hashlib.blake2b(
-        repr((*identity, first["tokens"].shape[-1], num_steps)).encode(), digest_size=_HASH_BYTES
-    ).hexdigest()
+    # The first epoch holds every pair.
+    num_steps = min(num_steps, data.num_steps_per_epoch)
+    identity = (data.fingerprint(), weights_fingerprint(params), repr(model), num_steps)
+    key = hashlib.blake2b(repr(identity).encode(), digest_size=_HASH_BYTES).hexdigest()
     path = pathlib.Path(directory) / f"reference_{key}.npz"
-    table = _read(path)
     # All processes go the same way, or the collectives below would wait for each other forever.
-    if everywhere(table is not None):
+    if everywhere(path.exists()):
         _log.info("reference log-probabilities from %s", path)
-        return StoredReference(data, table or {})
+        return StoredReference(data, np.load(path)["logprob"])
 
     @jax.jit
     def sums(params, batch):
         total = row_logprobs(params, batch, model, mesh, remat=remat, most_scored=data.most_scored)
         return jax.lax.with_sharding_constraint(total, NamedSharding(mesh, jax.P()))
 
-    table = {}
+    table = np.full((len(data), 2), np.inf, np.float32)
     with jax.set_mesh(mesh):
         for step in range(num_steps):
             raise_if_asked(stop)
-            batch = data.batch(step)
-            rows = row_hashes(batch)
-            if everywhere(all(row in table for row in rows)):
-                continue
-            # [pairs, 2] on every process; each needs only its own rows, but may later hold others.
-            total = np.asarray(jax.device_get(sums(params, place_batch(batch, mesh, pairs=True))))
-            hashes = np.frombuffer(b"".join(rows), np.uint8).reshape(2, -1, _HASH_BYTES)
-            hashes = _from_all(np.moveaxis(hashes, 0, 1))
-            table |= {
-                row.tobytes(): float(value)
-                for row, value in zip(
-                    hashes.reshape(-1, _HASH_BYTES), total.reshape(-1), strict=True
-                )
-            }
+            batch = place_batch(data.batch(step), mesh, pairs=True)
+            # Whole on every process, in the order of the global batch.
+            total_B2 = np.asarray(jax.device_get(sums(params, batch)))
+            items = data.items(step)
+            table[items[items >= 0]] = total_B2[items >= 0]
     if jax.process_index() == 0:
-        _write(path, table)
-    _log.info("reference log-probabilities of %d rows written to %s", len(table), path)
+        with replacing(path) as draft:
+            np.savez(draft, logprob=table)
+    _log.info("reference log-probabilities of %d pairs written to %s", len(table), path)
     return StoredReference(data, table)
-
-
-def _read(path: pathlib.Path) -> dict[bytes, float] | None:
-    if not path.exists():
-        return None
-    with np.load(path) as file:
-        return {
-            row.tobytes(): float(value)
-            for row, value in zip(file["rows"], file["logprob"], strict=True)
-        }
-
-
-def _write(path: pathlib.Path, table: dict[bytes, float]) -> None:
-    rows = np.frombuffer(b"".join(table), np.uint8).reshape(-1, _HASH_BYTES)
-    with replacing(path) as draft:
-        np.savez(draft, rows=rows, logprob=np.asarray(list(table.values()), np.float32))
-
-
-def _from_all(rows: np.ndarray) -> np.ndarray:
-    """Rows of all processes in the order of the global batch."""
-    if jax.process_count() == 1:
-        return rows
-    return np.asarray(multihost_utils.process_allgather(rows)).reshape(-1, *rows.shape[1:])

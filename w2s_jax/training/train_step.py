@@ -1,6 +1,7 @@
 """One training step as one compiled program: losses, gradients, update, metrics."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from leco_jax.configuration import at_least, check, internal
 from leco_jax.models.llama import Llama
 from w2s_jax.training.batch_scores import BATCH_AXES, batch_stats, compute_copy, row_logprobs
+from w2s_jax.training.data.sources import process_rows
 from w2s_jax.training.objectives import Objective, loss_and_metrics, totals
 from w2s_jax.training.optimizer import optimizer_shardings
 
@@ -61,15 +63,21 @@ class StepConfig:
 def place_batch(batch: dict[str, np.ndarray], mesh: Mesh, *, pairs: bool) -> dict[str, Array]:
     """Puts this process's rows of a batch, arrays [rows, ...], on its devices of the mesh.
 
-    With `pairs` (the chosen rows first, then the rejected ones) the global batch is [pairs, 2,
-    ...], so that a pair lives on one device.
+    The rows are as `process_rows` lists them. With `pairs` (the chosen rows first, then the
+    rejected ones) the global batch is [pairs, 2, ...], so that a pair lives on one device.
     """
     sharding = NamedSharding(mesh, jax.P(BATCH_AXES))
+    shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    mine = process_rows(mesh, shards)
 
     def place(x: np.ndarray) -> Array:
         if pairs:
             x = np.ascontiguousarray(np.moveaxis(x.reshape(2, -1, *x.shape[1:]), 0, 1))
-        return jax.make_array_from_process_local_data(sharding, x)
+        held = dict(zip(mine, np.split(x, len(mine)), strict=True))
+        size = len(x) // len(mine)
+        return jax.make_array_from_callback(
+            (shards * size, *x.shape[1:]), sharding, lambda i: held[(i[0].start or 0) // size]
+        )
 
     # The one transfer to the devices that the loop wants.
     with jax.transfer_guard_host_to_device("allow"):

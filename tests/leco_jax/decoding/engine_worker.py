@@ -13,4 +13,7 @@ if __name__ == "__main__":
     from leco_jax.models.sharding import make_mesh
     from tests.leco_jax.decoding.test_sharded_engine import run_engine
 
-    Path(target).write_text(json.dumps(run_engine(make_mesh(data=4, tensor=2))))
+    # Each process holds rows that are apart, and shares one with the other process.
+    devices = [jax.devices()[i] for i in (4, 0, 1, 2, 5, 6, 7, 3)]
+    mesh = make_mesh(data=4, tensor=2, devices=devices)
+    Path(target).write_text(json.dumps(run_engine(mesh)))

@@ -10,7 +10,7 @@ from leco_jax.configuration import build
 from leco_jax.examples import bundled_path
 from w2s_jax.pipeline.graph import Cost, Interrupted, Work
 from w2s_jax.pipeline.lineage import Lineage, model_hash, training_stage
-from w2s_jax.training.checkpoints import has_checkpoint
+from w2s_jax.training.checkpoints import newest
 from w2s_jax.training.job_config import TrainingConfig, training_config
 
 
@@ -46,12 +46,12 @@ def test_a_stopped_training_stage_saves_and_goes_on(stage, tmp_path):
     assert whole["steps"] == 3
     with pytest.raises(Interrupted):
         run("stopped", lambda: True)  # before anything is trained
-    assert not has_checkpoint(tmp_path / "stopped" / "run" / "checkpoints")
+    assert newest(tmp_path / "stopped" / "run" / "checkpoints") is None
     # Asked after the model, after the data, and then after each step.
     answers = iter([False, False, False, True])
     with pytest.raises(Interrupted):
         run("stopped", lambda: next(answers))
-    assert has_checkpoint(tmp_path / "stopped" / "run" / "checkpoints")
+    assert newest(tmp_path / "stopped" / "run" / "checkpoints")
     assert run("stopped", lambda: False) == whole
     # The stage is over and its artifact was not yet put in place: the same summary again.
     assert run("stopped", lambda: False) == whole

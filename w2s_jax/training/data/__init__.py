@@ -8,4 +8,4 @@ from w2s_jax.training.data.rows import (
     DataError, Example, Pair, Row, Template, examples, fill_template, jsonl_rows, pairs,
     problem_rows, template_parts,
 )  # fmt: skip
-from w2s_jax.training.data.sources import ExampleSource, PairSource, process_slice
+from w2s_jax.training.data.sources import ExampleSource, PairSource, process_rows

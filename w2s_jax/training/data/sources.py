@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from w2s_jax.training.data.encode import Encoded, EncodedPairs
 
@@ -113,7 +112,30 @@ def fill_rows(encoded: Encoded, rows: Sequence[np.ndarray | Sequence[int]], leng
     return batch
 
 
-class ExampleSource:
+class _Source:
+    """What both sources share: the examples of each step, and which of its rows are held here."""
+
+    def __init__(
+        self, count: int, *, rows: int, seed: int, once: bool, process_rows: np.ndarray | None
+    ):
+        self._count, self._rows = count, rows
+        self._order = Order(count, seed, epochs=1 if once else None)
+        self.process_rows = np.arange(rows) if process_rows is None else process_rows
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def num_steps_per_epoch(self) -> int:
+        """Steps after which every example was seen; the last may reach beyond the epoch."""
+        return -(-self._count // self._rows)
+
+    def items(self, step: int) -> np.ndarray:
+        """Which of `len(self)` items each row of the global batch holds; -1 is padding."""
+        return self._order.items(step * self._rows, (step + 1) * self._rows)
+
+
+class ExampleSource(_Source):
     """Batches [rows, T] of prompts and completions, one or (packed) several to a row.
 
     With `once`, rows of a batch beyond the epoch's last are padding: no row comes twice.
@@ -128,7 +150,7 @@ class ExampleSource:
         packed: bool = False,
         seed: int = 0,
         once: bool = False,
-        process_slice: slice | None = None,
+        process_rows: np.ndarray | None = None,
     ):
         """Decides rows; the same arguments give the same batches anywhere.
 
@@ -139,38 +161,35 @@ class ExampleSource:
           packed: put several examples in a row, each with its own segment id.
           seed: of the shuffling, a new order each epoch.
           once: there is one epoch, as evaluation wants it.
-          process_slice: this process's rows of every batch (see `process_slice`); None: all.
+          process_rows: the rows of every batch that this process holds (see `process_rows`); None:
+            all.
         """
-        self._encoded, self._rows, self._length, self._slice = encoded, rows, length, process_slice
-        # A packed row may be completions from end to end.
-        self.most_scored = length if packed else encoded.most_targets
         positions = encoded.lengths - 1
         if positions.max() > length:
             raise ValueError(f"the data was encoded for more than length={length} positions")
         self._packed = (
             pack(positions, length, seed=seed) if packed else np.arange(len(encoded))[:, None]
         )
-        self._order = Order(len(self._packed), seed, epochs=1 if once else None)
+        super().__init__(
+            len(self._packed), rows=rows, seed=seed, once=once, process_rows=process_rows
+        )
+        self._encoded, self._length = encoded, length
+        # A packed row may be completions from end to end.
+        self.most_scored = length if packed else encoded.most_targets
         self._identity = f"examples,{rows},{length},{packed},{seed}" + ",once" * once
-
-    @property
-    def num_steps_per_epoch(self) -> int:
-        """Steps after which every example was seen; the last may reach beyond the epoch."""
-        return -(-len(self._packed) // self._rows)
 
     def fingerprint(self) -> str:
         """A hash of all that decides what `batch` returns, but for the process."""
         return _hash(self._identity, self._encoded.fingerprint())
 
-    def batch(self, step: int, *, process_slice: slice | None = None) -> Batch:
-        """The rows of a step that belong to this process; see `fill_rows`."""
-        items = self._order.items(step * self._rows, (step + 1) * self._rows)
-        mine = items[process_slice or self._slice or slice(None)]
+    def batch(self, step: int) -> Batch:
+        """The rows of a step that this process holds; see `fill_rows`."""
+        mine = self.items(step)[self.process_rows]
         rows = [self._packed[i] if i >= 0 else () for i in mine]
         return fill_rows(self._encoded, rows, self._length)
 
 
-class PairSource:
+class PairSource(_Source):
     """Batches [2 * rows, T] of pairs: the chosen sequences first, then the rejected ones.
 
     The prompt stands in both rows. Computing it once for both would save 21 % of the positions
@@ -187,30 +206,23 @@ class PairSource:
         length: int,
         seed: int = 0,
         once: bool = False,
-        process_slice: slice | None = None,
+        process_rows: np.ndarray | None = None,
     ):
-        """Decides the order; `rows` and `process_slice` count pairs (see `ExampleSource`)."""
-        self._encoded, self._rows, self._length, self._slice = encoded, rows, length, process_slice
+        """Decides the order; `rows` and `process_rows` count pairs (see `ExampleSource`)."""
         if max(encoded.chosen.lengths.max(), encoded.rejected.lengths.max()) - 1 > length:
             raise ValueError(f"the data was encoded for more than length={length} positions")
+        super().__init__(len(encoded), rows=rows, seed=seed, once=once, process_rows=process_rows)
+        self._encoded, self._length = encoded, length
         self.most_scored = max(encoded.chosen.most_targets, encoded.rejected.most_targets)
-        self._order = Order(len(encoded), seed, epochs=1 if once else None)
         self._identity = f"pairs,{rows},{length},{seed}" + ",once" * once
-
-    @property
-    def num_steps_per_epoch(self) -> int:
-        """Steps after which every pair was seen; the last may reach beyond the epoch."""
-        return -(-len(self._encoded) // self._rows)
 
     def fingerprint(self) -> str:
         """A hash of all that decides what `batch` returns, but for the process."""
         return _hash(self._identity, self._encoded.fingerprint())
 
-    def batch(self, step: int, *, process_slice: slice | None = None) -> Batch:
-        """The pairs of a step that belong to this process; row i pairs with row i + half."""
-        items = self._order.items(step * self._rows, (step + 1) * self._rows)
-        mine = items[process_slice or self._slice or slice(None)]
-        rows = [(i,) if i >= 0 else () for i in mine]
+    def batch(self, step: int) -> Batch:
+        """The pairs of a step that this process holds; row i pairs with row i + half."""
+        rows = [(i,) if i >= 0 else () for i in self.items(step)[self.process_rows]]
         sides = [
             fill_rows(side, rows, self._length)
             for side in (self._encoded.chosen, self._encoded.rejected)
@@ -218,30 +230,34 @@ class PairSource:
         return {name: np.concatenate([side[name] for side in sides]) for name in sides[0]}
 
 
-def process_slice(mesh: Mesh, rows: int) -> slice:
-    """Which rows of a global batch live on this process's devices.
+def process_rows(mesh: Mesh, rows: int, process_index: int | None = None) -> np.ndarray:
+    """The rows of a global batch that a process's devices hold.
 
-    Processes that share rows (a "tensor" axis across hosts) get the same slice.
+    On a real slice they are seldom next to each other, and processes share rows where a "tensor"
+    axis crosses hosts.
 
     Args:
-      mesh: rows are sharded over its ("data", "fsdp").
+      mesh: ("data", "fsdp", "tensor"); rows are sharded over the first two.
       rows: rows of the global batch (pairs, for pairs).
+      process_index: the process; None: this one.
+
+    Returns:
+      Row indices, int64, rising.
 
     Raises:
-      ValueError: the rows do not divide, or this process's are not next to each other.
+      ValueError: the rows do not divide, or the process has no device in the mesh.
     """
     shards = mesh.shape["data"] * mesh.shape["fsdp"]
     if rows % shards:
         raise ValueError(
             f"a batch of {rows} rows cannot be spread over data x fsdp = {shards} devices"
         )
-    sharding = NamedSharding(mesh, jax.P(("data", "fsdp")))
-    found = sharding.addressable_devices_indices_map((rows,)).values()
-    bounds = sorted({index[0].indices(rows)[:2] for index in found if index is not None})
-    for (_, stop), (start, _) in itertools.pairwise(bounds):
-        if stop != start:
-            raise ValueError(f"this process's rows {bounds} are apart: reorder the mesh's devices")
-    return slice(bounds[0][0], bounds[-1][1])
+    process = jax.process_index() if process_index is None else process_index
+    owners = np.array([device.process_index for device in mesh.devices.flat]).reshape(shards, -1)
+    held = np.any(owners == process, axis=1)
+    if not held.any():
+        raise ValueError(f"process {process} has no device in the mesh")
+    return np.flatnonzero(np.repeat(held, rows // shards))
 
 
 def _hash(*parts: str) -> str:

@@ -6,7 +6,6 @@ import pytest
 from leco_jax.models import transformer
 from leco_jax.models.architectures import preset
 from leco_jax.models.attention import causal_attend
-from leco_jax.models.sharding import make_mesh
 from leco_jax.models.weights import init_params
 from w2s_jax.training import data
 from w2s_jax.training.data.sources import Order
@@ -96,27 +95,18 @@ def test_epochs_follow_each_other_without_a_gap():
     np.testing.assert_array_equal(order.items(3, 12), items[3:12])
 
 
-def test_the_slices_of_all_processes_are_the_batch(encoded, pairs, tokenizer):
-    whole = data.ExampleSource(encoded, rows=8, length=256, seed=1).batch(2)
-    parts = [
-        data.ExampleSource(
-            encoded, rows=8, length=256, seed=1, process_slice=slice(4 * i, 4 * i + 4)
-        ).batch(2)
-        for i in range(2)
-    ]
+def test_a_process_gets_its_rows_of_the_batch_in_their_order(encoded, pairs, tokenizer):
+    mine = np.array([1, 2, 7])
+    options = {"rows": 8, "length": 256, "seed": 1}
+    whole = data.ExampleSource(encoded, **options).batch(2)
+    part = data.ExampleSource(encoded, process_rows=mine, **options).batch(2)
     for name in whole:
-        np.testing.assert_array_equal(whole[name], np.concatenate([p[name] for p in parts]))
-    source = data.PairSource(data.encode_pairs(pairs, tokenizer, length=256), rows=4, length=256)
-    whole, first = source.batch(1), source.batch(1, process_slice=slice(0, 2))
+        np.testing.assert_array_equal(part[name], whole[name][mine])
+    sides = data.encode_pairs(pairs, tokenizer, length=256)
+    whole = data.PairSource(sides, **options).batch(1)
+    part = data.PairSource(sides, process_rows=mine, **options).batch(1)
     for name in whole:
-        np.testing.assert_array_equal(first[name][:2], whole[name][:2])
-        np.testing.assert_array_equal(first[name][2:], whole[name][4:6])
-
-
-def test_process_slices_follow_the_mesh():
-    assert data.process_slice(make_mesh(data=2, fsdp=2, tensor=2), 12) == slice(0, 12)
-    with pytest.raises(ValueError, match="12 rows cannot be spread over data x fsdp = 8"):
-        data.process_slice(make_mesh(data=4, fsdp=2), 12)
+        np.testing.assert_array_equal(part[name], whole[name][[*mine, *(mine + 8)]])
 
 
 def test_pairs_stand_chosen_first_with_the_same_prompt(pairs, tokenizer):
@@ -146,7 +136,7 @@ def test_fingerprints_tell_what_decides_the_batches(encoded, pairs, tokenizer):
     def of(encoded=encoded, **options):
         return data.ExampleSource(encoded, **{"rows": 4, "length": 256, **options}).fingerprint()
 
-    assert of() == of(process_slice=slice(0, 2))
+    assert of() == of(process_rows=np.arange(2))
     others = [of(rows=8), of(length=300), of(packed=True), of(seed=1)]
     assert len({of(), *others}) == 5
     side = data.encode_pairs(pairs, tokenizer, length=256)

@@ -232,7 +232,7 @@ def _shaped(stats: TokenStats, asked: Asked, tokens) -> TokenStats:
         masks = TokenStats(*(asked.mask,) * len(stats))._replace(logprob=asked.mask[..., None])
         fields = zip(stats, masks, strict=True)
         stats = TokenStats(*(x if x is None else jnp.where(mask, x, 0) for x, mask in fields))
-    if stats.logprob is None or jnp.ndim(tokens) == asked.tokens.ndim:
+    if stats.logprob is None or np.ndim(tokens) == asked.tokens.ndim:
         return stats
     return stats._replace(logprob=stats.logprob[..., 0])
 

@@ -20,10 +20,19 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from leco_jax.scoring import dispatch, gradients, hidden_xla, partials, shards
+from leco_jax.scoring import (
+    dispatch,
+    gradients,
+    hidden_xla,
+    logits_xla,
+    partials,
+    shards,
+    topk,
+)
 from leco_jax.scoring.hidden_xla import Head
 from leco_jax.scoring.types import Asked, Options
 
+TILE = 2048  # columns of a tile of both models' logits
 DIRECTIONS = {"forward": "reverse", "reverse": "forward", "jsd": "jsd"}  # and what exchanges give
 
 
@@ -166,33 +175,71 @@ def _derivative(own, other, share, direction: str):
 
 
 def _over_logits(sides, levels, mask, shard, pair: Pair):
-    """Sums of the terms over logits in memory; one fused reduction."""
-
-    def summed(parts, lanes: bool):
-        size = parts[0].source.shape[-1]
-        size = shard.valid if isinstance(shard.valid, int) else size
-        whole = size // 128 * 128 if lanes else 0
-        total: Any = 0.0
-        for start, stop in ((0, whole), (whole, size)):
-            if start == stop:
-                continue
-            u, t = (
-                _logprob(partials.cap(x.source[..., start:stop], options), x.scale, level, options)
-                for x, level, options in zip(parts, levels, pair.options, strict=True)
-            )
-            terms = jnp.stack(terms_of(u, t, pair.direction))
-            if not isinstance(shard.valid, int):
-                terms = jnp.where(jnp.arange(start, stop) < shard.valid, terms, 0.0)
-            if stop == whole:  # a CPU vectorises over the last axis, not in a sum over it
-                terms = terms.reshape(*terms.shape[:-1], -1, 128).sum(-2)
-            total = total + terms.sum(-1)
-        return tuple(total)
-
+    """Sums of the terms over logits in memory: by tiles on CPU, else one fused reduction."""
     return lax.platform_dependent(
         sides,
-        cpu=functools.partial(summed, lanes=True),
-        default=functools.partial(summed, lanes=False),
+        levels,
+        cpu=functools.partial(_by_tiles, shard=shard, pair=pair),
+        default=functools.partial(_by_reduction, shard=shard, pair=pair),
     )
+
+
+def _by_reduction(sides, levels, shard, pair: Pair):
+    size = shard.valid if isinstance(shard.valid, int) else sides[0].source.shape[-1]
+    u, t = (
+        _logprob(partials.cap(side.source[..., :size], options), side.scale, level, options)
+        for side, level, options in zip(sides, levels, pair.options, strict=True)
+    )
+    terms = terms_of(u, t, pair.direction)
+    if not isinstance(shard.valid, int):
+        terms = tuple(jnp.where(jnp.arange(size) < shard.valid, x, 0.0) for x in terms)
+    return tuple(x.sum(-1) for x in terms)
+
+
+def _by_tiles(sides, levels, shard, pair: Pair):
+    if sides[0].source.ndim == 1:
+        sides, levels = jax.tree.map(lambda x: x[None], (sides, levels))
+        return jax.tree.map(lambda x: x[0], _by_tiles(sides, levels, shard, pair))
+    shape = sides[0].source.shape
+    count = shard.valid if isinstance(shard.valid, int) else shape[-1]
+    loads = [
+        logits_xla.loader(side.source, side.scale, options)
+        for side, options in zip(sides, pair.options, strict=True)
+    ]
+
+    def block(row, size):
+        here = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, row, size, -1), levels)
+
+        def tile(start, width):
+            each = zip(loads, here, pair.options, strict=True)
+            u, t = (
+                _logprob(load(row, start, size, width), None, level, options)
+                for load, level, options in each
+            )
+            terms = terms_of(u, t, pair.direction)
+            if not isinstance(shard.valid, int):
+                keep = start + jnp.arange(width) < shard.valid
+                terms = tuple(jnp.where(keep, x, 0.0) for x in terms)
+            return terms
+
+        def add(sums, start):  # a CPU vectorises over the last axis, not in a sum over it
+            lanes = (x.reshape(*x.shape[:-1], -1, logits_xla.LANES) for x in tile(start, TILE))
+            return tuple(a + x.sum(-2) for a, x in zip(sums, lanes, strict=True)), None
+
+        zeros = jnp.zeros((*shape[:-2], size, logits_xla.LANES))
+        zeros = shards.vary_like(zeros, *jax.tree.leaves((sides, levels)))
+        sums = (zeros,) * (2 if pair.direction == "jsd" else 1)
+        whole = count // TILE * TILE
+        if whole:
+            sums, _ = lax.scan(add, sums, jnp.arange(0, whole, TILE))
+        total = tuple(x.sum(-1) for x in sums)
+        if whole == count:
+            return total
+        rest = tile(whole, count - whole)
+        return tuple(a + x.sum(-1) for a, x in zip(total, rest, strict=True))
+
+    lead = math.prod(shape[:-2])
+    return topk.over_blocks(block, shape[-2], max(1, logits_xla.ROWS // max(1, lead)))
 
 
 def _of_logits(sides, i: int, mask, weights, shard, pair: Pair):

@@ -74,6 +74,19 @@ def _by_tiles(arrays, valid, options: Options) -> Partials:
     if logits.ndim == 1:
         arrays = jax.tree.map(lambda x: x[None], arrays)
         return jax.tree.map(lambda x: x[0], _by_tiles(arrays, valid, options))
+    load = loader(logits, scale, options)
+
+    def block(row, size):
+        shape = (*logits.shape[:-2], size)
+        load_rows = functools.partial(load, row, size=size)
+        return _sums_of_rows(load_rows, shape, logits.shape[-1], valid, options, logits)
+
+    lead = math.prod(logits.shape[:-2])
+    return topk.over_blocks(block, logits.shape[-2], max(1, ROWS // max(1, lead)))
+
+
+def loader(logits, scale, options: Options):
+    """Makes the function (row, column, rows, columns) -> float32 capped logits of a tile."""
     # A loop over narrow floats would first convert them all to float32; their bits it leaves alone.
     bits = {1: jnp.uint8, 2: jnp.uint16}.get(logits.dtype.itemsize)
     source = logits if bits is None else lax.bitcast_convert_type(logits, bits)
@@ -85,13 +98,7 @@ def _by_tiles(arrays, valid, options: Options) -> Partials:
         factor = None if scale is None else lax.dynamic_slice_in_dim(scale, row, size, -1)
         return partials.cap(x, options, factor)
 
-    def block(row, size):
-        shape = (*logits.shape[:-2], size)
-        load_rows = functools.partial(load, row, size=size)
-        return _sums_of_rows(load_rows, shape, logits.shape[-1], valid, options, logits)
-
-    lead = math.prod(logits.shape[:-2])
-    return topk.over_blocks(block, logits.shape[-2], max(1, ROWS // max(1, lead)))
+    return load
 
 
 def _sums_of_rows(load, rows, vocab: int, valid, options: Options, example) -> Partials:

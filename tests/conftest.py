@@ -31,6 +31,14 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.mkdtemp(prefix="leco-test-cache-")
     os.environ["LECO_CACHE"] = _CACHE
 
+# Compiled programs are kept too, for each worker and the processes that its tests start: many tests
+# compile the same. One directory for all would be read while another worker writes.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{os.environ['LECO_CACHE']}/programs_{_WORKER}"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
 jax.config.update("jax_num_cpu_devices", 8)
 
 hypothesis.settings.register_profile("repo", deadline=None, derandomize=True, max_examples=40)

@@ -1,9 +1,7 @@
 """A tiny model and random data for the tests of training."""
 
-import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from leco_jax.models.config import ModelConfig
 
@@ -60,24 +58,6 @@ class RandomData:
         mine = self.process_rows
         mine = [*mine, *(mine + self.rows)] if self.pairs else mine
         return {name: x[mine] for name, x in batch.items()}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compile_once(tmp_path_factory):
-    """Keeps compiled programs for the session: a run and its continuation compile the same ones."""
-    options = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": 0,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    for name, value in options.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")

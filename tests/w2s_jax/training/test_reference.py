@@ -59,7 +59,7 @@ def test_the_file_is_read_again_and_not_for_other_weights(
         raise AssertionError("computed again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(reference, "batch_stats", refuse)
+        patch.setattr(reference, "row_logprobs", refuse)
         again = store(data, params, tiny, tmp_path)
         np.testing.assert_array_equal(
             first.batch(2)["reference_logprob"], again.batch(2)["reference_logprob"]

@@ -75,9 +75,11 @@ def place_batch(batch: dict[str, np.ndarray], mesh: Mesh, *, pairs: bool) -> dic
             x = np.ascontiguousarray(np.moveaxis(x.reshape(2, -1, *x.shape[1:]), 0, 1))
         held = dict(zip(mine, np.split(x, len(mine)), strict=True))
         size = len(x) // len(mine)
-        return jax.make_array_from_callback(
-            (shards * size, *x.shape[1:]), sharding, lambda i: held[(i[0].start or 0) // size]
-        )
+
+        def part(index: Any) -> np.ndarray:
+            return held[(index[0].start or 0) // size]
+
+        return jax.make_array_from_callback((shards * size, *x.shape[1:]), sharding, part)
 
     # The one transfer to the devices that the loop wants.
     with jax.transfer_guard_host_to_device("allow"):

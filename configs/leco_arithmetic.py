@@ -21,7 +21,7 @@ from leco_jax.evaluation.experiment_config import experiment_config
 def get_config() -> ml_collections.ConfigDict:
     """The bundled model asked as it was trained; nothing is downloaded."""
     config = experiment_config()
-    config.methods = ("cot", "leco", "self_consistency")
+    config.methods = ("cot", "leco", "self_consistency", "fork", "fork_checked", "correct")
     config.prompt = "question"
     config.model.name = "arithmetic-1m"
     config.data.name = "arithmetic_chains"

@@ -111,7 +111,7 @@ def _run(config: ExperimentConfig, workdir: Path, stop: Callable[[], bool]) -> R
                 row = by_id[name].failure(method, error)
                 _log.warning("%s, %s: %s", name, method, row["error"])
             else:
-                row = dataclasses.asdict(result) | {"error": None}
+                row = dataclasses.asdict(result) | {"method": method, "error": None}
                 row["rounds"] = rounded(row["rounds"])
             results.append(row)
             rate = engine.counters.sampled / (time.monotonic() - started)

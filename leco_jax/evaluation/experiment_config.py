@@ -11,7 +11,10 @@ from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Sampling
 from leco_jax.decoding.tasks import Task
 from leco_jax.reasoning.chain_reader import ChainReader
+from leco_jax.reasoning.checking import Checks
+from leco_jax.reasoning.correct import CorrectConfig, correct
 from leco_jax.reasoning.cot import chain_of_thought
+from leco_jax.reasoning.fork import ForkConfig, fork
 from leco_jax.reasoning.leco import LecoConfig, leco
 from leco_jax.reasoning.question import MethodConfig, Question, Result
 from leco_jax.reasoning.self_consistency import SelfConsistencyConfig, self_consistency
@@ -21,6 +24,9 @@ METHODS: dict[str, Callable[[Engine, ChainReader, Question, Any], Task[Result]]]
     "cot": lambda engine, reader, question, _: chain_of_thought(engine, reader, question),
     "leco": leco,
     "self_consistency": self_consistency,
+    "fork": fork,
+    "fork_checked": fork,  # the same with other options, so that one run has both
+    "correct": correct,
 }
 
 
@@ -105,6 +111,8 @@ class ExperimentConfig:
       prompt: "chat", "few_shot" (eight worked examples before the question) or "question" (nothing
         else).
       leco: its `preset` also says which step scores all methods' results have.
+      fork: forks by confidence alone.
+      fork_checked: forks of the chains that a check flags, until one passes.
     """
 
     seed: int = 0
@@ -115,6 +123,11 @@ class ExperimentConfig:
     generation: Generation = part(Generation)
     leco: LecoConfig = part(LecoConfig, policy="avoid")
     self_consistency: SelfConsistencyConfig = part(SelfConsistencyConfig)
+    fork: ForkConfig = part(ForkConfig)
+    fork_checked: ForkConfig = part(
+        ForkConfig, checks=Checks(names=("arithmetic",), gate=True, filter=True)
+    )
+    correct: CorrectConfig = part(CorrectConfig)
     engine: EngineOptions = part(EngineOptions)
 
     def __post_init__(self):

@@ -4,9 +4,11 @@ import math
 from collections.abc import Iterable, Sequence
 
 from leco_jax.decoding.watch import WEAK_STEP
+from leco_jax.evaluation.comparison import discordant, mcnemar
 
 SUMMARY_COLUMNS = (
     ("method", ""),
+    ("signal", ""),
     ("problems", "d"),
     ("errors", "d"),
     ("correct", ".1%"),
@@ -14,6 +16,7 @@ SUMMARY_COLUMNS = (
     ("high", ".1%"),
     ("gained", "d"),
     ("lost", "d"),
+    ("p", ".2g"),
     ("unanswered", "d"),
     ("truncated", "d"),
     ("sampled", ".1f"),
@@ -23,7 +26,9 @@ SUMMARY_COLUMNS = (
 )
 SUMMARY_CAPTION = (
     "errors: problems that failed; they count as wrong. low, high: 95 % interval of correct.\n"
-    "gained, lost: problems that only this line has right, or only the first line.\n"
+    "signal: what a method looks at: the model alone (its tokens and confidence), checks of what "
+    "its text claims,\n  or a tool that puts the text right. None sees gold.\n"
+    "gained, lost: problems that only this line has right, or only the first line; p: McNemar's.\n"
     "truncated: passes that max_new_tokens ended; generation.truncated says how they are read.\n"
     "sampled, kept: tokens a problem."
 )
@@ -35,17 +40,21 @@ def summarise(rows: Iterable[dict]) -> list[dict]:
 
     A method whose passes go on from each other gets a line for its first pass too (`leco, first
     pass`), with that pass's own answer and cost, so that what the further ones changed can be seen.
+    It is left out where a line before it has the same problems right at the same cost, such as
+    chain of thought's.
 
     Args:
       rows: results lines: `reasoning.question.Result` as dicts with `error` None, and failures.
 
     Returns:
-      A dict a line: `method`, `problems`, `errors` (failures, which count as wrong), `correct`
-      (share of problems; None without gold), `low` and `high` (its 95 % interval by Wilson),
+      A dict a line: `method`, `signal` (see `MethodConfig`), `problems`, `errors` (failures, which
+      count as wrong), `correct` (share of problems; None without gold), `low` and `high` (its 95 %
+      interval by Wilson),
       `gained` and `lost` (problems that only this line, or only the first one, has right; the pairs
-      say more about a difference than two intervals do), `unanswered` (problems), `truncated`
-      (passes), and for each problem that did not fail: `sampled` and `kept` (tokens), `rethinks`
-      and `converged` (share), both None where no pass goes on from another.
+      say more about a difference than two intervals do), `p` (of McNemar's test of them; None for
+      the first line), `unanswered` (problems), `truncated` (passes), and for each
+      problem that did not fail: `sampled` and `kept` (tokens), `rethinks` (None where no pass goes
+      on from another) and `converged` (share; None where none did).
     """
     methods: dict[str, list[dict]] = {}
     for row in rows:
@@ -55,10 +64,13 @@ def summarise(rows: Iterable[dict]) -> list[dict]:
         first_passes = [_first_pass(row) for row in group if _has_first_pass(row)]
         if first_passes:
             failed = [row for row in group if row["error"] is not None]
-            groups[f"{method}, first pass"] = first_passes + failed
+            first = first_passes + failed
+            if not any(_outcome(first) == _outcome(other) for other in groups.values()):
+                groups[f"{method}, first pass"] = first
         groups[method] = group
-    first = _right(next(iter(groups.values()), []))
-    return [_line(method, group, first) for method, group in groups.items()]
+    baseline = _right(next(iter(groups.values()), []))
+    lines = [_line(method, group, baseline) for method, group in groups.items()]
+    return [line | {"p": None} if i == 0 else line for i, line in enumerate(lines)]
 
 
 def _has_first_pass(row: dict) -> bool:
@@ -79,6 +91,12 @@ def _first_pass(row: dict) -> dict:
     }
 
 
+def _outcome(group: Sequence[dict]) -> tuple:
+    """Which problems were solved, and at what cost."""
+    sampled = sum(r["sampled"] for row in group if row["error"] is None for r in row["rounds"])
+    return _right(group), sampled
+
+
 def _right(group: Sequence[dict]) -> dict[str, bool]:
     """Whether each problem was solved, by its id, where that is known."""
     return {row["id"]: row["correct"] for row in group if row["correct"] is not None}
@@ -88,25 +106,27 @@ def _line(method: str, group: Sequence[dict], first: dict[str, bool]) -> dict:
     good = [row for row in group if row["error"] is None]
     right = _right(group)
     low, high = wilson_interval(sum(right.values()), len(right)) if right else (None, None)
-    both = [(right[name], first[name]) for name in right.keys() & first.keys()]
+    gained, lost = discordant(right, first)
     revised = any(not row["independent"] for row in good)
     converged = sum(row["stopped"] == "converged" for row in good)
     count = max(len(good), 1)
     return {
         "method": method,
+        "signal": next((row["signal"] for row in good), None),
         "problems": len(group),
         "errors": len(group) - len(good),
         "correct": sum(right.values()) / len(right) if right else None,
         "low": low,
         "high": high,
-        "gained": sum(here and not there for here, there in both),
-        "lost": sum(there and not here for here, there in both),
+        "gained": gained,
+        "lost": lost,
+        "p": mcnemar(gained, lost),
         "unanswered": sum(row["answer"] is None for row in good),
         "truncated": sum(r["finish"] == "length" for row in good for r in row["rounds"]),
         "sampled": sum(r["sampled"] for row in good for r in row["rounds"]) / count,
         "kept": sum(r["kept"] for row in good for r in row["rounds"]) / count,
         "rethinks": sum(len(row["rounds"]) - 1 for row in good) / count if revised else None,
-        "converged": converged / count if revised else None,
+        "converged": converged / count if converged else None,
     }
 
 
@@ -130,7 +150,7 @@ def format_table(rows: Sequence[dict], columns: Sequence[tuple[str, str]]) -> st
     for row in rows:
         cells.append(["-" if row[key] is None else format(row[key], spec) for key, spec in columns])
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    numeric = [all(not isinstance(row[key], str) for row in rows) for key, _ in columns]
+    numeric = [bool(spec) for _, spec in columns]
     return "\n".join(
         "  ".join(
             cell.rjust(width) if right else cell.ljust(width)

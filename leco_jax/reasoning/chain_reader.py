@@ -1,5 +1,6 @@
 """Reads an ended chain: its text, its answer, its steps and their scores."""
 
+import codecs
 import dataclasses
 import functools
 import math
@@ -49,8 +50,9 @@ class Round:
       text: the whole chain as it stood at the end of the round.
       answer: the answer as text, None where none could be read.
       steps: its steps and their scores.
-      sum_logprob, min_logprob: sum and least of the log-probabilities of all its tokens (nats),
-        None where that is not finite (no token, or one that the sampling had excluded).
+      sum_logprob, mean_logprob, min_logprob: sum, mean and least of the log-probabilities of all
+        its tokens (nats), None where that is not finite (no token, or one that the sampling had
+        excluded).
       kept: tokens taken over from the round before.
       appended: tokens that the policy put after them.
       sampled: tokens sampled in this round, the stop token included.
@@ -63,6 +65,7 @@ class Round:
     answer: str | None
     steps: list[ScoredStep]
     sum_logprob: float | None
+    mean_logprob: float | None
     min_logprob: float | None
     kept: int
     appended: int
@@ -117,6 +120,7 @@ class ChainReader:
                 answer=format_answer(answer, kind=kind),
                 steps=score_chain(chain.tokens, chain.stats, self.tokenizer, self.preset),
                 sum_logprob=_finite(math.fsum(logprob)),
+                mean_logprob=_finite(math.fsum(logprob) / max(len(logprob), 1)),
                 min_logprob=_finite(min(logprob, default=-math.inf)),
                 kept=kept,
                 appended=appended,
@@ -125,6 +129,16 @@ class ChainReader:
             ),
             answer,
         )
+
+    def token_ends(self, chain: Chain) -> list[int]:
+        """For each token of a chain the characters of `read`'s text up to its end."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        ends, length = [], 0
+        for token in chain.tokens:
+            if token not in self.tokenizer.special_ids:
+                length += len(decoder.decode(self.tokenizer.token_bytes(token)))
+            ends.append(length)
+        return ends
 
     def closed_steps(self, chain: Chain, fresh: int = 0) -> list[ScoredStep]:
         """The steps that a line break has closed, scored as `read` will score them.

@@ -5,7 +5,7 @@ from collections.abc import Generator
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain
 from leco_jax.reasoning.chain_reader import ChainReader
-from leco_jax.reasoning.question import Question, Result
+from leco_jax.reasoning.question import MethodConfig, Question, Result
 
 
 def chain_of_thought(
@@ -26,5 +26,5 @@ def chain_of_thought(
         stopped="single",
         rounds=[only],
         independent=True,
-        settings={},
+        config=MethodConfig(),
     )

@@ -4,15 +4,17 @@ Source: arXiv 2403.19094. What the paper leaves open, or its program does differ
 option of `LecoConfig`; the defaults are the paper's.
 """
 
+import bisect
 import dataclasses
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal
 
-from leco_jax.configuration import check
+from leco_jax.configuration import check, part
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain
 from leco_jax.decoding.watch import WEAK_STEP, WeakStep
 from leco_jax.reasoning.chain_reader import ChainReader, Round, ScoredStep
+from leco_jax.reasoning.checking import Checks
 from leco_jax.reasoning.question import MethodConfig, Question, Result
 from leco_jax.reasoning.selection import CutRule, FinalRule, converged, cut_step, final_answer
 from leco_jax.text.prompts import reprompt
@@ -46,10 +48,12 @@ class LecoConfig(MethodConfig):
       cut_rule: `weakest` (the paper) or `earlier_of_two_weakest` (the published program).
       exclude: steps that hold one of these texts, in any case, are never cut.
       freeze_kept: a later cut never lies before an earlier one.
-      final_rule: `last` (the paper) or `weighted_vote` (the published program); see `final_answer`.
+      final_rule: `last` (the paper), `weighted_vote` (the published program) or another one of
+        `final_answer`.
       online_margin: cut as soon as a closed step's score lies this far below every other one's
         and it is the one that `cut_rule` and `exclude` pick, instead of finishing a chain that
         will be thrown away (ours); None waits for the end.
+      checks: may gate the rethinks, cut at the step that fails, and filter the answers.
     """
 
     policy: Literal["reprompt", "sample", "avoid"]
@@ -62,6 +66,7 @@ class LecoConfig(MethodConfig):
     freeze_kept: bool = True
     final_rule: FinalRule | None = None
     online_margin: float | None = None
+    checks: Checks = part(Checks)
 
     def __post_init__(self):
         check(self)
@@ -79,6 +84,10 @@ class LecoConfig(MethodConfig):
     @property
     def passes(self) -> int:
         return 1 + self.max_rethinks
+
+    @property
+    def signal(self) -> str:
+        return self.checks.signal
 
     def with_rules(self) -> "LecoConfig":
         """The same with the preset's cut rule and final rule where none is given."""
@@ -111,6 +120,7 @@ def leco(
     watch = _watch(config, reader, first=0, rounds=0)
     chain = engine.submit(dataclasses.replace(question.request, hold=True, watch=watch))
     rounds: list[Round] = []
+    whole: list[Round] = []  # those that no watch ended, and their answers
     answers: list = []
     forbidden: dict[int, list[int]] = {}
     frozen = kept = appended = 0
@@ -121,7 +131,11 @@ def leco(
             rounds.append(last)
             complete = chain.finish != WEAK_STEP
             if complete:
+                whole.append(last)
                 answers.append(answer)
+            if complete and config.checks.accepts(last):
+                stopped = "passed"
+                break
             if converged(answers, question.equal):
                 stopped = "converged"
                 break
@@ -132,7 +146,9 @@ def leco(
                 stopped = "hook"
                 break
             steps = last.steps if complete else reader.closed_steps(chain)
-            cut = _cut(config, steps, first=frozen)
+            cut = _failing(config, reader, chain, last, first=frozen)
+            if cut is None:
+                cut = _cut(config, steps, first=frozen)
             if cut is None:
                 stopped = "no_candidate"
                 break
@@ -148,16 +164,34 @@ def leco(
     return question.result(
         method="leco",
         answers=answers,
-        answer=final_answer(answers, question.equal, rule=config.final_rule, stopped=stopped),
+        answer=final_answer(
+            config.checks.filtered(whole, answers),
+            question.equal,
+            rule=config.final_rule,
+            stopped=stopped,
+            rounds=whole,
+        ),
         stopped=stopped,
         rounds=rounds,
         independent=False,
-        settings=dataclasses.asdict(config),
+        config=config,
     )
 
 
 def _cut(config: LecoConfig, steps: Sequence[ScoredStep], *, first: int) -> int | None:
     return cut_step(steps, rule=config.cut_rule, first=first, exclude=config.exclude)
+
+
+def _failing(
+    config: LecoConfig, reader: ChainReader, chain: Chain, last: Round, *, first: int
+) -> int | None:
+    """The step that fails a check, where that is to be cut and lies at `first` or later."""
+    failure = config.checks.failure(last.text) if config.checks.cut else None
+    if failure is None:
+        return None
+    token = bisect.bisect_right(reader.token_ends(chain), failure.start)
+    at = [i for i, step in enumerate(last.steps) if step.tokens[0] <= token < step.tokens[1]]
+    return at[0] if at and at[0] >= first else None
 
 
 def _watch(config: LecoConfig, reader: ChainReader, *, first: int, rounds: int) -> WeakStep | None:

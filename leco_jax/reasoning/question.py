@@ -17,6 +17,8 @@ class MethodConfig:
     Attributes:
       passes: most passes that one chain takes, one after another.
       stats: statistics that have to be captured, beside those of the step scores.
+      signal: what it looks at: "model" (the model's own tokens and confidence), "checks" (also
+        what the text claims, without gold) or "tool" (the text is put right for the model).
     """
 
     @property
@@ -26,6 +28,10 @@ class MethodConfig:
     @property
     def stats(self) -> tuple[str, ...]:
         return ()
+
+    @property
+    def signal(self) -> str:
+        return "model"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,10 +47,12 @@ class Result:
       correct: whether they are equal; None without gold.
       first_correct: the same of the first whole pass's answer.
       stopped: why the method stopped: "converged", "rounds" (no rethink was left),
-        "no_candidate", "hook", "single" (it has one pass), or "samples" (all are there).
+        "no_candidate", "hook", "single" (it has one pass), "samples" (all are there), "forks" (none
+        is left), "settled" (no fork can change the answer), or "passed" (a gate let a chain pass).
       rounds: every pass, or every sample.
       independent: whether no round goes on from another one.
-      settings: the method's options, seed and policy included.
+      signal: what the method looks at, see `MethodConfig`.
+      settings: its options, seed and policy included.
     """
 
     id: str
@@ -57,6 +65,7 @@ class Result:
     stopped: str
     rounds: list[Round]
     independent: bool
+    signal: str
     settings: dict
 
 
@@ -101,7 +110,7 @@ class Question:
         *,
         answers: Sequence[Any],
         answer: Any,
-        settings: dict[str, Any],
+        config: "MethodConfig",
         **fields: Any,
     ) -> Result:
         """Makes a method's result.
@@ -109,7 +118,7 @@ class Question:
         Args:
           answers: of all its whole passes.
           answer: the final one.
-          settings: the method's options.
+          config: the method's options.
           **fields: the other fields of `Result`.
         """
         return Result(
@@ -119,6 +128,8 @@ class Question:
             gold=format_answer(self.gold, kind=self.kind),
             correct=None if self.gold is None else self.equal(answer, self.gold),
             first_correct=None if self.gold is None else self.equal(answers[0], self.gold),
-            settings=settings | {"seed": self.request.seed, "sample": self.request.sample},
+            signal=config.signal,
+            settings=dataclasses.asdict(config)
+            | {"seed": self.request.seed, "sample": self.request.sample},
             **fields,
         )

@@ -11,13 +11,14 @@ from collections.abc import Generator, Iterable
 
 import numpy as np
 
-from leco_jax.configuration import check
+from leco_jax.configuration import check, part
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain
 from leco_jax.decoding.watch import LOW_CONFIDENCE, ConfidenceFloor, lowest_confidence
 from leco_jax.reasoning.chain_reader import ChainReader
+from leco_jax.reasoning.checking import Checks
 from leco_jax.reasoning.question import MethodConfig, Question, Result
-from leco_jax.reasoning.selection import vote
+from leco_jax.reasoning.selection import FinalRule, final_answer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class SelfConsistencyConfig(MethodConfig):
         the threshold ends, or would have ended, do not vote. 0: all are written whole.
       percentile: 10 keeps what looks like the best nine tenths, 90 the best tenth.
       window: tokens over which a confidence is averaged; shorter chains are never ended.
+      final_rule: how the answer is chosen; see `final_answer`.
+      checks: a gate draws the first sample alone, and the others where it is flagged.
     """
 
     samples: int = 10
@@ -39,6 +42,8 @@ class SelfConsistencyConfig(MethodConfig):
     warm_up: int = 0
     percentile: float = 10.0
     window: int = 2048
+    final_rule: FinalRule = "majority"
+    checks: Checks = part(Checks)
 
     def __post_init__(self):
         check(self)
@@ -55,10 +60,18 @@ class SelfConsistencyConfig(MethodConfig):
             )
         if not 0 <= self.percentile <= 100:
             raise ValueError(f"percentile={self.percentile} must lie in 0..100")
+        if self.checks.cut:
+            raise ValueError("checks.cut=True: samples are not cut; set gate or filter")
+        if self.checks.gates and self.warm_up:
+            raise ValueError("a gate draws the first sample alone: set warm_up=0")
 
     @property
     def stats(self) -> tuple[str, ...]:
         return ConfidenceFloor.stats if self.warm_up else ()
+
+    @property
+    def signal(self) -> str:
+        return self.checks.signal
 
 
 def self_consistency(
@@ -97,9 +110,17 @@ def self_consistency(
         chains = draw(range(config.warm_up), none)
         yield chains
         floor = _floor(chains, config)
-    chains += draw(range(config.warm_up, config.samples), floor)
-    yield chains
+    if config.checks.gates:
+        chains = draw(range(1), None)
+        yield chains
+    stopped = "samples"
+    if chains and config.checks.accepts(reader.read(chains[0], kind=question.kind).round):
+        stopped = "passed"
+    else:
+        chains += draw(range(len(chains), config.samples), floor)
+        yield chains
     readings = [reader.read(chain, kind=question.kind) for chain in chains]
+    rounds = [reading.round for reading in readings]
     answers = [reading.answer for reading in readings]
     votes = [
         answer if floor is None or _counts(chain, floor) else None
@@ -108,11 +129,17 @@ def self_consistency(
     return question.result(
         method="self_consistency",
         answers=answers,
-        answer=vote(votes, question.equal),
-        stopped="samples",
-        rounds=[reading.round for reading in readings],
+        answer=final_answer(
+            config.checks.filtered(rounds, votes),
+            question.equal,
+            rule=config.final_rule,
+            stopped=stopped,
+            rounds=rounds,
+        ),
+        stopped=stopped,
+        rounds=rounds,
         independent=True,
-        settings=dataclasses.asdict(config),
+        config=config,
     )
 
 

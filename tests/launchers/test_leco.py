@@ -56,9 +56,7 @@ def unbroken(model_dir, environment, tmp_path_factory):
 def test_a_run_writes_every_chain_and_prints_a_table(unbroken):
     workdir, done = unbroken
     table = done.stdout.splitlines()
-    assert [line.split("  ")[0] for line in table[:4]] == [
-        "method", "cot", "leco, first pass", "leco",
-    ]  # fmt: skip
+    assert [line.split("  ")[0] for line in table[:3]] == ["method", "cot", "leco"]
     assert str(workdir / "results.jsonl") in done.stdout
     rows = [json.loads(line) for line in _lines(workdir)]
     assert [(r["id"], r["method"]) for r in rows] == [
@@ -118,27 +116,32 @@ def test_the_bundled_model_solves_problems_and_a_method_alone_finds_the_same(cal
     # All together in one batch, and then one method on its own.
     done = call("leco", *_bundled(tmp_path / "all"))
     assert done.returncode == 0, done.stderr
-    table = done.stdout[done.stdout.index("method ") :].splitlines()[:5]  # after the data set's own
-    assert [line.split("  ")[0] for line in table[1:]] == [
-        "cot", "leco, first pass", "leco", "self_consistency",
-    ]  # fmt: skip
+    table = done.stdout[done.stdout.index("method ") :].splitlines()[:7]  # after the data set's own
+    methods = ("cot", "leco", "self_consistency", "fork", "fork_checked", "correct")
+    assert tuple(line.split("  ")[0] for line in table[1:]) == methods
     rows = [json.loads(line) for line in _lines(tmp_path / "all")]
     assert [(r["id"], r["method"]) for r in rows] == [
-        (f"arithmetic_chains/test/{i}", method)
-        for i in range(4)
-        for method in ("cot", "leco", "self_consistency")
+        (f"arithmetic_chains/test/{i}", method) for i in range(4) for method in methods
     ]
     assert all(row["error"] is None for row in rows)
     assert sum(row["correct"] for row in rows if row["method"] == "cot") >= 2
-    for cot, leco, samples in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
-        assert leco["rounds"][0] | {"cut": None} == cot["rounds"][0]
+    for cot, leco, samples, *others in zip(*(rows[i::6] for i in range(6)), strict=True):
+        for other in (leco, *others):
+            assert other["rounds"][0] | {"cut": None} == cot["rounds"][0]
         assert (len(samples["rounds"]), samples["stopped"]) == (3, "samples")
         assert samples["settings"]["temperature"] == 0.7
         assert {r["finish"] for row in (cot, samples) for r in row["rounds"]} == {"eos"}
 
     done = call("leco", *_bundled(tmp_path / "alone", "--config.methods=('self_consistency',)"))
     assert done.returncode == 0, done.stderr
-    assert _lines(tmp_path / "alone") == _lines(tmp_path / "all")[2::3]
+    assert _lines(tmp_path / "alone") == _lines(tmp_path / "all")[2::6]
+    command = [sys.executable, "-m", "launchers.compare", f"--workdirs={tmp_path / 'all'}"]
+    done = _run([*command, "--rules=fork"], environment)
+    assert done.returncode == 0, done.stderr
+    assert [line.split("  ")[0] for line in done.stdout.splitlines()[1:8]] == [
+        *methods, "fork: last",
+    ]  # fmt: skip
+    assert _run([*command, "--against=luck"], environment).returncode == 1
 
 
 def test_problems_that_failed_are_named_and_told_by_the_exit_code(call, tmp_path):

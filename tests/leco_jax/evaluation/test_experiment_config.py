@@ -12,6 +12,9 @@ from leco_jax.evaluation import experiment_config as module
 from leco_jax.evaluation.experiment import run_experiment
 from leco_jax.evaluation.experiment_config import METHODS, ExperimentConfig, experiment_config
 from leco_jax.evaluation.questions import PROMPTS
+from leco_jax.reasoning.checking import Checks
+from leco_jax.reasoning.correct import CorrectConfig
+from leco_jax.reasoning.fork import ForkConfig
 from leco_jax.reasoning.leco import LecoConfig
 from leco_jax.reasoning.self_consistency import SelfConsistencyConfig
 from leco_jax.scoring.presets import PRESETS
@@ -25,7 +28,7 @@ def test_the_defaults_are_those_of_the_dataclasses_that_the_methods_take():
     assert config.options("leco") == LecoConfig(policy="avoid")
     assert config.options("self_consistency") == SelfConsistencyConfig()
     assert {name: config.options(name).passes for name in METHODS} == {
-        "cot": 1, "leco": 4, "self_consistency": 1,
+        "cot": 1, "leco": 4, "self_consistency": 1, "fork": 2, "fork_checked": 2, "correct": 5,
     }  # fmt: skip
     assert config.generation.truncated == "unanswered"
     assert build(ExperimentConfig, json.loads(json.dumps(as_json(config)))) == config
@@ -38,7 +41,7 @@ def test_no_default_is_written_twice():
         for node in ast.walk(tree)
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     ]
-    taken = [LecoConfig, SelfConsistencyConfig, module.Sampling]
+    taken = [LecoConfig, SelfConsistencyConfig, ForkConfig, CorrectConfig, module.Sampling]
     elsewhere = [field.name for config in taken for field in dataclasses.fields(config)]
     assert set(here) & set(elsewhere) == set()
 
@@ -50,12 +53,18 @@ def test_options_come_from_the_config():
     config.leco.online_margin = 0.5
     config.generation.temperature = 0.5
     config.data.limit = 7
+    config.fork.checks.names = ("repeats",)
+    config.fork.checks.filter = True
+    config.fork_checked.forks = 2
     made = build(ExperimentConfig, config)
     assert made.options("self_consistency") == SelfConsistencyConfig(samples=3)
     assert made.options("leco").passes == 6
     assert made.options("leco").online_margin == 0.5
     assert made.generation.sampling.temperature == 0.5
     assert made.data.limit == 7
+    assert made.options("fork") == ForkConfig(checks=Checks(names=("repeats",), filter=True))
+    gated = Checks(names=("arithmetic",), gate=True, filter=True)
+    assert made.options("fork_checked") == ForkConfig(forks=2, checks=gated)
 
 
 def test_a_preset_sets_the_rules_that_nobody_chose():
@@ -79,7 +88,7 @@ def test_every_config_of_an_experiment_can_be_built(path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"methods": ("luck",)}, "'luck' is not one of cot, leco, self_consistency"),
+        ({"methods": ("luck",)}, "'luck' is not one of cot, leco, self_consistency, fork"),
         ({"methods": ()}, "config: methods is empty"),
         ({"methods": ("cot", "cot")}, "names one of them twice"),
         ({"prompt": "poem"}, "config.prompt='poem' is not one of chat, few_shot, question"),
@@ -90,6 +99,8 @@ def test_every_config_of_an_experiment_can_be_built(path):
         ({"generation.top_p": 0.0}, "config.generation: top_p=0.0"),
         ({"leco.policy": "luck"}, "config.leco.policy='luck'"),
         ({"leco.preset": "luck"}, "config.leco.preset='luck' is not one of paper, official_code"),
+        ({"fork.checks.gate": True}, "config.fork.checks: gate=True needs a check"),
+        ({"fork.forks": 0}, "config.fork: forks=0 must be at least 1"),
         ({"self_consistency.samples": 0}, "config.self_consistency: samples=0 must be at least"),
         ({"self_consistency.temperature": 0.0}, "config.self_consistency: temperature=0.0 must"),
     ],

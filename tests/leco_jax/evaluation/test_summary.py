@@ -7,6 +7,7 @@ def _row(name, *, correct, first, rounds, stopped="converged", answer="1"):
     return {
         "id": name, "method": "leco", "answer": answer, "correct": correct,
         "first_correct": first, "stopped": stopped, "independent": False, "error": None,
+        "signal": "model",
         "rounds": [
             {"answer": "1", "sampled": s, "kept": k, "finish": "eos"} for s, k in rounds
         ],
@@ -18,7 +19,7 @@ ROWS = [
     _row("b", correct=False, first=False, rounds=[(20, 0)], stopped="no_candidate", answer=None),
     {"id": "c", "method": "leco", "correct": False, "error": "too long"},
     {"id": "a", "method": "cot", "answer": "1", "correct": None, "first_correct": None,
-     "stopped": "single", "independent": True, "error": None,
+     "stopped": "single", "independent": True, "error": None, "signal": "model",
      "rounds": [{"answer": "1", "sampled": 10, "kept": 0, "finish": "eos"}]},
 ]  # fmt: skip
 
@@ -96,6 +97,30 @@ def test_gains_and_losses_are_counted_problem_by_problem_against_the_first_line(
     assert found == {"leco, first pass": (0, 0), "leco": (2, 1), "self_consistency": (0, 1)}
 
 
+def test_p_is_of_the_gains_and_losses_and_the_first_line_has_none():
+    lines = summarise(
+        [_row(str(i), correct=True, first=False, rounds=[(1, 0), (1, 0)]) for i in range(6)]
+    )
+    assert [line["p"] for line in lines] == [None, 2 / 2**6]
+
+
+def test_a_first_pass_that_a_line_before_shows_is_left_out():
+    rows = [
+        _row("a", correct=True, first=False, rounds=[(9, 0), (4, 2)]),
+        _row("b", correct=True, first=True, rounds=[(8, 0), (4, 2)]),
+    ]
+    first = [
+        row
+        | {"method": "cot", "independent": True, "correct": row["first_correct"]}
+        | {"rounds": row["rounds"][:1]}
+        for row in rows
+    ]
+    assert [line["method"] for line in summarise([*first, *rows])] == ["cot", "leco"]
+    dearer = [row | {"rounds": [row["rounds"][0] | {"sampled": 99}]} for row in first]
+    found = [line["method"] for line in summarise([*dearer, *rows])]
+    assert found == ["cot", "leco, first pass", "leco"]
+
+
 def test_the_interval_of_a_share_is_wilsons():
     # Newcombe 1998, table I, method 3.
     assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
@@ -108,10 +133,10 @@ def test_the_interval_of_a_share_is_wilsons():
 
 def test_the_table_lines_up_and_shows_unknowns():
     text = format_table(summarise(ROWS), SUMMARY_COLUMNS).splitlines()
-    assert text[0].split()[:3] == ["method", "problems", "errors"]
+    assert text[0].split()[:3] == ["method", "signal", "problems"]
     assert text[3].startswith("cot ")
-    assert text[3].split()[3] == "-"
-    assert text[2].split()[3] == "33.3%"
+    assert text[3].split()[:5] == ["cot", "model", "1", "0", "-"]
+    assert text[2].split()[4] == "33.3%"
 
 
 def test_nothing_gives_an_empty_table():

@@ -2,12 +2,13 @@ from fractions import Fraction
 
 import pytest
 
-from leco_jax.reasoning.chain_reader import ScoredStep
+from leco_jax.reasoning.chain_reader import Round, ScoredStep
 from leco_jax.reasoning.selection import (
     Candidate,
     converged,
     cut_step,
     final_answer,
+    masses,
     tally,
     vote,
 )
@@ -119,3 +120,48 @@ def test_equality_is_the_callers():
 def test_every_vote_needs_a_weight():
     with pytest.raises(ValueError, match="zip"):
         vote([1, 2], answers_equal, weights=[1.0])
+
+
+def _chains(*logprobs):
+    """Chains of the given token log-probabilities."""
+    return [
+        Round(
+            text=str(p), answer=None, steps=[], kept=0, appended=0, sampled=len(p), finish="eos",
+            sum_logprob=sum(p) if p else None,
+            mean_logprob=sum(p) / len(p) if p else None,
+            min_logprob=min(p) if p else None,
+        )
+        for p in logprobs
+    ]  # fmt: skip
+
+
+LOG2 = 0.6931472  # one half is one bit
+
+
+def test_mass_adds_the_probabilities_of_different_chains():
+    # 1/4 for 3; 1/8 + 1/8 + 1/16 for 5, of which one chain came twice and one has no figure.
+    chains = _chains([-2 * LOG2], [-3 * LOG2], [-LOG2, -2 * LOG2], [-3 * LOG2], [], [-4 * LOG2])
+    answers = _a(3, 5, 5, 5, 5, 5)
+    found = masses(answers, answers_equal, chains)
+    assert [c.weight for c in found] == pytest.approx([1.0, 0.5 + 0.5 + 0.25])
+    choose = {"stopped": "samples", "rounds": chains}
+    assert final_answer(answers, answers_equal, rule="mass", **choose) == 5
+    assert final_answer(_a(3, 5, None, None, None, None), answers_equal, rule="mass", **choose) == 3
+    assert final_answer(_a(*[None] * 6), answers_equal, rule="mass", **choose) is None
+
+
+def test_mass_of_long_chains_does_not_underflow():
+    chains = _chains([-2000.0], [-2000.0, -0.1], [-1999.9, -0.3])
+    answers = _a(1, 2, 2)
+    assert final_answer(answers, answers_equal, rule="mass", stopped="forks", rounds=chains) == 2
+
+
+def test_the_best_chain_by_its_mean_or_its_weakest_token():
+    chains = _chains([-0.1, -1.0], [-0.8, -0.8], [])
+    answers = _a(1, 2, 3)
+    for rule, best in (("mean_logprob", 1), ("weakest_token", 2), ("majority", 1)):
+        found = final_answer(answers, answers_equal, rule=rule, stopped="forks", rounds=chains)
+        assert found == best
+    for rule in ("mean_logprob", "weakest_token"):
+        options = {"rule": rule, "stopped": "forks", "rounds": chains[:1]}
+        assert final_answer(_a(None), answers_equal, **options) is None

@@ -13,7 +13,12 @@ command again.
 from launchers import processes, runtime
 from leco_jax.evaluation.experiment import run_experiment
 from leco_jax.evaluation.experiment_config import ExperimentConfig
-from leco_jax.evaluation.summary import SUMMARY_CAPTION, SUMMARY_COLUMNS, format_table
+from leco_jax.evaluation.summary import (
+    SUMMARY_CAPTION,
+    SUMMARY_COLUMNS,
+    conclusions,
+    format_table,
+)
 from leco_jax.storage.paths import local_path
 
 _CONFIG = runtime.define_config("What to run.")
@@ -29,6 +34,7 @@ def main() -> int:
         run = run_experiment(config, workdir, stop=stop)
     print(format_table(run.summary, SUMMARY_COLUMNS))
     print(SUMMARY_CAPTION)
+    print("\n".join(["", *conclusions(run.summary)]))
     print(f"\nEvery chain with its steps, scores and cuts: {workdir / 'results.jsonl'}")
     if run.failures:
         more = len(run.failures) - _NAMED

@@ -49,12 +49,11 @@ def summarise(rows: Iterable[dict]) -> list[dict]:
     Returns:
       A dict a line: `method`, `signal` (see `MethodConfig`), `problems`, `errors` (failures, which
       count as wrong), `correct` (share of problems; None without gold), `low` and `high` (its 95 %
-      interval by Wilson),
-      `gained` and `lost` (problems that only this line, or only the first one, has right; the pairs
-      say more about a difference than two intervals do), `p` (of McNemar's test of them; None for
-      the first line), `unanswered` (problems), `truncated` (passes), and for each
-      problem that did not fail: `sampled` and `kept` (tokens), `rethinks` (None where no pass goes
-      on from another) and `converged` (share; None where none did).
+      interval by Wilson), `gained` and `lost` (problems that only this line, or only the first one,
+      has right; the pairs say more about a difference than two intervals do), `p` (of McNemar's
+      test of them; None for the first line), `unanswered` (problems), `truncated` (passes), and for
+      each problem that did not fail: `sampled` and `kept` (tokens), `rethinks` (None where no pass
+      goes on from another) and `converged` (share; None where none did).
     """
     methods: dict[str, list[dict]] = {}
     for row in rows:
@@ -71,6 +70,32 @@ def summarise(rows: Iterable[dict]) -> list[dict]:
     baseline = _right(next(iter(groups.values()), []))
     lines = [_line(method, group, baseline) for method, group in groups.items()]
     return [line | {"p": None} if i == 0 else line for i, line in enumerate(lines)]
+
+
+_SIGNALS = {"model": "the model alone", "checks": "checks", "tool": "a tool"}
+
+
+def conclusions(lines: Sequence[dict]) -> list[str]:
+    """Says in a line for each signal which method does best, and at what cost.
+
+    Args:
+      lines: of `summarise`; the first is what the others are compared with.
+    """
+    if not lines or lines[0]["correct"] is None:
+        return []
+    first, *others = lines
+    said = []
+    for signal, name in _SIGNALS.items():
+        own = [line for line in others if line["signal"] == signal and line["correct"] is not None]
+        if own:
+            best = max(own, key=lambda line: line["correct"])
+            said.append(
+                f"By {name} {best['method']} does best: "
+                f"{100 * (best['correct'] - first['correct']):+.1f} points over "
+                f"{first['method']} (p = {best['p']:.2g}) at "
+                f"{best['sampled'] / max(first['sampled'], 1):.2f} times its tokens."
+            )
+    return said
 
 
 def _has_first_pass(row: dict) -> bool:

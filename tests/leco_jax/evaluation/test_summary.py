@@ -1,6 +1,12 @@
 import pytest
 
-from leco_jax.evaluation.summary import SUMMARY_COLUMNS, format_table, summarise, wilson_interval
+from leco_jax.evaluation.summary import (
+    SUMMARY_COLUMNS,
+    conclusions,
+    format_table,
+    summarise,
+    wilson_interval,
+)
 
 
 def _row(name, *, correct, first, rounds, stopped="converged", answer="1"):
@@ -142,3 +148,22 @@ def test_the_table_lines_up_and_shows_unknowns():
 def test_nothing_gives_an_empty_table():
     assert summarise([]) == []
     assert format_table([], SUMMARY_COLUMNS).split()[0] == "method"
+
+
+def test_the_best_of_each_signal_is_said_with_its_cost():
+    def line(method, signal, correct, sampled, p=0.5):
+        return {
+            "method": method, "signal": signal, "correct": correct, "sampled": sampled, "p": p,
+        }  # fmt: skip
+
+    cot = line("cot", "model", 0.75, 80.0, None)
+    leco, fork = line("leco", "model", 0.7, 150.0), line("fork", "model", 0.765, 120.0, 0.012)
+    checked = line("checked", "checks", 0.82, 100.0, 1e-9)
+    assert conclusions([cot, leco, checked, fork]) == [
+        "By the model alone fork does best: +1.5 points over cot (p = 0.012) at 1.50 times its "
+        "tokens.",
+        "By checks checked does best: +7.0 points over cot (p = 1e-09) at 1.25 times its tokens.",
+    ]
+    assert conclusions([cot]) == []
+    assert conclusions([cot | {"correct": None}, leco]) == []
+    assert conclusions([]) == []

@@ -176,18 +176,21 @@ def _failure(left: Sequence[_Symbol], right: Sequence[_Symbol]) -> Failure | Non
     words = {*claim.words, *result.words[:1], *(_REMAINDER & set(result.words))}
     if words & _NOT_PLAIN or any(len(word) == 1 for word in words) or _converts(claim, result):
         return None
-    values = [_value(given, percent) for percent in (1, 100)]
-    truths = [_value(claimed, percent) for percent in (1, 100)]
-    firsts = [_value(_first(given), percent) for percent in (1, 100)]
-    for truth, value, first in zip(truths, values, firsts, strict=True):
+    truth = None
+    for percent in (1, 100):  # the last reading, with 50% as 1/2, gives the truth
+        truth, value = _value(claimed, percent), _value(given, percent)
         if truth is None or value is None:
             return None
-        if truth in (value, first) or _rounds_to(truth, value, given):
+        if truth in (value, _value(_first(given), percent)) or _rounds_to(truth, value, given):
             return None
     digits = given[-1].text.rstrip(_PERCENT)
-    value = given[0].start, given[-1].start + len(digits)
     scale = 1 if digits == given[-1].text else 100
-    return Failure(claimed[0].start, given[-1].end, value, _written(scale * truth))
+    return Failure(
+        start=claimed[0].start,
+        end=given[-1].end,
+        value=(given[0].start, given[-1].start + len(digits)),
+        truth=None if truth is None else _written(scale * truth),
+    )
 
 
 def _unwrapped(symbols: Sequence[_Symbol]) -> list[_Symbol]:

@@ -184,8 +184,8 @@ def _failing(
         return []
     ends = reader.token_ends(chain)
     first = bisect.bisect_right(ends, failure.start)
-    span = range(first, bisect.bisect_left(ends, failure.end) + 1)
-    span = [at for at in span if at < len(chain.tokens) and _may_fork(chain.tokens[at], reader)]
+    last_one = min(bisect.bisect_left(ends, failure.end), len(chain.tokens) - 1)
+    span = [at for at in range(first, last_one + 1) if _may_fork(chain.tokens[at], reader)]
     weakest = min(span, default=None, key=lambda at: chain.stats["logprob"][at])
     return [] if weakest is None else [_at(chain, weakest, place)]
 

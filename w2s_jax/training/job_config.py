@@ -98,7 +98,7 @@ class TrainingConfig:
         least = data * fsdp * self.step.accumulate
         if self.data.batch % least:
             raise ValueError(
-                f"data.batch={self.data.batch} is no multiple of {least}: data x fsdp = "
+                f"data.batch={self.data.batch} is not a multiple of {least}: data x fsdp = "
                 f"{data * fsdp} of {count} devices, times step.accumulate={self.step.accumulate}. "
                 "Give a multiple, or mesh.tensor a part of the devices"
             )

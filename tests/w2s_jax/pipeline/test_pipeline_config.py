@@ -25,7 +25,7 @@ from w2s_jax.pipeline.run import plan, run_pipeline
         ("stage2.confidence", "other", r"stage2: confidence='other'"),
         ("data.remove", "(", r"data: remove='\(' is not a valid pattern"),
         ("data.prompt", "Question:", r"must hold \{question\}"),
-        ("strong.sft.data.batch", 6, r"strong.sft: data.batch=6 is no multiple .* 4 of 4"),
+        ("strong.sft.data.batch", 6, r"strong.sft: data.batch=6 is not a multiple .* 4 of 4"),
         ("preference.dpo.mesh.fsdp", 3, r"preference.dpo: mesh .* fsdp=3.* does not fit 4"),
         ("generation.tensor", 3, r"generation.tensor=3: .* does not fit 4 devices"),
     ],

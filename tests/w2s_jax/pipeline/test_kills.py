@@ -53,6 +53,7 @@ def test_killed_in_every_stage(tmp_path, unbroken):
     assert killed_in(everywhere, tmp_path / "run") == unbroken
 
 
+@pytest.mark.slow
 def test_killed_while_answering_training_choosing_and_ending(tmp_path, unbroken):
     stages = [
         ("weak_answers", "middle"),

@@ -12,6 +12,7 @@ from leco_jax.models.architectures import preset
 pytestmark = pytest.mark.tpu_compile
 
 
+@pytest.mark.slow
 def test_dpo_step_on_a_pod_is_two_gigabytes_leaner_without_stored_logits():
     model = preset("llama3_8b", param_dtype="float32", dtype="bfloat16", num_layers=2)
     compiled = compile_dpo_step(model, topology="v5e:4x4")

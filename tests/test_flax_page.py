@@ -30,6 +30,7 @@ def run(snippet):
     return names
 
 
+@pytest.mark.heavy
 def test_a_users_loop_has_the_loss_and_the_gradients_of_our_train_step():
     users = run(SNIPPETS[0])
     mesh = make_mesh(devices=jax.devices()[:1])
@@ -63,6 +64,7 @@ def test_a_users_loop_has_the_loss_and_the_gradients_of_our_train_step():
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), ours, theirs)
 
 
+@pytest.mark.heavy
 def test_adapters_go_on_and_off():
     model = run(SNIPPETS[1])["model"]
     assert isinstance(model, nnx.Module)

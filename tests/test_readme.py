@@ -4,12 +4,14 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 BLOCKS = re.findall(
     r"```python\n(.*?)```", (Path(__file__).parent.parent / "README.md").read_text(), re.DOTALL
 )
 
 
+@pytest.mark.heavy
 def test_the_kernels_block_scores_the_same_every_way():
     (block,) = [block for block in BLOCKS if "from leco_jax import scoring" in block]
     names: dict = {}
@@ -20,6 +22,7 @@ def test_the_kernels_block_scores_the_same_every_way():
     assert names["logprob"].shape == (8, 12)
 
 
+@pytest.mark.heavy
 def test_the_ten_lines_answer_a_question_with_leco(capsys):
     (block,) = [block for block in BLOCKS if "import answer" in block]
     names: dict = {}

@@ -112,6 +112,7 @@ def _bundled(workdir, *more):
     ]  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_the_bundled_model_solves_problems_and_a_method_alone_finds_the_same(call, tmp_path):
     # All together in one batch, and then one method on its own.
     methods = ("cot", "leco", "self_consistency", "fork", "fork_checked", "correct")

@@ -213,6 +213,7 @@ def test_a_missing_file_and_an_output_that_is_an_input_are_refused(select, tmp_p
     assert rows == SAMPLES[:1]
 
 
+@pytest.mark.heavy
 def test_random_answers_are_selected_by_the_rules_of_chance_and_stay_in_order(select):
     rng = random.Random(0)
     weak, strong, samples = [], [], []

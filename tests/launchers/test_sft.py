@@ -127,6 +127,7 @@ def test_killed_and_terminated_runs_end_with_the_same_bits(rows, programs, whole
     assert steps(tmp_path) == 12
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("flag", "message"),
     [

@@ -70,6 +70,7 @@ def test_a_sigterm_stops_and_the_same_command_goes_on(tmp_path):
     assert "the table needs the other stages too" in done.stdout
 
 
+@pytest.mark.heavy
 def test_what_is_wrong_is_said(w2s, tmp_path):
     for more, message in (
         (["--stage=pairs"], "stage 'pairs' needs weak_answers, samples first"),

@@ -43,6 +43,7 @@ def test_it_is_the_preset_that_its_config_trains(model):
     assert model.tokenizer.wants_bos
 
 
+@pytest.mark.heavy
 def test_it_solves_most_problems_in_steps(model):
     # benchmarks/arithmetic_model.py has the accuracy itself; 24 problems have an error of 9 %.
     tokenizer = model.tokenizer

@@ -46,6 +46,7 @@ def test_preparing_prints_nothing(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.heavy
 def test_the_registry_gives_the_test_split_in_order():
     found = load_problems("arithmetic_chains", limit=3)
     expected = list(itertools.islice(chains.problems("test"), 3))

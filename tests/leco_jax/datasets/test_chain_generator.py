@@ -99,6 +99,7 @@ def test_the_stream_is_pinned():
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "9babeca956ef8f52"
 
 
+@pytest.mark.heavy
 def test_splits_share_neither_a_question_nor_the_arithmetic_of_one():
     found = {split: _first(400, split) for split in chains.SPLITS}
     for a, b in itertools.combinations(chains.SPLITS, 2):

@@ -114,6 +114,7 @@ DECODE_CASES = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("implementation", ["xla", "pallas_tpu"])
 @pytest.mark.parametrize("name", DECODE_CASES)
 def test_decode_is_softmax_over_prefix_and_own_tokens(name, implementation, monkeypatch):
@@ -145,6 +146,7 @@ def test_xla_reads_any_number_of_slots():
     np.testing.assert_allclose(out, _exact_decode(config, *case, 7)[0], atol=2e-6)
 
 
+@pytest.mark.heavy
 def test_decode_kernel_in_bfloat16_is_as_close_as_xla():
     config = _config(2, 4, 128, dtype="bfloat16")
     case = _decode_case(config, [0, 100, 300, 511], 512, 60)
@@ -157,6 +159,7 @@ def test_decode_kernel_in_bfloat16_is_as_close_as_xla():
     assert errors["pallas_tpu"] < 2e-2
 
 
+@pytest.mark.heavy
 def test_decode_kernel_ignores_what_lies_past_a_length():
     config = _config(1, 2, 128)
     q, k, v, state, lengths = _decode_case(config, [0, 130, 250], 256, 0)
@@ -168,6 +171,7 @@ def test_decode_kernel_ignores_what_lies_past_a_length():
     np.testing.assert_allclose(out, expected, atol=2e-6)
 
 
+@pytest.mark.heavy
 def test_decode_kernel_takes_only_the_blocks_that_rows_hold():
     def steps(lengths, window):
         def span(length):
@@ -189,6 +193,7 @@ PREFILL_CASES = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("implementation", ["xla", "pallas_tpu"])
 @pytest.mark.parametrize("name", PREFILL_CASES)
 def test_prefill_is_softmax_over_prefix_and_what_came_before(name, implementation):
@@ -220,6 +225,7 @@ def test_prefill_is_softmax_over_prefix_and_what_came_before(name, implementatio
         np.testing.assert_allclose(out[b], _exact(q[b], key, value, seen), atol=3e-6)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("implementation", ["xla", "pallas_tpu"])
 def test_over_a_mesh_decode_gives_the_same(implementation):
     config = _config(2, 2, 64)

@@ -21,6 +21,7 @@ from tests.leco_jax.decoding.plain_loop import (
 )
 
 
+@pytest.mark.heavy
 def test_greedy_tokens_and_their_log_probabilities_are_those_of_a_plain_loop(params):
     engine = make_engine(params)
     chains = run(engine, [engine.submit(Request(prompt=p, max_new_tokens=11)) for p in PROMPTS])
@@ -35,6 +36,7 @@ def test_greedy_tokens_and_their_log_probabilities_are_those_of_a_plain_loop(par
     assert engine.counters.prefilled == sum(len(p) - 1 for p in PROMPTS)
 
 
+@pytest.mark.heavy
 def test_a_sliding_window_and_a_prefix_change_nothing_but_the_work(params):
     config = CONFIG.replace(sliding_window=6)
     prefix = tuple(range(10, 23))
@@ -45,6 +47,7 @@ def test_a_sliding_window_and_a_prefix_change_nothing_but_the_work(params):
         assert engine.counters.prefilled == len(prompt) - 1
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 def test_a_chain_does_not_depend_on_its_company(params, temperature):
     def request(i, prompt):
@@ -65,6 +68,7 @@ def test_a_chain_does_not_depend_on_its_company(params, temperature):
         np.testing.assert_allclose(a.stats["logprob"], b.stats["logprob"], atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_seed_problem_sample_and_round_each_change_what_is_drawn(params):
     engine = make_engine(params, slots=6)
     hot = Sampling(temperature=1.5)
@@ -82,6 +86,7 @@ def test_seed_problem_sample_and_round_each_change_what_is_drawn(params):
     assert first.tokens != before
 
 
+@pytest.mark.heavy
 def test_roll_back_keeps_what_stood_before_and_prefills_nothing(params):
     engine = make_engine(params)
     request = Request(prompt=PROMPTS[2], max_new_tokens=12, hold=True)
@@ -124,6 +129,7 @@ def test_keeping_nothing_starts_again_at_the_prompt(params):
     assert chain.tokens == first
 
 
+@pytest.mark.heavy
 def test_a_stop_token_that_comes_first_ends_that_chain_alone(params):
     first = greedy(params, PROMPTS[0], 1)[0]
     engine = make_engine(params, slots=2, stop_ids=[first])
@@ -159,6 +165,7 @@ def test_stop_tokens_and_stop_texts_end_a_chain(params):
     assert engine.counters.discarded == engine.counters.sampled - len(chain.tokens) > 0
 
 
+@pytest.mark.heavy
 def test_every_statistic_is_that_of_a_forward_pass(params):
     stats = ("logprob", "entropy", "self_certainty", "max_logprob", "topk_logprob")
     for valid_vocab, capture in ((None, "raw"), (200, "processed")):
@@ -186,6 +193,7 @@ def test_every_statistic_is_that_of_a_forward_pass(params):
             )
 
 
+@pytest.mark.heavy
 def test_captured_statistics_are_of_the_distribution_asked_for(params):
     options = {"prompt": PROMPTS[0], "max_new_tokens": 6}
     for capture, temperature in (("raw", 1.0), ("processed", 0.5)):

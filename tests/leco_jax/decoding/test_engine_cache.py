@@ -2,12 +2,14 @@
 
 import jax
 import numpy as np
+import pytest
 
 from leco_jax.decoding import cache, programs
 from leco_jax.decoding.request import Request, Sampling
 from tests.leco_jax.decoding.plain_loop import CONFIG, PROMPTS, greedy, make_engine, run
 
 
+@pytest.mark.heavy
 def test_samples_of_one_prompt_share_its_prefill(params):
     engine = make_engine(params, slots=2)
     chains = [
@@ -61,6 +63,7 @@ def test_held_rows_make_room_when_nothing_else_can_run(params):
     assert engine.counters.prefilled_twice == len(PROMPTS[0]) + 5
 
 
+@pytest.mark.heavy
 def test_a_held_row_lives_through_growth_and_shrinkage(params):
     engine = make_engine(params, slots=2, max_length=480)
     held = engine.submit(Request(prompt=PROMPTS[2], max_new_tokens=12, hold=True))
@@ -86,6 +89,7 @@ def test_a_held_row_lives_through_growth_and_shrinkage(params):
     assert engine.counters.prefilled_twice == 0
 
 
+@pytest.mark.heavy
 def test_a_cache_grows_array_by_array(params, monkeypatch):
     engine = make_engine(params, slots=3, max_length=480)
     alive = []
@@ -103,6 +107,7 @@ def test_a_cache_grows_array_by_array(params, monkeypatch):
     assert max(alive) <= 2 * CONFIG.num_layers + 1  # keys and values, and one of them twice
 
 
+@pytest.mark.heavy
 def test_shapes_compiled_are_bounded_by_the_buckets(params):
     compiled = {
         "decode": programs.decode, "prefill": programs.prefill, "insert": cache.insert,

@@ -11,6 +11,7 @@ from tests.leco_jax.decoding.plain_loop import CONFIG, greedy, run, spell
 from tests.leco_jax.reasoning.scripted import scripted_model
 
 
+@pytest.mark.heavy
 def test_a_nan_ends_its_own_chain_and_no_other(params):
     poison = 17
     # Untied, so that the bad row of the embedding meets only those who read it.
@@ -40,6 +41,7 @@ def poisoned():
     return model
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("hold", [False, True])
 def test_a_nan_behind_a_stop_text_stays_with_its_chain(poisoned, hold):
     engine = Engine(poisoned, slots=1, max_length=60, token_bytes=spell)
@@ -59,6 +61,7 @@ def test_a_nan_behind_a_stop_text_stays_with_its_chain(poisoned, hold):
     assert (later.finish, later.tokens) == ("length", [6, 7, 5, 6, 7, 5, 6, 7])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("temperature", [0.0, 0.01])
 def test_a_nan_in_the_midst_ends_a_chain_with_what_came_before(poisoned, temperature):
     engine = Engine(poisoned, slots=2, max_length=60, token_bytes=spell, chunk=2)
@@ -73,6 +76,7 @@ def test_a_nan_in_the_midst_ends_a_chain_with_what_came_before(poisoned, tempera
     assert np.isfinite(chain.stats["logprob"]).all()
 
 
+@pytest.mark.heavy
 def test_a_nan_among_given_tokens_ends_the_chain_before_it_is_scored(poisoned):
     engine = Engine(poisoned, slots=1, max_length=60, chunk=4)
     chain = engine.submit(Request(prompt=(1,), max_new_tokens=1, hold=True))

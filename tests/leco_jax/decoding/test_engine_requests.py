@@ -10,6 +10,7 @@ from tests.leco_jax.decoding.plain_loop import CONFIG, PROMPTS, greedy, make_eng
 GOOD = {"prompt": (5, 9, 2), "max_new_tokens": 6}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -136,6 +137,7 @@ def undisturbed(params):
     return [c.tokens for c in run(engine, _submit(engine, PROMPTS))]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("victim", range(4))
 @pytest.mark.parametrize("steps", [0, 2])
 def test_cancelling_frees_a_slot_and_leaves_the_neighbours_tokens(
@@ -164,6 +166,7 @@ def test_cancelling_frees_a_slot_and_leaves_the_neighbours_tokens(
     assert not engine.busy
 
 
+@pytest.mark.heavy
 def test_cancelling_a_held_chain_gives_its_slot_back(params):
     engine = make_engine(params, slots=1)
     (held,) = run(engine, [engine.submit(Request(**GOOD, hold=True))])
@@ -177,6 +180,7 @@ def test_cancelling_a_held_chain_gives_its_slot_back(params):
     assert held.tokens == greedy(params, GOOD["prompt"], 8)
 
 
+@pytest.mark.heavy
 def test_a_cancelled_chain_can_be_resumed(params):
     engine = make_engine(params, slots=1, chunk=2)
     chain = engine.submit(Request(**GOOD))

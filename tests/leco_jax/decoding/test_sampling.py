@@ -76,6 +76,7 @@ def test_greedy_takes_the_first_of_equal_maxima():
     assert int(choose(x, _rows(1, temperature=0.0), jnp.zeros(1, jnp.int32))[0]) == 1
 
 
+@pytest.mark.heavy
 def test_drawn_frequencies_are_the_probabilities():
     n, vocab = 4000, 700  # more than two blocks, the last one ragged
     logits = jax.random.normal(jax.random.key(3), (vocab,)) * 2
@@ -89,12 +90,14 @@ def test_drawn_frequencies_are_the_probabilities():
     assert abs(seen[600:].sum() - p[600:].sum()) < 5 * np.sqrt(0.25 / n)
 
 
+@pytest.mark.heavy
 def test_a_masked_token_is_never_drawn():
     rows = _rows(500)
     x = process(jnp.zeros((500, 300)), rows._replace(forbid=jnp.full((500, 1), 299)))
     assert int(jnp.max(choose(x, rows, jnp.zeros(500, jnp.int32)))) < 299
 
 
+@pytest.mark.heavy
 def test_a_draw_depends_on_key_and_position_alone():
     x = jax.random.normal(jax.random.key(1), (3, 50))
     rows = _rows(3)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Request, Sampling
@@ -61,11 +62,13 @@ def _assert_same(ours, theirs):
         np.testing.assert_allclose(a["logprob"], b["logprob"], atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_eight_devices_give_the_same_tokens():
     # The two processes below have the mesh data=4, tensor=2.
     _assert_same(run_engine(make_mesh(data=2, fsdp=2, tensor=2)), _on_one_device())
 
 
+@pytest.mark.heavy
 def test_the_cache_is_split_and_nothing_of_its_size_is_gathered():
     mesh = make_mesh(data=4, tensor=2)
     model = Llama(CONFIG, rngs=jax.random.key(7), mesh=mesh)

@@ -81,6 +81,7 @@ def batches(monkeypatch):
     return seen
 
 
+@pytest.mark.heavy
 def test_batches_hold_no_more_than_was_asked_for_padding_included(model, batches):
     rows = [{"prompt": "1 + " * n, "response": "2"} for n in (3, 3, 3, 3, 3, 60)]
     chains, _ = read_chains(_lines(*rows), model.tokenizer, max_length=999)
@@ -91,6 +92,7 @@ def test_batches_hold_no_more_than_was_asked_for_padding_included(model, batches
     assert [shape[0] for shape in batches if shape[1] > 16] == [1]  # longer than a batch: alone
 
 
+@pytest.mark.heavy
 def test_rows_come_in_order_window_by_window(model, batches, monkeypatch):
     rows = [{"prompt": "1 + " * n, "response": "2\n3", "id": n} for n in (9, 1, 5, 30, 2, 7)]
     chains, _ = read_chains(_lines(*rows), model.tokenizer, max_length=999)

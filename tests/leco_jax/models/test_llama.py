@@ -36,6 +36,7 @@ def test_random_weights_from_a_key_or_from_streams(params):
     assert jax.tree.structure(other.params) == jax.tree.structure(params)
 
 
+@pytest.mark.heavy
 def test_call_is_the_forward_pass(params, run):
     model = Llama(CONFIG, params=params)
     got = nnx.jit(lambda model, tokens: model(tokens))(model, TOKENS)
@@ -49,6 +50,7 @@ def test_call_is_the_forward_pass(params, run):
     np.testing.assert_allclose(packed[:, 4:], run(params, CONFIG, TOKENS[:1, 4:]), atol=2e-5)
 
 
+@pytest.mark.heavy
 def test_is_an_nnx_module_that_can_be_trained(params):
     model = Llama(CONFIG, params=params)
     assert len(jax.tree.leaves(nnx.state(model, nnx.Param))) == len(jax.tree.leaves(params))
@@ -56,6 +58,7 @@ def test_is_an_nnx_module_that_can_be_trained(params):
     assert jnp.abs(grads["layers"]["q_proj"][...]).max() > 0
 
 
+@pytest.mark.heavy
 def test_every_variable_carries_its_logical_axes():
     config = CONFIG.replace(tied=False, qkv_bias=True)  # has every kind of weight
     mesh = make_mesh(fsdp=4, tensor=2)
@@ -82,6 +85,7 @@ def test_every_variable_carries_its_logical_axes():
     jax.tree.map(same, values, expected, specs)
 
 
+@pytest.mark.heavy
 def test_random_weights_are_made_sharded_by_one_program(caplog):
     mesh = make_mesh(fsdp=8)
     with jax.log_compiles(), caplog.at_level("WARNING"):  # sizes that no other test has
@@ -98,6 +102,7 @@ def test_needs_either_rngs_or_params(params):
         Llama(CONFIG, rngs=jax.random.key(0), params=params)
 
 
+@pytest.mark.heavy
 def test_adapters_are_switched_off_and_on_by_a_filter(params):
     model = Llama(CONFIG, params=params)
     base = model(TOKENS)
@@ -121,6 +126,7 @@ def test_adapters_are_switched_off_and_on_by_a_filter(params):
     np.testing.assert_allclose(model(TOKENS), on, atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_unstacked_layers_are_the_same_model_without_a_second_copy(params):
     model = Llama(CONFIG, rngs=jax.random.key(0))
     before, stacked = model(TOKENS), model.layers["q_proj"]

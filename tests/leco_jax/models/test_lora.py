@@ -53,6 +53,7 @@ def _random(config, lora, seed=5):
     )  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_fresh_adapters_leave_the_model_exactly_as_it_was(params):
     lora = lo.LoraConfig(rank=3, alpha=7.0)
     adapters = lo.init_adapters(CONFIG, lora, jax.random.key(1))
@@ -97,6 +98,7 @@ def test_a_model_with_all_projections_adapted_equals_the_merged_model(params):
     assert jnp.max(jnp.abs(ours - _hidden(params, _tokens()))) > 1e-2
 
 
+@pytest.mark.heavy
 def test_only_the_chosen_layers_change(params):
     lora = lo.LoraConfig(rank=3, alpha=7.0, layers=(2, 0))
     adapters = _random(CONFIG, lora)
@@ -121,6 +123,7 @@ def test_unrolled_layers_give_the_same(params):
     )
 
 
+@pytest.mark.heavy
 def test_gradients_reach_the_adapters_and_equal_those_of_the_merged_model(params):
     lora = lo.LoraConfig(rank=3, alpha=7.0, layers=(1,))
     adapters = _random(CONFIG, lora)
@@ -137,6 +140,7 @@ def test_gradients_reach_the_adapters_and_equal_those_of_the_merged_model(params
         np.testing.assert_allclose(a, b, atol=1e-3 * float(jnp.max(jnp.abs(b))))
 
 
+@pytest.mark.heavy
 def test_training_adapters_costs_less_than_training_the_weights(params):
     lora = lo.LoraConfig(rank=2)
     adapters = _random(CONFIG, lora)
@@ -151,6 +155,7 @@ def test_training_adapters_costs_less_than_training_the_weights(params):
     assert with_adapters < 0.9 * merged
 
 
+@pytest.mark.heavy
 def test_dropout_depends_on_key_and_layer_and_averages_out(params):
     lora = lo.LoraConfig(rank=4, dropout=0.5, targets=("up_proj",))
     adapters = _random(CONFIG, lora)
@@ -185,6 +190,7 @@ def test_adapters_are_sharded_as_their_base_weights():
     assert ours["q_proj"]["b"].spec[2] == "tensor"
 
 
+@pytest.mark.heavy
 def test_values_do_not_depend_on_the_mesh(params):
     lora = lo.LoraConfig(rank=4, targets=("q_proj", "down_proj"))
     mesh = make_mesh(data=1, fsdp=4, tensor=2)

@@ -33,6 +33,7 @@ def want(params, tokens, run):
     return run(params, CONFIG, tokens)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("sizes", "form"),
     [
@@ -56,6 +57,7 @@ def test_eight_devices_give_the_logits_of_one(sizes, form, params, tokens, want,
     assert got.sharding.mesh.shape == mesh.shape
 
 
+@pytest.mark.heavy
 def test_gradients_on_eight_devices(params, tokens):
     positions = jnp.broadcast_to(jnp.arange(12), (8, 12))
 
@@ -144,6 +146,7 @@ def test_resolve_refuses_what_it_does_not_know():
         resolve("w", (4, 4), ("mlp",), SIZES)
 
 
+@pytest.mark.heavy
 def test_custom_rules_reach_weights_and_activations(params, tokens, want, run):
     rules = RULES | {"embed": ("fsdp", "data"), "batch": None, "length": "data", "heads": None}
     mesh = make_mesh(data=2, fsdp=2, tensor=2)

@@ -27,6 +27,7 @@ def tokens_of(length, seed=2, batch=1):
     return jnp.asarray(np.random.default_rng(seed).integers(0, 64, (batch, length)))
 
 
+@pytest.mark.heavy
 def test_scanned_and_unrolled_are_equal(model, run):
     config, params = model
     tokens = tokens_of(9, batch=3)
@@ -55,6 +56,7 @@ def test_later_tokens_change_nothing_before_them(model, run):
     assert jnp.abs(a[:, 6:] - b[:, 6:]).max() > 1e-3
 
 
+@pytest.mark.heavy
 def test_plain_padded_and_packed_rows_agree(model, run):
     config, params = model
     first, second = tokens_of(7, seed=3), tokens_of(5, seed=4)
@@ -102,6 +104,7 @@ def plain_gradients(full_params):
     return gradients(full_params, "none")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("remat", "form"),
     [
@@ -123,6 +126,7 @@ def test_every_remat_policy_is_tested():
     assert set(transformer.REMAT) == {"none", "full", "dots", "dots_no_batch"}
 
 
+@pytest.mark.heavy
 def test_full_remat_saves_less_than_none(random_params):
     params = random_params(CONFIG)
     tokens, positions = tokens_of(64, batch=4), jnp.broadcast_to(jnp.arange(64), (4, 64))
@@ -149,6 +153,7 @@ def test_unknown_remat_is_refused(random_params):
         )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("form", ["scanned", "unrolled"])
 def test_layer_state_reaches_its_own_layer(form, run, random_params):
     """A key/value store as state, filled in one call, gives the next token's logits."""
@@ -208,6 +213,7 @@ def test_tied_models_unembed_with_the_embedding(random_params):
     assert transformer.unembedding(untied) is untied["unembed"]
 
 
+@pytest.mark.heavy
 def test_compute_dtype_and_parameter_dtype_are_separate(run, random_params):
     params = random_params(CONFIG)
     tokens = tokens_of(12)

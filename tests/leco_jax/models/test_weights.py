@@ -48,6 +48,7 @@ def test_parameters_have_the_documented_shapes(name):
     assert {x.dtype for x in jax.tree.leaves(got)} == {jnp.dtype(c.param_dtype)}
 
 
+@pytest.mark.heavy
 def test_initial_values():
     params = init_params(CONFIG.replace(qkv_bias=True), jax.random.key(0))
     layers = params["layers"]
@@ -63,6 +64,7 @@ def test_initial_values():
     assert jnp.abs(layers["q_proj"][0] - layers["q_proj"][1]).max() > 0.1
 
 
+@pytest.mark.heavy
 def test_values_do_not_depend_on_the_mesh(mesh):
     one = init_params(CONFIG, jax.random.key(3))
     many = init_params(CONFIG, jax.random.key(3), mesh)

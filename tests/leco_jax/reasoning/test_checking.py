@@ -27,6 +27,7 @@ FILTER = Checks(names=("arithmetic",), filter=True)
 RIGHT_SUM = {EQUALS: {FOUR: 0.8, FIVE: 0.1}}
 
 
+@pytest.mark.heavy
 def test_a_gate_saves_leco_the_rethinks_of_what_passes():
     config = LecoConfig(policy="avoid", checks=GATE)
     result, _ = run_on_sum(leco, config, table=RIGHT_SUM)

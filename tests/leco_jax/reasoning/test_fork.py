@@ -38,6 +38,7 @@ C = 0.99
 REST = C**8
 
 
+@pytest.mark.heavy
 def test_the_latest_weak_token_is_forked_first_and_nothing_is_fed_twice():
     result, engine = run_on_sum(fork, ForkConfig(settled=False), table=WEAK)
     first, second, third = result.rounds

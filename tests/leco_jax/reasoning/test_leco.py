@@ -88,6 +88,7 @@ def _run(
     return (results if problems > 1 else results[0]), engine
 
 
+@pytest.mark.heavy
 def test_chain_of_thought_reads_answer_steps_and_scores(model):
     result, _ = _run(model)
     (only,) = result.rounds
@@ -146,6 +147,7 @@ def test_sample_keeps_the_truncation_of_the_question(model):
     assert {r.text for r in result.rounds} == {FIRST}
 
 
+@pytest.mark.heavy
 def test_a_chain_that_ends_with_a_label_goes_on_after_it(model):
     # The label alone is a step where labels are scored, and the weakest one: nothing follows it.
     config = LecoConfig(policy="avoid", max_rethinks=1)

@@ -62,6 +62,7 @@ def _run(model, questions, config, **options):
     return {o.key: o.result for o in outcomes}, engine
 
 
+@pytest.mark.heavy
 def test_the_majority_corrects_what_greedy_decoding_gets_wrong(model):
     engine = Engine(model, slots=2, max_length=32, stop_ids=TOKENIZER.eos_ids, chunk=2)
     greedy = [(0, chain_of_thought(engine, READER, _question()))]
@@ -86,6 +87,7 @@ def test_the_majority_corrects_what_greedy_decoding_gets_wrong(model):
     assert engine.counters.reused == 40
 
 
+@pytest.mark.heavy
 def test_a_sample_depends_on_its_number_and_problem_alone(model):
     config = SelfConsistencyConfig(samples=12, temperature=1.0)
     alone, _ = _run(model, [_question(3)], config, slots=4)
@@ -122,6 +124,7 @@ def test_answers_that_cannot_be_read_and_gold_that_is_unknown(model):
 UNSURE = {COUNT: {NL4: 0.55, NL5: 0.44999}}
 
 
+@pytest.mark.heavy
 def test_chains_that_fall_below_the_warm_up_are_ended_and_do_not_vote():
     model = scripted_model(len(PIECES) + 1, TABLE | UNSURE)
     options = {"stats": ("logprob", "topk_logprob"), "topk": 2, "chunk": 1}
@@ -148,6 +151,7 @@ def test_chains_that_fall_below_the_warm_up_are_ended_and_do_not_vote():
     assert found["0"].answer == max(set(answers), key=answers.count)
 
 
+@pytest.mark.heavy
 def test_a_warm_up_with_windows_longer_than_the_chains_ends_none(model):
     plain, _ = _run(model, [_question()], SelfConsistencyConfig(samples=8, temperature=1.0))
     config = SelfConsistencyConfig(samples=8, temperature=1.0, warm_up=3, window=9)

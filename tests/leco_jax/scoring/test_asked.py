@@ -72,6 +72,7 @@ def loss(function, *arrays):
     return sum((jnp.cos(jnp.arange(x.size)).reshape(x.shape) * x).sum() for x in values), found
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("make", [from_logits, from_hidden])
 def test_everything_at_once(make):
     arrays = problem()
@@ -87,6 +88,7 @@ def test_everything_at_once(make):
     np.testing.assert_array_equal(pairs[0][0][1, 2:4], 0.0)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("make", [from_logits, from_hidden])
 def test_over_shards_of_the_vocabulary(make):
     mesh = jax.make_mesh((4,), ("v",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
@@ -110,6 +112,7 @@ def test_over_shards_of_the_vocabulary(make):
         np.testing.assert_allclose(ours, reference, atol=2e-5 * float(jnp.abs(reference).max()))
 
 
+@pytest.mark.heavy
 def test_vmap_and_one_traced_temperature():
     hidden, unembed, ids, temperature, *_ = problem()
     stats = {"stats": ("logprob", "argmax"), "topk": 3}
@@ -124,6 +127,7 @@ def test_vmap_and_one_traced_temperature():
     np.testing.assert_allclose(one.logprob, each(hidden, ids, 0.7).logprob, atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_the_lowest_of_equal_ids_and_none_where_there_is_none():
     logits = jnp.zeros((5, 5000)).at[0, 4000].set(2.0).at[0, 4999].set(2.0).at[1, 77].set(1.0)
     logits = logits.at[2].set(-jnp.inf).at[3, 9].set(jnp.nan).at[4, :4998].set(-jnp.inf)

@@ -20,6 +20,7 @@ def normal(*shape, seed=0):
     return 2.0 * jax.random.normal(jax.random.key(seed), shape)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("dtype", "vocab"),
     [("uint8", 256), ("int8", 128), ("uint16", 65536), ("int16", 32768), ("uint32", 300)],
@@ -53,6 +54,7 @@ def logits_loss(implementation, tokens, stats, soft_cap):
     return jax.value_and_grad(loss, has_aux=True)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("implementation", "soft_cap"),
     [("xla", None), ("xla", 5.0), ("pallas_tpu", None), ("reference", 5.0)],
@@ -82,6 +84,7 @@ def test_not_a_number_stays_visible(implementation, soft_cap):
     np.testing.assert_allclose(gradient[keep], wanted_gradient[keep], atol=1e-5)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("implementation", ["xla", "reference"])
 def test_an_ignored_row_has_no_gradient_whatever_its_logits(implementation):
     logits = normal(2, 40).at[1].set(jnp.nan)
@@ -91,6 +94,7 @@ def test_an_ignored_row_has_no_gradient_whatever_its_logits(implementation):
     np.testing.assert_array_equal(gradient[1], 0.0)
 
 
+@pytest.mark.heavy
 def test_not_a_number_in_hidden_states_and_over_shards():
     hidden, unembed = normal(4, 16).at[2, 3].set(jnp.nan), normal(256, 16, seed=1)
     tokens = jnp.array([1, 2, 3, 4])
@@ -120,6 +124,7 @@ def test_step_scores_of_not_a_number():
         np.testing.assert_array_equal(jnp.isnan(field), [True, False, False])
 
 
+@pytest.mark.heavy
 def test_a_vocabulary_that_is_not_sharded_is_refused():
     mesh = jax.make_mesh((8,), ("vocab",), axis_types=(AxisType.Auto,))
     hidden, unembed, tokens = normal(4, 16), normal(64, 16), jnp.zeros(4, jnp.int32)
@@ -138,6 +143,7 @@ def test_a_vocabulary_that_is_not_sharded_is_refused():
         call(scoring.token_stats, hidden @ unembed.T, tokens)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("dtype", ["float16", "float8_e4m3", "float8_e4m3fn", "float8_e5m2"])
 def test_narrow_floats(dtype):
     """What is stored in 16 or 8 bits is summed in float32, and its gradient keeps the type."""
@@ -183,6 +189,7 @@ def test_narrow_floats_compile_for_tpu(dtype):
     assert not tpu.runs_a_kernel(compiled)
 
 
+@pytest.mark.heavy
 def test_options_in_other_clothes():
     logits, tokens = normal(3, 40), [1, 2, 3]
     wanted = scoring.token_stats(logits, jnp.array(tokens), temperature=0.5)
@@ -225,6 +232,7 @@ def test_under_jit_a_positive_log_probability_is_not_a_number():
     np.testing.assert_array_equal(jnp.isnan(found), [True, False])
 
 
+@pytest.mark.heavy
 def test_sixteen_rows_on_eight_devices():
     logits, tokens = normal(16, 5, 30), jnp.zeros((16, 5), jnp.int32)
     found = pmapped.token_stats(logits, tokens, temperature=jnp.float32(0.5), stats="logprob")
@@ -234,6 +242,7 @@ def test_sixteen_rows_on_eight_devices():
         pmapped.token_stats(logits[:12], tokens[:12])
 
 
+@pytest.mark.heavy
 def test_second_derivatives():
     logits, tokens = normal(2, 6), jnp.array([1, 2])
 

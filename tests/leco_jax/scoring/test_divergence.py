@@ -95,6 +95,7 @@ def check(function, direction):
     np.testing.assert_array_equal(grads[0][1, 0], 0.0)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("make", [from_logits, from_hidden])
 def test_values_and_gradients_against_float64(make, direction):
@@ -117,6 +118,7 @@ def test_over_shards_of_the_vocabulary(make, direction, check_vma):
     check(sharded, direction)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 def test_spread_by_the_compiler(kind):
     mesh = jax.make_mesh((2, 4), ("fsdp", "tensor"), axis_types=(kind,) * 2)
@@ -139,6 +141,7 @@ def test_the_teacher_is_a_constant_unless_asked():
     assert jnp.abs(both[1]).max() > 0
 
 
+@pytest.mark.heavy
 def test_temperature_per_row_bias_and_the_other_layout():
     hidden, unembed, teacher_hidden, teacher_unembed, _ = problem()
     bias, temperature = jnp.cos(jnp.arange(2304.0)), jnp.array([[0.5, 1.0, 2.0]])
@@ -157,6 +160,7 @@ def test_temperature_per_row_bias_and_the_other_layout():
     np.testing.assert_allclose(found, wanted, atol=2e-5)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_a_stored_top_k(direction):
     """A lower bound of the whole divergence, and the tighter the more is stored."""
@@ -194,6 +198,7 @@ def test_a_stored_top_k(direction):
     assert jnp.isfinite(gradient).all()
 
 
+@pytest.mark.heavy
 def test_what_has_no_divergence():
     logits = jnp.zeros((5, 200)).at[0].set(-jnp.inf).at[1, 3].set(jnp.nan).at[2, 4:].set(-jnp.inf)
     teacher = jnp.zeros((5, 200)).at[3, 4:].set(-jnp.inf)

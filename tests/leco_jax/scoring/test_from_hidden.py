@@ -24,6 +24,7 @@ def problem(rows=(2, 3), width=24, vocab=5000, scale=1.0, dtype=jnp.float32):
     return hidden, unembed, jax.random.randint(keys[2], rows, 0, vocab)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("layout", "options", "scale"),
     [("VD", CASES[0], 3.0), ("DV", CASES[1], 3.0), ("VD", CASES[2], 0.05)],
@@ -45,6 +46,7 @@ def test_values_against_float64(layout, options, scale):
         np.testing.assert_allclose(getattr(found, name), wanted, atol=atol, rtol=1e-6)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("layout", "options"), [("DV", CASES[1]), ("VD", CASES[2])])
 def test_gradients_against_autodiff_of_the_reference(layout, options):
     hidden, unembed, tokens = problem(scale=0.3)
@@ -70,6 +72,7 @@ def test_gradients_against_autodiff_of_the_reference(layout, options):
         np.testing.assert_allclose(a, b, atol=3e-6 * float(jnp.abs(b).max()))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("sharded", [False, True])
 def test_ignored_rows_are_left_out_and_put_back(sharded):
     """Of several blocks of rows; over two devices with unequal shares; NaN in them stays there."""
@@ -102,6 +105,7 @@ def test_ignored_rows_are_left_out_and_put_back(sharded):
         np.testing.assert_allclose(a, b, atol=1e-5 * float(jnp.abs(b).max()))
 
 
+@pytest.mark.heavy
 def test_bfloat16_gradients_keep_their_dtype_and_size():
     hidden, unembed, tokens = problem(rows=(64,), dtype=jnp.bfloat16)
 
@@ -121,6 +125,7 @@ def test_bfloat16_gradients_keep_their_dtype_and_size():
         assert error <= jnp.abs(theirs.astype(jnp.float32) - wanted).mean() + 1e-5
 
 
+@pytest.mark.heavy
 def test_frozen_unembedding_and_vmap():
     hidden, unembed, tokens = problem()
 
@@ -132,6 +137,7 @@ def test_frozen_unembedding_and_vmap():
     np.testing.assert_allclose(mapped, whole, atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_memory_is_a_block_of_logits():
     rows, width, vocab = 512, 64, 49152
     hidden = jax.ShapeDtypeStruct((rows, width), jnp.float32)

@@ -35,6 +35,7 @@ def flat_and_peaked(shape, dtype=jnp.float32):
     return (logits * std.reshape(-1, *(1,) * (len(shape) - 1))).astype(dtype), tokens
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("implementation", "options"),
     [("xla", options) for options in CASES] + [("reference", CASES[3])],
@@ -48,6 +49,7 @@ def test_values_against_float64(implementation, options):
         assert_close(getattr(found, name), wanted, 1e-5)
 
 
+@pytest.mark.heavy
 def test_bfloat16_logits_are_summed_in_float32():
     logits, tokens = flat_and_peaked((64, 49152), jnp.bfloat16)
     found = scoring.token_stats(logits, tokens, stats=exact.STATS)
@@ -68,6 +70,7 @@ def test_bfloat16_logits_are_summed_in_float32():
         assert (error <= 1e-5 + ulp).all(), name
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("temperature", [1e-3, 1e3])
 def test_extreme_temperatures(temperature):
     logits, tokens = logits_and_tokens((16, 2500), 30.0)
@@ -77,6 +80,7 @@ def test_extreme_temperatures(temperature):
         assert_close(getattr(found, name), wanted, 2e-5)
 
 
+@pytest.mark.heavy
 def test_negative_infinity_ties_and_rows_of_nothing():
     logits, _ = logits_and_tokens((6, 2100), 3.0)
     logits = logits.at[0, 5:].set(-jnp.inf)
@@ -95,6 +99,7 @@ def test_negative_infinity_ties_and_rows_of_nothing():
             assert not np.isnan(getattr(found, name)).any()
 
 
+@pytest.mark.heavy
 def test_ignored_and_impossible_ids():
     logits, _ = logits_and_tokens((4, 130), 2.0)
     tokens = jnp.array([-1, -100, 129, 128])
@@ -108,6 +113,7 @@ def test_ignored_and_impossible_ids():
     np.testing.assert_array_equal(grad(logits), 0.0)
 
 
+@pytest.mark.heavy
 def test_padding_does_not_count_for_flat_logits():
     logits, tokens = logits_and_tokens((8, 2049), 0.2)
     padded = jnp.pad(logits, ((0, 0), (0, 2047)), constant_values=0.0)
@@ -122,6 +128,7 @@ def test_only_what_is_asked_for():
     assert [name for name in found._fields if getattr(found, name) is not None] == ["entropy"]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("stats", "options"),
     [(("logprob",), {}), (("max_logprob",), {})]
@@ -144,6 +151,7 @@ def test_gradients_against_autodiff_of_the_reference(stats, options):
     np.testing.assert_allclose(found, wanted, atol=max(1e-5 * scale, 1e-7))
 
 
+@pytest.mark.heavy
 def test_gradient_is_finite_where_nothing_is():
     logits, tokens = logits_and_tokens((4, 300), 3.0)
     logits = logits.at[0].set(-jnp.inf).at[1, 10:].set(-jnp.inf)
@@ -157,6 +165,7 @@ def test_gradient_is_finite_where_nothing_is():
     np.testing.assert_array_equal(grad[0], 0.0)
 
 
+@pytest.mark.heavy
 @given(
     rows=st.sampled_from([(), (1,), (2, 3), (1, 2, 1)]),
     vocab=st.sampled_from([1, 2, 127, 1024, 2303]),
@@ -173,6 +182,7 @@ def test_any_shape(rows, vocab, valid, seed):
         assert_close(getattr(found, name), wanted[name], 1e-5)
 
 
+@pytest.mark.heavy
 def test_vmap_equals_batch():
     logits, tokens = logits_and_tokens((3, 4, 1500), 4.0)
     batched = scoring.token_stats(logits, tokens, stats=exact.STATS)

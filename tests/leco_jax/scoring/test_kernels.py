@@ -38,6 +38,7 @@ def problem(rows, vocab, std, dtype):
     return logits, jax.random.randint(keys[1], (rows,), -2, vocab)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("rows", "std", "dtype", "options"),
     [
@@ -59,6 +60,7 @@ def test_from_logits(interpreted, rows, std, dtype, options):
         )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("valid", [0, 256, 600])
 def test_a_count_that_only_the_device_knows(interpreted, valid):
     logits, tokens = problem(9, 704, 3.0, jnp.float32)
@@ -78,6 +80,7 @@ def test_a_count_that_only_the_device_knows(interpreted, valid):
         np.testing.assert_allclose(getattr(found, name), wanted[name], atol=1e-5, rtol=2e-7)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("layout", "options"),
     [("VD", {}), ("DV", {"soft_cap": 6.0, "temperature": 0.7, "valid_vocab": 650})],
@@ -107,6 +110,7 @@ def test_from_hidden(interpreted, layout, options):
             np.testing.assert_allclose(getattr(found, name), wanted, atol=2e-5)
 
 
+@pytest.mark.heavy
 def test_gradient_vmap_and_top_k_around_the_kernel(interpreted):
     logits, tokens = problem(14, 703, 3.0, jnp.float32)
     logits, tokens = logits.reshape(2, 7, 703), jnp.maximum(tokens, 0).reshape(2, 7)

@@ -64,6 +64,7 @@ def close(found, wanted):
     jax.tree.map(compare, found, wanted)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("kind", "layout"),
     [(AxisType.Explicit, layout) for layout in LAYOUTS]
@@ -80,6 +81,7 @@ def test_hidden(kind, layout):
         assert found[0][1].logprob.sharding.is_equivalent_to(tokens.sharding, 2)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 def test_logits_without_a_mesh_in_the_context(kind):
     mesh, _ = placed(kind, "replicated")
@@ -92,6 +94,7 @@ def test_logits_without_a_mesh_in_the_context(kind):
     close(scoring.token_stats(logits, tokens, **OPTIONS), expected()[1][0][1])  # outside jit
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 def test_one_axis_manual(kind):
     """The vocabulary by hand, the rows by the compiler."""
@@ -119,6 +122,7 @@ def test_one_axis_manual(kind):
             assert all(jnp.isfinite(x).all() for x in grads)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 def test_steps(kind):
     mesh = jax.make_mesh((2, 4), ("fsdp", "tensor"), axis_types=(kind,) * 2)

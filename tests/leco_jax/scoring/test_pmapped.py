@@ -21,6 +21,7 @@ def close(found, wanted):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, wanted)
 
 
+@pytest.mark.heavy
 def test_batch_over_devices():
     hidden, unembed, tokens, ids = problem()
     logits = hidden @ unembed.T
@@ -51,6 +52,7 @@ def test_arrays_among_the_options():
     )
 
 
+@pytest.mark.heavy
 def test_heading():
     hidden, unembed, tokens, ids = problem()
     logits = hidden @ unembed.T
@@ -61,6 +63,7 @@ def test_heading():
     )
 
 
+@pytest.mark.heavy
 def test_vocabulary_over_devices():
     hidden, unembed, tokens, ids = problem()
     shards = unembed.reshape(8, 32, 16)

@@ -44,6 +44,7 @@ def test_heading_after_a_label():
     np.testing.assert_array_equal(nothing.transition, nothing.average)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("length", [1, 7, 14, 299, 2000])
 def test_equal_probabilities_have_no_divergence(length):
     logprob = jnp.broadcast_to(jnp.log(jnp.array([1.0, 0.5, 1e-3]))[:, None], (3, length))
@@ -57,6 +58,7 @@ def test_nearly_equal_probabilities_keep_their_divergence():
     check(found, exact.step_scores(np.log(p), np.zeros(50, int), num_steps=1), atol=2e-4)
 
 
+@pytest.mark.heavy
 @given(
     ids=st.lists(st.integers(-1, 5), min_size=1, max_size=40),
     heading_tokens=st.integers(1, 6),
@@ -73,6 +75,7 @@ def test_any_segmentation(ids, heading_tokens, tau, seed):
     check(found, exact.step_scores(logprob, ids, **options), atol=2e-5)
 
 
+@pytest.mark.heavy
 def test_never_nan_and_finite_gradients():
     logprob = jnp.array(
         [[-jnp.inf, -jnp.inf, 0.0, 0.0, -200.0], [jnp.nan, -jnp.inf, -1.0, -1.0, 0]]
@@ -90,6 +93,7 @@ def test_never_nan_and_finite_gradients():
     assert found.length.tolist() == [[2, 2, 1, 0], [2, 0, 0, 0]]
 
 
+@pytest.mark.heavy
 def test_batches_and_vmap():
     logprob = -jax.random.exponential(jax.random.key(0), (2, 3, 20))
     ids = jnp.broadcast_to(jnp.arange(20) // 5, (2, 3, 20))
@@ -99,6 +103,7 @@ def test_batches_and_vmap():
     check([x[1, 2] for x in found], exact.step_scores(logprob[1, 2], ids[1, 2], num_steps=4))
 
 
+@pytest.mark.heavy
 def test_score_steps_is_token_stats_then_step_scores():
     keys = jax.random.split(jax.random.key(0), 3)
     hidden = jax.random.normal(keys[0], (2, 12, 16))
@@ -132,6 +137,7 @@ def test_bad_arguments():
         scoring.step_scores(jnp.zeros(3), jnp.zeros(3, int), num_steps=1, tau=0.0)
 
 
+@pytest.mark.heavy
 def test_ragged_chains_share_a_few_lengths():
     lengths = np.random.default_rng(0).integers(1, 8192, 200)
     assert len({scoring.pad_to([np.zeros(n)]).shape for n in lengths}) <= 8

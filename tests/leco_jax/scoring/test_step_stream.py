@@ -28,6 +28,7 @@ def log_probabilities(kind, rng, shape):
     return logprob.astype(np.float32)
 
 
+@pytest.mark.heavy
 @given(
     kind=st.sampled_from(["usual", "equal", "small", "impossible"]),
     cuts=st.lists(st.integers(0, T), max_size=5),
@@ -51,6 +52,7 @@ def test_equal_to_the_batch(kind, cuts, preset, ordered, seed):
     close(scoring.scores(state), wanted)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("cuts", [[], [1, 2, 3], [7, 7, 31], range(T)])
 def test_chunks_of_any_length(cuts):
     rng = np.random.default_rng(0)
@@ -62,6 +64,7 @@ def test_chunks_of_any_length(cuts):
     close(scoring.scores(state), scoring.step_scores(logprob, ids, num_steps=S))
 
 
+@pytest.mark.heavy
 def test_under_jit_scan_and_vmap_with_flags():
     rng = np.random.default_rng(1)
     logprob = log_probabilities("usual", rng, (3, T))
@@ -81,6 +84,7 @@ def test_under_jit_scan_and_vmap_with_flags():
     close(found, scoring.step_scores(logprob, ids, num_steps=12))
 
 
+@pytest.mark.heavy
 def test_a_chain_far_longer_than_a_chunk_in_little_memory():
     """Linear in the tokens, not tokens × steps; the values of the two ways agree."""
     logprob = jax.ShapeDtypeStruct((8, 8192), jnp.float32)
@@ -96,6 +100,7 @@ def test_a_chain_far_longer_than_a_chunk_in_little_memory():
         close([x[step] for x in found], [x[0] for x in wanted])
 
 
+@pytest.mark.heavy
 def test_gradients_are_those_of_the_batch():
     rng = np.random.default_rng(2)
     logprob, ids = log_probabilities("usual", rng, (T,)), np.sort(rng.integers(0, S, T))

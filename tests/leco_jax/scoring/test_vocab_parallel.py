@@ -58,6 +58,7 @@ def weighted(found):
     return (jnp.cos(jnp.arange(values.size)).reshape(values.shape) * values).sum()
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("parts", "check_vma"), [(1, True), (4, True), (2, False)])
 def test_logits(parts, check_vma):
     _, _, tokens, logits = problem()
@@ -74,6 +75,7 @@ def test_logits(parts, check_vma):
     np.testing.assert_allclose(*grads, atol=2e-6)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("parts", "check_vma"), [(4, True), (2, False)])
 def test_hidden(parts, check_vma):
     hidden, unembed, tokens, _ = problem()
@@ -111,6 +113,7 @@ def test_vocabulary_must_fit():
         from_logits(4, valid_vocab=1025)(logits, tokens)
 
 
+@pytest.mark.heavy
 def test_batch_parallel_needs_no_collective():
     _, _, tokens, logits = problem()
     sharded = jax.shard_map(

@@ -253,6 +253,7 @@ RARE = [
 FRAGMENTS = st.sampled_from([*COMMON, *COMMON, *RARE, "Question:", "٣"])
 
 
+@pytest.mark.heavy
 @settings(max_examples=300)
 @given(st.one_of(st.text(), st.lists(FRAGMENTS, max_size=30).map("".join)))
 def test_any_text_is_safe(text):

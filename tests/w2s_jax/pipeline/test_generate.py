@@ -38,6 +38,7 @@ def run(model, path, questions=QUESTIONS, samples=SAMPLES, slots=4, stop=lambda:
     return [json.loads(line) for line in path.read_text().splitlines()], summary
 
 
+@pytest.mark.heavy
 def test_rows_are_in_order_and_say_who_wrote_them(model, tmp_path):
     rows, summary = run(model, tmp_path / "answers.jsonl")
     assert [(r["id"], r["sample"]) for r in rows] == [(i, s) for i in "abc" for s in (0, 1, 2)]
@@ -59,6 +60,7 @@ def test_an_answer_depends_on_its_own_question_alone(model, tmp_path):
     assert [r["response"] for r in alone] == [r["response"] for r in together if r["id"] == "b"]
 
 
+@pytest.mark.heavy
 def test_other_seeds_and_samples_give_other_answers(model, tmp_path):
     hot = [Sample(number=i, temperature=1.5) for i in range(4)]
     first, _ = run(model, tmp_path / "first.jsonl", samples=hot)

@@ -33,6 +33,7 @@ def stage():
     )
 
 
+@pytest.mark.heavy
 def test_a_stopped_training_stage_saves_and_goes_on(stage, tmp_path):
     (tmp_path / "splits").mkdir()
     rows = [{"id": str(i), "question": f"{i} + 1?", "solution": f"{i + 1}"} for i in range(8)]

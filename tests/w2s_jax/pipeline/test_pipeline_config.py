@@ -48,6 +48,7 @@ def test_devices_that_are_not_there_can_be_planned_for():
     check(build(PipelineConfig, config), devices=64)
 
 
+@pytest.mark.heavy
 def test_relatives_of_dpo_are_stages_too(tmp_path):
     config = get_config()
     config.stage2.objectives = ("simpo", "ipo")
@@ -57,6 +58,7 @@ def test_relatives_of_dpo_are_stages_too(tmp_path):
     assert stages["m_pro_ipo"].cost.tokens == 2 * stages["m_pro_simpo"].cost.tokens
 
 
+@pytest.mark.heavy
 def test_a_plan_is_of_the_stages_that_would_run(tmp_path):
     def names(**chosen):
         return [line.stage for line in plan(get_config(), tmp_path, **chosen)]

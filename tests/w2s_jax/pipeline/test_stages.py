@@ -73,6 +73,7 @@ def test_the_dtype_of_answers_redoes_no_training_from_the_same_data():
     assert not {"full_weak", "ceiling", "weak", "splits"} & changed
 
 
+@pytest.mark.heavy
 def test_what_training_sees_is_in_its_key():
     for name, value in (
         ("data.batch", 2), ("run.num_steps", 3), ("model.dtype", "bfloat16"), ("lora.rank", 4),

@@ -47,6 +47,7 @@ def _same(a, b):
         np.testing.assert_array_equal(np.asarray(x, np.float32), np.asarray(y, np.float32))
 
 
+@pytest.mark.heavy
 def test_huggingface_to_orbax_and_back(tmp_path, model, mesh):
     _write(tmp_path / "a", model)
     _write(tmp_path / "b", read_model(str(tmp_path / "a"), mesh), save_orbax)

@@ -63,6 +63,7 @@ def test_orpo_by_hand():
     np.testing.assert_allclose(loss, 0.7 + 0.5 * math.log(7 / 6), rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_sft_means_differ_on_uneven_rows():
     logprob = jnp.array([[-1.0, -2.0, -9.0], [-4.0, jnp.nan, -jnp.inf]])
     mask = jnp.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
@@ -80,6 +81,7 @@ def test_rows_without_tokens_add_nothing():
     assert losses.sft_sequence_mean(logprob, 0 * mask) == 0
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", [*BY_HAND, "simpo", "orpo"])
 def test_gradients_match_finite_differences(name):
     random = np.random.default_rng(1)
@@ -102,6 +104,7 @@ def test_impossible_flip_rates_are_refused(name, flip):
         getattr(losses, name)(jnp.zeros(1), jnp.zeros(1), flip=flip)
 
 
+@pytest.mark.heavy
 def test_log1mexp_is_accurate_and_finite_at_both_ends():
     x = np.array([-1e-6, -1e-3, -0.1, -0.69, -0.7, -3.0, -50.0])
     exact = np.log(-np.expm1(x.astype(np.float64)))

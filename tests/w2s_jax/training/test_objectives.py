@@ -55,6 +55,7 @@ OBJECTIVES = [
 ]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: f"{o.name}-{o.nll}-{o.reduction}")
 def test_uneven_parts_of_a_batch_add_up_to_the_batch(objective):
     tree = make_batch(pairs=objective.pairs)
@@ -122,6 +123,7 @@ def test_sft_weight_adds_the_likelihood_of_the_chosen():
     np.testing.assert_allclose(more, plain + 0.3 * sft, rtol=1e-6)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", PREFERENCE)
 def test_a_pair_without_a_completion_takes_no_part(name):
     tree = make_batch()

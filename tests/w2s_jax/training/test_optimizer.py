@@ -29,6 +29,7 @@ def test_schedules_without_warmup(schedule, middle, end):
     np.testing.assert_allclose([rate(0), rate(5), rate(10)], [2, middle, end], atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_one_adamw_step_by_hand():
     config = OptimizerConfig(
         learning_rate=0.1, schedule="constant", weight_decay=0.5, clip_norm=1.0, eps=0.0
@@ -51,6 +52,7 @@ def test_clipping_scales_to_the_global_norm():
     np.testing.assert_allclose([updates["a"][0], updates["b"][0]], [-0.6 / 1.6, -0.8 / 1.8], 1e-5)
 
 
+@pytest.mark.heavy
 def test_norms_and_biases_are_not_decayed(tiny):
     mask = decay_mask(init_params(tiny.replace(qkv_bias=True), jax.random.key(0)))
     assert mask["embed"]
@@ -85,6 +87,7 @@ def test_state_is_sharded_as_the_weights(tiny, name):
         assert bytes_of(state) > 2 * bytes_of(shapes)
 
 
+@pytest.mark.heavy
 def test_adafactor_learns_and_moments_take_the_asked_dtype():
     params = {"w": jnp.full((200, 200), 2.0)}
     tx = make_optimizer(

@@ -34,6 +34,7 @@ def store(data, params, model, directory, mesh=None, num_steps=6):
     )
 
 
+@pytest.mark.heavy
 def test_stored_values_are_those_of_the_model(tiny, params, random_data, tmp_path):
     data = random_data(rows=3, pairs=True)
     stored = store(data, params, tiny, tmp_path)
@@ -93,6 +94,7 @@ def test_a_row_without_a_stored_value_is_an_error(tiny, params, random_data, tmp
         stored.batch(3)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("sizes", [{}, {"data": 2, "fsdp": 2, "tensor": 2}])
 def test_dpo_against_stored_values_starts_at_log_2(tiny, random_data, tmp_path, sizes):
     mesh = make_mesh(**sizes, devices=jax.devices()[: math.prod(sizes.values())])
@@ -109,6 +111,7 @@ def test_dpo_against_stored_values_starts_at_log_2(tiny, random_data, tmp_path, 
     assert abs(float(found["loss"]) - math.log(2)) < 1e-6
 
 
+@pytest.mark.heavy
 def test_fingerprint_of_weights_is_of_the_bits_and_not_of_the_mesh(tiny, params):
     found = weights_fingerprint(params)
     assert found == weights_fingerprint(

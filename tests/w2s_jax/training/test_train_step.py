@@ -107,6 +107,7 @@ def dpo_on_one_device(tiny, random_data):
     return run(tiny, data, objective=DPO, reference="frozen", reference_weights=start(tiny))[0]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("mesh", ["data", "fsdp", "all"])
 def test_sft_gives_the_same_numbers_on_every_mesh(tiny, random_data, sft_on_one_device, mesh):
     found, state, _ = run(tiny, random_data(), mesh=mesh)
@@ -120,6 +121,7 @@ def test_sft_gives_the_same_numbers_on_every_mesh(tiny, random_data, sft_on_one_
             assert max(shard.data.size for shard in x.addressable_shards) < x.size
 
 
+@pytest.mark.heavy
 def test_dpo_gives_the_same_numbers_on_every_mesh(tiny, random_data, dpo_on_one_device):
     data = random_data(pairs=True)
     found, *_ = run(
@@ -128,6 +130,7 @@ def test_dpo_gives_the_same_numbers_on_every_mesh(tiny, random_data, dpo_on_one_
     assert_same(found, dpo_on_one_device)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("mesh", ["one", "all"])
 @pytest.mark.parametrize("pairs", [False, True])
 def test_leaving_out_what_no_loss_reads_changes_nothing(tiny, random_data, mesh, pairs):
@@ -152,6 +155,7 @@ def test_leaving_out_what_no_loss_reads_changes_nothing(tiny, random_data, mesh,
     assert_same(some, every)
 
 
+@pytest.mark.heavy
 def test_orpo_over_prompts_scores_them_whatever_the_loss_mask_says(tiny, random_data):
     data = random_data(pairs=True)
     objective = Objective(name="orpo", nll="all")
@@ -160,12 +164,14 @@ def test_orpo_over_prompts_scores_them_whatever_the_loss_mask_says(tiny, random_
     assert_same(some, every)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(("mesh", "parts"), [("one", 4), ("all", 2)])
 def test_a_batch_in_parts_gives_the_same_step(tiny, random_data, sft_on_one_device, parts, mesh):
     found, *_ = run(tiny, random_data(), accumulate=parts, mesh=mesh)
     assert_same(found, sft_on_one_device)
 
 
+@pytest.mark.heavy
 def test_pairs_in_parts_give_the_same_step(tiny, random_data, dpo_on_one_device):
     data = random_data(pairs=True)
     found, *_ = run(
@@ -174,6 +180,7 @@ def test_pairs_in_parts_give_the_same_step(tiny, random_data, dpo_on_one_device)
     assert_same(found, dpo_on_one_device)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("remat", ["none", "dots_no_batch"])
 def test_what_is_recomputed_changes_nothing(tiny, random_data, sft_on_one_device, remat):
     found, *_ = run(tiny, random_data(), remat=remat)
@@ -197,6 +204,7 @@ def test_the_state_is_donated(tiny, random_data):
     assert all(x.is_deleted() for x in jax.tree.leaves(held[0].params))
 
 
+@pytest.mark.heavy
 def test_bfloat16_compute_keeps_float32_masters(tiny, random_data, sft_on_one_device):
     found, state, _ = run(tiny.replace(dtype="bfloat16"), random_data(), mesh="all")
     assert {x.dtype.name for x in jax.tree.leaves(state.trainable)} == {"float32"}
@@ -208,6 +216,7 @@ def test_bfloat16_compute_keeps_float32_masters(tiny, random_data, sft_on_one_de
 # --- references -------------------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("mesh", ["one", "all"])
 def test_dpo_starts_at_log_2_against_a_frozen_copy(tiny, random_data, mesh):
     def same(mesh):
@@ -226,6 +235,7 @@ def test_dpo_starts_at_log_2_against_a_frozen_copy(tiny, random_data, mesh):
     assert found[2]["loss"] < math.log(2) - 1e-3
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_dpo_starts_at_log_2_with_lora_off_as_reference(tiny, random_data, dropout):
     lora = LoraConfig(rank=2, dropout=dropout)
@@ -243,6 +253,7 @@ def test_dpo_starts_at_log_2_with_lora_off_as_reference(tiny, random_data, dropo
     assert found[1]["loss"] != pytest.approx(math.log(2), abs=1e-5)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", ["ipo", "simpo", "orpo"])
 def test_training_widens_the_margin(tiny, random_data, name):
     needs = Objective(name=name).needs_reference
@@ -278,6 +289,7 @@ def test_bad_step_options_are_refused():
 # --- evaluation and layouts -------------------------------------------------------------------
 
 
+@pytest.mark.heavy
 def test_evaluation_is_the_loss_of_the_step_without_dropout(tiny, random_data):
     mesh = mesh_of("all")
     lora = LoraConfig(rank=2, dropout=0.5)
@@ -306,6 +318,7 @@ def test_evaluation_is_the_loss_of_the_step_without_dropout(tiny, random_data):
     assert abs(found[0]["loss"] - float(first["loss"])) > 1e-4
 
 
+@pytest.mark.heavy
 def test_plain_padded_and_packed_rows_have_the_same_log_probabilities(tiny):
     params = init_params(tiny, jax.random.key(0))
     random = np.random.default_rng(3)
@@ -336,6 +349,7 @@ def test_plain_padded_and_packed_rows_have_the_same_log_probabilities(tiny):
         np.testing.assert_allclose(other, plain, atol=2e-5)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("window", [None, 5])
 def test_attention_in_blocks_is_attention(tiny, window):
     config = tiny.replace(sliding_window=window)

@@ -51,6 +51,7 @@ def with_nan(x):
     return x
 
 
+@pytest.mark.heavy
 def test_the_first_weight_that_is_not_finite_is_named(copy):
     name = "model.layers.0.mlp.up_proj.weight"
     change(copy, name, with_nan)
@@ -83,6 +84,7 @@ def test_shards_lie_inside_the_directory(copy, name):
         load_model(copy)
 
 
+@pytest.mark.heavy
 def test_a_tokenizer_with_more_ids_than_the_embedding_has_rows_is_refused(tmp_path):
     small = CONFIG.replace(vocab_size=600)
     tokenizer = load_tokenizer(bundled_path("arithmetic-1m"))

@@ -127,6 +127,7 @@ def test_weights_can_be_written_in_another_dtype(tmp_path):
         export_huggingface(tmp_path / "x", Llama(SMALL, params=params), dtype="int8")
 
 
+@pytest.mark.heavy
 def test_sharded_weights_are_written_like_whole_ones(tmp_path, tokenizer):
     mesh = make_mesh(data=1, fsdp=4, tensor=2)
     params = jax.device_put(_params(SMALL), param_shardings(SMALL, mesh))

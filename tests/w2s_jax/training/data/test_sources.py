@@ -150,6 +150,7 @@ def test_data_encoded_for_longer_rows_is_refused(encoded, pairs, tokenizer):
         data.PairSource(data.encode_pairs(pairs, tokenizer, length=256), rows=4, length=64)
 
 
+@pytest.mark.heavy
 def test_plain_padded_and_packed_batches_give_the_same_loss(encoded):
     config = preset("tiny", vocab_size=560)
     params = init_params(config, jax.random.key(0))

@@ -81,6 +81,7 @@ def test_scores_are_those_of_a_forward_pass(score, model_dir):
     np.testing.assert_allclose(found, _exact(p), atol=2e-3)
 
 
+@pytest.mark.heavy
 def test_a_bad_line_is_named_and_nothing_is_written_unless_it_may_be_left_out(score):
     lines = [
         _line("a", "b"), "{not json", '{"prompt": "a"}', _line("", "b"), _line("a", ""), "[1]",

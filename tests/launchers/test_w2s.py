@@ -31,6 +31,7 @@ def w2s(call):
     return with_config
 
 
+@pytest.mark.heavy
 def test_the_plan_prints_every_stage_and_writes_nothing(w2s, tmp_path):
     done = w2s(tmp_path / "run", "--dry_run")
     assert done.returncode == 0, done.stderr

@@ -35,6 +35,7 @@ def test_a_bundled_model_is_small_enough_to_ship(name):
     assert sum(path.stat().st_size for path in files) <= 8_000_000
 
 
+@pytest.mark.heavy
 def test_it_is_the_preset_that_its_config_trains(model):
     fields = {"param_dtype": "float32", "dtype": "float32"}
     assert model.config == preset("arithmetic_1m", **fields)

@@ -45,6 +45,7 @@ def test_documents_fit_the_rows_that_the_base_is_trained_on(found):
     assert max(len(tokenizer.encode(whole(problem))) for problem in found) < 1024
 
 
+@pytest.mark.heavy
 def test_only_training_arithmetic_occurs_and_no_data_set_shares_its_problems():
     inside = [p for _, problems in itertools.islice(documents("train"), 200) for p in problems]
     assert {chain_generator.split_of(p) for p in inside} == {"train"}

@@ -82,6 +82,7 @@ def test_insert_touches_one_row_only():
         np.testing.assert_array_equal(new[::2], old[::2])
 
 
+@pytest.mark.heavy
 def test_insert_leaves_out_what_finds_no_slots():
     cache = _filled(slots=3)
     chunk = jax.tree.map(lambda x: -x[:1], _filled(slots=5))

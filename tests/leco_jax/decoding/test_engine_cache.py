@@ -48,6 +48,7 @@ def test_a_prompt_that_was_not_kept_counts_as_prefilled_twice(params):
     assert engine.counters.reused == 0
 
 
+@pytest.mark.heavy
 def test_held_rows_make_room_when_nothing_else_can_run(params):
     engine = make_engine(params, slots=1)
     held = engine.submit(Request(prompt=PROMPTS[0], max_new_tokens=6, hold=True))

@@ -52,6 +52,7 @@ def test_ties_at_a_threshold_are_all_kept():
     assert _kept(process(x, _rows(1, top_k=1))) == [[1, 2]]
 
 
+@pytest.mark.heavy
 def test_top_k_agrees_with_a_sort_on_random_logits_of_both_signs():
     x = jax.random.normal(jax.random.key(0), (5, 1000)) * 20
     kept = np.isfinite(process(x, _rows(5, top_k=17)))

@@ -97,6 +97,7 @@ def test_segments_of_one_side_only_are_refused():
         attention_mask(position, position, q_segments_BT=position)
 
 
+@pytest.mark.heavy
 def test_causal_attend_uses_the_config_window_and_passes_state_on():
     config = preset("tiny", sliding_window=1)
     q = normal(0, 1, 4, 4, 16)

@@ -24,6 +24,7 @@ def params():
 TOKENS = jnp.asarray(np.random.default_rng(1).integers(0, 64, (2, 9)))
 
 
+@pytest.mark.heavy
 def test_holds_the_very_arrays(params):
     model = Llama(CONFIG, params=params)
     jax.tree.map(lambda a, b: a is b or pytest.fail("copied"), model.params, params)

@@ -66,6 +66,7 @@ def test_fresh_adapters_leave_the_model_exactly_as_it_was(params):
         np.testing.assert_array_equal(merged, base)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("target", lo.PROJECTIONS)
 def test_each_adapted_projection_equals_its_merged_matrix(params, target):
     lora = lo.LoraConfig(rank=3, alpha=7.0, targets=(target,))
@@ -115,6 +116,7 @@ def test_only_the_chosen_layers_change(params):
     assert jnp.abs(adapted - _hidden(params, _tokens())).max() > 1e-1
 
 
+@pytest.mark.heavy
 def test_unrolled_layers_give_the_same(params):
     lora = lo.LoraConfig(rank=3, alpha=7.0)
     adapted = lo.adapt(params, _random(CONFIG, lora), lora)

@@ -75,6 +75,7 @@ def test_gradients_on_eight_devices(params, tokens):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, want)
 
 
+@pytest.mark.heavy
 def test_collectives_are_those_of_the_design(params):
     """Weights are gathered, partial sums reduced; activations are never gathered or moved."""
     mesh = make_mesh(data=2, fsdp=2, tensor=2)

@@ -47,6 +47,7 @@ def test_unstack_and_stack_are_inverse(model):
     jax.tree.map(np.testing.assert_array_equal, back, params)
 
 
+@pytest.mark.heavy
 def test_later_tokens_change_nothing_before_them(model, run):
     config, params = model
     tokens = tokens_of(10)

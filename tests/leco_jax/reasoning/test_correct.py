@@ -7,6 +7,7 @@ from leco_jax.text.checks import Failure
 from tests.leco_jax.reasoning.sums import EQUALS, FIVE, FOUR, RIGHT, WRONG, run_on_sum
 
 
+@pytest.mark.heavy
 def test_the_true_value_takes_the_false_ones_place():
     result, engine = run_on_sum(correct, CorrectConfig())
     assert [r.text for r in result.rounds] == [WRONG, RIGHT]

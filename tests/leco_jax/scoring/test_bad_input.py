@@ -37,6 +37,7 @@ def test_tokens_of_any_integer_type(dtype, vocab):
         np.testing.assert_allclose(found.logprob, wanted, atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_an_id_too_large_for_int32_is_impossible_and_not_ignored():
     found = scoring.token_stats(normal(1, 9), np.array([2**32 - 1], np.uint32))
     assert found.logprob[0] == -jnp.inf
@@ -116,6 +117,7 @@ def test_not_a_number_in_hidden_states_and_over_shards():
     check(jax.jit(sharded)(logits, tokens))
 
 
+@pytest.mark.heavy
 def test_step_scores_of_not_a_number():
     found = scoring.step_scores(
         jnp.array([-1.0, jnp.nan, -1.0, jnp.nan]), jnp.array([0, 0, 1, -1]), num_steps=3

@@ -102,6 +102,7 @@ def test_values_and_gradients_against_float64(make, direction):
     check(make(direction), direction)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("make", "direction", "check_vma"),
     [(from_hidden, "jsd", True), (from_logits, "forward", False)],
@@ -129,6 +130,7 @@ def test_spread_by_the_compiler(kind):
     np.testing.assert_allclose(value, expected("reverse")[0], atol=1e-5)
 
 
+@pytest.mark.heavy
 def test_the_teacher_is_a_constant_unless_asked():
     logits = jax.random.normal(jax.random.key(0), (3, 50))
     teacher = logits[::-1]

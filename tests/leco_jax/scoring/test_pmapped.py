@@ -39,6 +39,7 @@ def test_batch_over_devices():
     )
 
 
+@pytest.mark.heavy
 def test_arrays_among_the_options():
     hidden, unembed, tokens, _ = problem()
     options = {

@@ -20,6 +20,7 @@ def scores(preset, step_ids):
     )
 
 
+@pytest.mark.heavy
 def test_paper():
     # Step 0: p = 1/2, 1/4, 1/4, 1/2; mean 3/8, first three 1/3. P = 1/3, 1/6, 1/6, 1/3, so
     # KL = ln 4 − (2/3 ln 3 + 1/3 ln 6) = 0.0566330, KL^0.3 = 0.4225916, ln(1.4225916) = 0.3524803.
@@ -37,6 +38,7 @@ def test_paper_leaves_the_label_out_even_where_the_caller_left_it_in():
     np.testing.assert_array_equal(scores("paper", LABEL_IN), scores("paper", LABEL_OUT))
 
 
+@pytest.mark.heavy
 def test_official_code():
     # Step 0: six tokens, mean 3.2/6; the heading starts after the label: all four that follow.
     # P = p/3.2: H = −Σ P ln P = 1.6817863, KL = ln 6 − H = 0.1099731, KL^(1/3) = 0.4791030,
@@ -64,6 +66,7 @@ def test_bad_label_rule():
         StepPreset(label="skip")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("preset", [*PRESETS, StepPreset(tau=0.5, heading_tokens=1)])
 def test_score_steps_takes_a_preset_whole(preset):
     logits = jnp.log(jnp.array([[p, *[(1 - p) / 6] * 6] for p in PROBABILITY]))

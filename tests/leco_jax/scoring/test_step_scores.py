@@ -14,6 +14,7 @@ def check(found, wanted, atol=1e-5):
         np.testing.assert_allclose(field, column, atol=atol, rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_hand_computed():
     p = jnp.array([0.5, 0.25, 1.0, 0.8, 0.2])
     found = scoring.step_scores(jnp.log(p), jnp.array([0, 0, -1, 1, 1]), num_steps=2)
@@ -33,6 +34,7 @@ def test_heading_is_the_first_scored_tokens_of_the_own_step():
     np.testing.assert_allclose(found.transition, [(0.9 + 0.2 + 0.3) / 3, 0.5], rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_heading_after_a_label():
     p = jnp.array([0.9, 0.8, 0.2, 0.3, 0.4, 0.5])
     ids = jnp.array([0, 0, 0, 0, 1, 1])
@@ -52,6 +54,7 @@ def test_equal_probabilities_have_no_divergence(length):
     np.testing.assert_array_equal(found.divergence, 0.0)
 
 
+@pytest.mark.heavy
 def test_nearly_equal_probabilities_keep_their_divergence():
     p = 0.7 * (1 + 1e-4 * np.sin(np.arange(50.0)))
     found = scoring.step_scores(jnp.log(jnp.array(p, jnp.float32)), jnp.zeros(50, int), num_steps=1)
@@ -122,6 +125,7 @@ def test_score_steps_is_token_stats_then_step_scores():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, wanted)
 
 
+@pytest.mark.heavy
 def test_probability_among_the_top_five():
     logits = jnp.log(jnp.array([[0.4, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05]]))
     found = scoring.score_steps(

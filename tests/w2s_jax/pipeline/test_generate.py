@@ -69,6 +69,7 @@ def test_other_seeds_and_samples_give_other_answers(model, tmp_path):
     assert [r["response"] for r in first] != [r["response"] for r in other]
 
 
+@pytest.mark.heavy
 def test_an_interrupted_file_is_gone_on_with(model, tmp_path):
     whole, _ = run(model, tmp_path / "whole.jsonl")
     path = tmp_path / "answers.jsonl"

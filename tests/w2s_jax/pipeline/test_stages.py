@@ -50,12 +50,14 @@ def changed_keys(**changes):
     return {name for name in one if one[name] != other[name]}
 
 
+@pytest.mark.heavy
 def test_a_changed_pair_rule_changes_preference_training_and_nothing_before_it():
     assert changed_keys(**{"stage2.pairs_per_question": 2}) == {
         "votes", "pairs", "m_pro_dpo", "m_pro_orpo", "eval_m_pro_dpo", "eval_m_pro_orpo", "table",
     }  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_batch_shapes_and_watching_change_no_key():
     assert changed_keys(**{
         "generation.slots": 3, "generation.chunk": 5, "generation.tensor": 2,
@@ -67,6 +69,7 @@ def test_batch_shapes_and_watching_change_no_key():
     }) == set()  # fmt: skip
 
 
+@pytest.mark.heavy
 def test_the_dtype_of_answers_redoes_no_training_from_the_same_data():
     changed = changed_keys(**{"strong.dtype": "bfloat16"})
     assert {"strong_answers_1", "eval_full_weak", "samples"} <= changed
@@ -82,6 +85,7 @@ def test_what_training_sees_is_in_its_key():
         assert {"full_weak", "hybrid_ft_1"} <= changed_keys(**{f"strong.sft.{name}": value}), name
 
 
+@pytest.mark.heavy
 def test_a_changed_learning_rate_of_the_weak_model_leaves_the_ceiling_alone():
     changed = changed_keys(**{"weak.sft.optimizer.learning_rate": 0.5})
     assert {"weak", "weak_answers", "select_1", "m_pro_dpo", "full_weak"} <= changed
@@ -102,6 +106,7 @@ def test_the_plan_bounds_tokens(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.heavy
 def test_training_by_epochs_is_bounded_by_whole_batches_and_stored_references(tmp_path):
     config = get_config()
     for training in (config.strong.sft, config.preference.dpo):

@@ -55,6 +55,7 @@ def test_simpo_by_hand():
     np.testing.assert_allclose(loss, -log_sigmoid(0.8 - 0.3), rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_orpo_by_hand():
     # p = 0.6 and 0.2: odds 1.5 and 0.25, ratio 6.
     chosen, rejected = jnp.log(jnp.array([0.6])), jnp.log(jnp.array([0.2]))
@@ -73,6 +74,7 @@ def test_sft_means_differ_on_uneven_rows():
     np.testing.assert_allclose(gradient, -np.array(mask) / 3, rtol=1e-6)
 
 
+@pytest.mark.heavy
 def test_rows_without_tokens_add_nothing():
     logprob = jnp.array([[-1.0, -3.0], [-5.0, -5.0]])
     mask = jnp.array([[1.0, 1.0], [0.0, 0.0]])
@@ -152,6 +154,7 @@ TRL_OPTIONS = {
 }
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("name", TRL_OPTIONS)
 def test_trl_agrees(name):
     chosen, rejected, _, expected, metrics = trl_case(name)
@@ -180,6 +183,7 @@ def test_trl_agrees_on_simpo():
         np.testing.assert_allclose(ours[key].mean(), value, rtol=1e-5, err_msg=key)
 
 
+@pytest.mark.heavy
 def test_trl_agrees_on_orpo_with_the_likelihood_of_prompt_and_completion():
     chosen, rejected, x, expected, metrics = trl_case("orpo")
     nll = losses.sft_token_mean(x["policy"][:4], x["valid"][:4])

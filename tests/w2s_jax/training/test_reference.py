@@ -49,6 +49,7 @@ def test_stored_values_are_those_of_the_model(tiny, params, random_data, tmp_pat
         jax.tree.map(np.testing.assert_array_equal, found, batch)
 
 
+@pytest.mark.heavy
 def test_the_file_is_read_again_and_not_for_other_weights(
     tiny, params, random_data, tmp_path, monkeypatch
 ):
@@ -77,6 +78,7 @@ def test_the_file_is_read_again_and_not_for_other_weights(
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.heavy
 def test_rows_are_computed_once(tiny, params, random_data, tmp_path, monkeypatch):
     placed = []
     monkeypatch.setattr(

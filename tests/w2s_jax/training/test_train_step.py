@@ -192,12 +192,14 @@ def test_a_batch_that_cannot_be_cut_is_refused(tiny, random_data):
         run(tiny, random_data(), accumulate=3)
 
 
+@pytest.mark.heavy
 def test_one_program_for_the_whole_run(tiny, random_data):
     _, state, step = run(tiny, random_data(), mesh="all", steps=5)
     assert step._cache_size() == 1
     assert int(state.step) == 5
 
 
+@pytest.mark.heavy
 def test_the_state_is_donated(tiny, random_data):
     held = []
     run(tiny, random_data(), mesh="fsdp", steps=1, prepare=held.append)

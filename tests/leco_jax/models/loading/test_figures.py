@@ -37,6 +37,7 @@ def test_all_cases_are_here(stored):
     assert set(PRESETS) - set(CASES) <= {"arithmetic_1m", "arithmetic_500k"}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("case", CASES)
 def test_logits_and_log_probabilities(case, checkpoint, figures, run):
     directory = checkpoint(case)
@@ -52,6 +53,7 @@ def test_logits_and_log_probabilities(case, checkpoint, figures, run):
     assert np.std(want) > 0.5
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("case", ["llama31", "gemma_2b", "qwen2_window"])
 def test_unrolled_layers_give_the_same(case, checkpoint, figures, run):
     directory = checkpoint(case)

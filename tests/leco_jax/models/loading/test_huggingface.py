@@ -34,6 +34,7 @@ def test_many_files_equal_one(checkpoint, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, load(many), load(checkpoint("qwen2_7b")))
 
 
+@pytest.mark.heavy
 def test_loads_straight_onto_a_mesh(checkpoint, run, figures):
     directory = checkpoint("llama2_7b")
     config = huggingface_config(read_json(directory / "config.json"))

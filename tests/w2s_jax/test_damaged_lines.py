@@ -97,5 +97,5 @@ def test_thirty_thousand_damaged_lines_give_messages_and_no_crash(tmp_path):
                 refused[name] += 1
                 assert len(message) > 10, (name, line)
                 # A bad gold answer has a line of its own between the count and the way out.
-                assert message.count("\n") <= 2, (name, line, message)
+                assert message.count("\n") < 2 + ("gold answer" in message), (name, line, message)
     assert 1000 < min(refused.values()) <= max(refused.values()) < 6_000, refused

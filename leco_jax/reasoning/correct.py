@@ -10,9 +10,9 @@ from collections.abc import Generator
 from leco_jax.configuration import at_least, check
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain
-from leco_jax.reasoning.chain_reader import ChainReader, Round
+from leco_jax.reasoning.chain_reader import ChainReader
 from leco_jax.reasoning.question import MethodConfig, Question, Result
-from leco_jax.reasoning.selection import final_answer
+from leco_jax.reasoning.rounds import Resume, Rounds, run_rounds
 from leco_jax.text.checks import find_check
 
 
@@ -54,39 +54,19 @@ def correct(
       config: the options.
     """
     find_failure = find_check(config.checked_by)
-    chain = engine.submit(dataclasses.replace(question.request, hold=True))
-    rounds: list[Round] = []
-    answers: list = []
-    keep = 0
-    append: list[int] = []
-    try:
-        while True:
-            yield [chain]
-            last, answer = reader.read(chain, kind=question.kind, kept=keep, appended=len(append))
-            rounds.append(last)
-            answers.append(answer)
-            failure = find_failure(last.text)
-            if failure is None or failure.value is None or failure.truth is None:
-                stopped = "passed" if failure is None else "no_candidate"
-                break
-            if len(rounds) > config.corrections:
-                stopped = "rounds"
-                break
-            ends = reader.token_ends(chain)
-            keep = bisect.bisect_right(ends, failure.value[0])
-            # The first token of the value may begin before it, with a space.
-            before = last.text[ends[keep - 1] if keep else 0 : failure.value[0]]
-            append = reader.tokenizer.encode(before + failure.truth, continuation=True)
-            engine.resume(chain, keep=keep, append=append)
-    finally:
-        if chain.done:
-            engine.release(chain)
-    return question.result(
-        method="correct",
-        answers=answers,
-        answer=final_answer(answers, question.equal, rule="last", stopped=stopped),
-        stopped=stopped,
-        rounds=rounds,
-        independent=False,
-        config=config,
-    )
+
+    def decide(rounds: Rounds) -> Resume | str:
+        text = rounds.last.text
+        failure = find_failure(text)
+        if failure is None or failure.value is None or failure.truth is None:
+            return "passed" if failure is None else "no_candidate"
+        if len(rounds.every) > config.corrections:
+            return "rounds"
+        ends = reader.token_ends(rounds.chain)
+        keep = bisect.bisect_right(ends, failure.value[0])
+        # The first token of the value may begin before it, with a space.
+        before = text[ends[keep - 1] if keep else 0 : failure.value[0]]
+        return Resume(keep, reader.tokenizer.encode(before + failure.truth, continuation=True))
+
+    rounds = yield from run_rounds(engine, reader, question, decide)
+    return rounds.result(question, method="correct", config=config, rule="last")

@@ -10,15 +10,16 @@ import bisect
 import dataclasses
 import math
 from collections.abc import Generator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from leco_jax.configuration import at_least, check, part
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain
-from leco_jax.reasoning.chain_reader import ChainReader, Round
+from leco_jax.reasoning.chain_reader import ChainReader
 from leco_jax.reasoning.checking import Checks
 from leco_jax.reasoning.question import MethodConfig, Question, Result
-from leco_jax.reasoning.selection import FinalRule, final_answer, masses, scale
+from leco_jax.reasoning.rounds import Resume, Rounds, run_rounds
+from leco_jax.reasoning.selection import FinalRule, masses, scale
 from leco_jax.text.steps import closes_line
 
 
@@ -102,63 +103,40 @@ def fork(
       question: the prompt, how to sample, and the right answer if known.
       config: the options.
     """
-    chain = engine.submit(dataclasses.replace(question.request, hold=True))
     place = _Place((), (), 0.0, 0.0, 0)
     places: list[_Place] = []  # still to be forked, the next one last
-    rounds: list[Round] = []
-    answers: list = []
-    kept = appended = 0
-    try:
-        while True:
-            yield [chain]
-            last, answer = reader.read(chain, kind=question.kind, kept=kept, appended=appended)
-            rounds.append(last)
-            answers.append(answer)
-            if config.checks.accepts(last):
-                stopped = "passed"
-                break
-            if config.checks.cut:
-                left = len(rounds) <= config.forks
-                places = _failing(config, reader, chain, last, place) if left else []
-            elif place.depth < config.depth:
-                places += _weakest(config, reader, chain, last, place)
-            if not places:
-                stopped = "forks"
-                break
-            if _is_settled(config, question, rounds, answers, places):
-                stopped = "settled"
-                break
-            place = places.pop()
-            kept = _common(chain.tokens, place.kept)
-            appended = len(place.kept) - kept
-            engine.resume(chain, keep=kept, append=place.kept[kept:], forbid=place.forbidden)
-    finally:
-        if chain.done:
-            engine.release(chain)
-    return question.result(
-        method="fork",
-        answers=answers,
-        answer=final_answer(
-            config.checks.filtered(rounds, answers),
-            question.equal,
-            rule=config.final_rule,
-            stopped=stopped,
-            rounds=rounds,
-        ),
-        stopped=stopped,
-        rounds=rounds,
-        independent=False,
-        config=config,
+
+    def decide(rounds: Rounds) -> Resume | str:
+        nonlocal place, places
+        if config.checks.accepts(rounds.last):
+            return "passed"
+        if config.checks.cut:
+            left = len(rounds.every) <= config.forks
+            places = _failing(config, reader, rounds, place) if left else []
+        elif place.depth < config.depth:
+            places += _weakest(config, reader, rounds, place)
+        if not places:
+            return "forks"
+        if _is_settled(config, question, rounds, places):
+            return "settled"
+        place = places.pop()
+        keep = _common(rounds.chain.tokens, place.kept)
+        return Resume(keep, place.kept[keep:], forbid=place.forbidden)
+
+    rounds = yield from run_rounds(engine, reader, question, decide)
+    return rounds.result(
+        question, method="fork", config=config, rule=config.final_rule, checks=config.checks
     )
 
 
 def _weakest(
-    config: ForkConfig, reader: ChainReader, chain: Chain, last: Round, place: _Place
+    config: ForkConfig, reader: ChainReader, rounds: Rounds, place: _Place
 ) -> list[_Place]:
     """The forks of a chain from `place` on, the one to be taken first last."""
+    chain = rounds.chain
     steps = [
         step
-        for step in last.steps
+        for step in rounds.last.steps
         if not any(text.lower() in step.text.lower() for text in config.exclude)
     ]
     if config.tokens == "weakest_step" and steps:
@@ -176,10 +154,11 @@ def _weakest(
 
 
 def _failing(
-    config: ForkConfig, reader: ChainReader, chain: Chain, last: Round, place: _Place
+    config: ForkConfig, reader: ChainReader, rounds: Rounds, place: _Place
 ) -> list[_Place]:
     """The fork at the weakest token of the span that fails a check, if one does."""
-    failure = config.checks.failure(last.text)
+    chain = rounds.chain
+    failure = config.checks.failure(rounds.last.text)
     if failure is None:
         return []
     ends = reader.token_ends(chain)
@@ -210,8 +189,7 @@ def _at(chain: Chain, at: int, place: _Place) -> _Place:
 def _is_settled(
     config: ForkConfig,
     question: Question,
-    rounds: Sequence[Round],
-    answers: Sequence[Any],
+    rounds: Rounds,
     places: Sequence[_Place],
 ) -> bool:
     """Whether the chains from all places cannot lift another answer above the best one.
@@ -220,12 +198,12 @@ def _is_settled(
     """
     if not config.settled or config.final_rule != "mass" or config.checks.cut:
         return False
-    if config.checks.filter and all(config.checks.failure(chain.text) for chain in rounds):
+    if config.checks.filter and all(config.checks.failure(chain.text) for chain in rounds.whole):
         return False  # the first chain that passes will count alone
-    voting = config.checks.filtered(rounds, answers)
-    found = sorted((c.weight for c in masses(voting, question.equal, rounds)), reverse=True)
+    voting = config.checks.filtered(rounds.whole, rounds.answers)
+    found = sorted((c.weight for c in masses(voting, question.equal, rounds.whole)), reverse=True)
     best, second = [*found, 0.0, 0.0][:2]
-    top = scale(rounds)
+    top = scale(rounds.whole)
     return best > second + sum(place.room(top) for place in places)
 
 

@@ -7,16 +7,17 @@ option of `LecoConfig`; the defaults are the paper's.
 import bisect
 import dataclasses
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from leco_jax.configuration import check, part
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain
-from leco_jax.decoding.watch import WEAK_STEP, WeakStep
+from leco_jax.decoding.watch import WeakStep
 from leco_jax.reasoning.chain_reader import ChainReader, Round, ScoredStep
 from leco_jax.reasoning.checking import Checks
 from leco_jax.reasoning.question import MethodConfig, Question, Result
-from leco_jax.reasoning.selection import CutRule, FinalRule, converged, cut_step, final_answer
+from leco_jax.reasoning.rounds import Resume, Rounds, run_rounds
+from leco_jax.reasoning.selection import CutRule, FinalRule, converged, cut_step
 from leco_jax.text.prompts import reprompt
 
 _RULES: dict[str, tuple[CutRule, FinalRule]] = {
@@ -117,64 +118,34 @@ def leco(
       stop_early: looks at all rounds so far and says whether to stop.
     """
     config = config.with_rules()
-    watch = _watch(config, reader, first=0, rounds=0)
-    chain = engine.submit(dataclasses.replace(question.request, hold=True, watch=watch))
-    rounds: list[Round] = []
-    whole: list[Round] = []  # those that no watch ended, and their answers
-    answers: list = []
     forbidden: dict[int, list[int]] = {}
-    frozen = kept = appended = 0
-    try:
-        while True:
-            yield [chain]
-            last, answer = reader.read(chain, kind=question.kind, kept=kept, appended=appended)
-            rounds.append(last)
-            complete = chain.finish != WEAK_STEP
-            if complete:
-                whole.append(last)
-                answers.append(answer)
-            if complete and config.checks.accepts(last):
-                stopped = "passed"
-                break
-            if converged(answers, question.equal):
-                stopped = "converged"
-                break
-            if len(rounds) > config.max_rethinks:
-                stopped = "rounds"
-                break
-            if complete and stop_early is not None and stop_early(rounds):
-                stopped = "hook"
-                break
-            steps = last.steps if complete else reader.closed_steps(chain)
-            cut = _failing(config, reader, chain, last, first=frozen)
-            if cut is None:
-                cut = _cut(config, steps, first=frozen)
-            if cut is None:
-                stopped = "no_candidate"
-                break
-            rounds[-1] = dataclasses.replace(last, cut=cut)
-            frozen = cut if config.freeze_kept else 0
-            watch = _watch(config, reader, first=frozen, rounds=len(rounds))
-            change = _change(config, reader, chain, steps, cut, forbidden)
-            engine.resume(chain, watch=watch, **change)
-            kept, appended = change["keep"], len(change.get("append", ()))
-    finally:
-        if chain.done:
-            engine.release(chain)
-    return question.result(
-        method="leco",
-        answers=answers,
-        answer=final_answer(
-            config.checks.filtered(whole, answers),
-            question.equal,
-            rule=config.final_rule,
-            stopped=stopped,
-            rounds=whole,
-        ),
-        stopped=stopped,
-        rounds=rounds,
-        independent=False,
-        config=config,
+    frozen = 0
+
+    def decide(rounds: Rounds) -> Resume | str:
+        nonlocal frozen
+        if rounds.complete and config.checks.accepts(rounds.last):
+            return "passed"
+        if converged(rounds.answers, question.equal):
+            return "converged"
+        if len(rounds.every) > config.max_rethinks:
+            return "rounds"
+        if rounds.complete and stop_early is not None and stop_early(rounds.every):
+            return "hook"
+        steps = rounds.last.steps if rounds.complete else reader.closed_steps(rounds.chain)
+        cut = _failing(config, reader, rounds, first=frozen)
+        if cut is None:
+            cut = _cut(config, steps, first=frozen)
+        if cut is None:
+            return "no_candidate"
+        frozen = cut if config.freeze_kept else 0
+        watch = _watch(config, reader, first=frozen, rounds=len(rounds.every))
+        change = _change(config, reader, rounds.chain, steps, cut, forbidden)
+        return change._replace(watch=watch, cut=cut)
+
+    watch = _watch(config, reader, first=0, rounds=0)
+    rounds = yield from run_rounds(engine, reader, question, decide, watch=watch)
+    return rounds.result(
+        question, method="leco", config=config, rule=config.final_rule, checks=config.checks
     )
 
 
@@ -182,15 +153,13 @@ def _cut(config: LecoConfig, steps: Sequence[ScoredStep], *, first: int) -> int 
     return cut_step(steps, rule=config.cut_rule, first=first, exclude=config.exclude)
 
 
-def _failing(
-    config: LecoConfig, reader: ChainReader, chain: Chain, last: Round, *, first: int
-) -> int | None:
+def _failing(config: LecoConfig, reader: ChainReader, rounds: Rounds, *, first: int) -> int | None:
     """The step that fails a check, where that is to be cut and lies at `first` or later."""
-    failure = config.checks.failure(last.text) if config.checks.cut else None
+    failure = config.checks.failure(rounds.last.text) if config.checks.cut else None
     if failure is None:
         return None
-    token = bisect.bisect_right(reader.token_ends(chain), failure.start)
-    at = [i for i, step in enumerate(last.steps) if step.tokens[0] <= token < step.tokens[1]]
+    token = bisect.bisect_right(reader.token_ends(rounds.chain), failure.start)
+    at = [i for i, step in enumerate(rounds.last.steps) if step.tokens[0] <= token < step.tokens[1]]
     return at[0] if at and at[0] >= first else None
 
 
@@ -217,8 +186,8 @@ def _change(
     steps: Sequence[ScoredStep],
     cut: int,
     forbidden: dict[int, list[int]],
-) -> dict[str, Any]:
-    """How the policy goes on from before step `cut`: arguments of `Engine.resume`.
+) -> Resume:
+    """How the policy goes on from before step `cut`.
 
     `forbidden` holds what `avoid` has forbidden so far, by place in the chain; it is brought up to
     date.
@@ -226,13 +195,13 @@ def _change(
     keep = steps[cut].tokens[0]
     if config.policy == "sample":
         sampling = dataclasses.replace(chain.sampling, temperature=config.rethink_temperature)
-        return {"keep": keep, "sampling": sampling}
+        return Resume(keep, sampling=sampling)
     if config.policy == "reprompt":
         text = reprompt([step.text for step in steps[:cut]], layout=config.reprompt_layout)
-        return {"keep": keep, "append": reader.tokenizer.encode(text, continuation=True)}
+        return Resume(keep, reader.tokenizer.encode(text, continuation=True))
     keep = steps[cut].label_end
     for place in [place for place in forbidden if place > keep]:
         del forbidden[place]  # other text will stand before it
     # A chain that ended with the label has no token after it.
     forbidden.setdefault(keep, []).extend(chain.tokens[keep : keep + 1])
-    return {"keep": keep, "forbid": tuple(forbidden[keep])}
+    return Resume(keep, forbid=tuple(forbidden[keep]))

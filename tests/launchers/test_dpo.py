@@ -93,6 +93,7 @@ def test_dpo_from_the_command_line_raises_the_reward_accuracy(whole):
         assert name in found[0]
 
 
+@pytest.mark.slow
 def test_killed_runs_end_with_the_same_bits(rows, environment, whole, tmp_path):
     arguments = command(rows, tmp_path)
     for after in (0, 3, 6):  # before the first step, and between checkpoints

@@ -47,6 +47,7 @@ def test_the_plan_prints_every_stage_and_writes_nothing(w2s, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_sigterm_stops_and_the_same_command_goes_on(tmp_path):
     started = subprocess.Popen(
         command(tmp_path, "--until=weak_answers"), cwd=ROOT, stdout=subprocess.PIPE,

@@ -173,7 +173,10 @@ def test_narrow_floats(dtype):
 
 
 @pytest.mark.tpu_compile
-@pytest.mark.parametrize("dtype", ["float16", "float8_e4m3", "float8_e5m2"])
+@pytest.mark.parametrize(
+    "dtype",
+    [*(pytest.param(t, marks=pytest.mark.slow) for t in ("float16", "float8_e4m3")), "float8_e5m2"],
+)
 def test_narrow_floats_compile_for_tpu(dtype):
     pytest.importorskip("libtpu", reason="the TPU compiler comes with the extra `aot`")
     from tests.leco_jax.scoring import tpu

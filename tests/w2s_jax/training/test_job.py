@@ -162,6 +162,7 @@ def test_a_later_run_starts_from_all_trained_weights(config, tmp_path):
     assert model.embed.sharding.mesh == mesh
 
 
+@pytest.mark.slow
 def test_adapters_on_a_trained_run_are_converted_before_a_run_goes_on(config, line, tmp_path):
     mesh = make_mesh(fsdp=8)
     config.model.checkpoint = None

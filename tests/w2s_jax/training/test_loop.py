@@ -246,8 +246,9 @@ def test_config_that_json_cannot_hold_is_refused_before_saving(tmp_path):
     assert json.dumps(sorted(os.listdir(tmp_path))) == "[]"
 
 
-# Orbax drops a coroutine that it made when a tree before it cannot be loaded.
-@pytest.mark.filterwarnings("ignore:coroutine .*_background_load.* was never awaited")
+# Orbax drops coroutines that it made when a tree before them cannot be loaded.
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_checkpoint_is_named_and_what_to_remove(tmp_path):
     weights, rest = {"a": jnp.arange(1000.0)}, {"step": jnp.zeros((), jnp.int32)}
     with Checkpoints(tmp_path) as saved:

@@ -108,7 +108,10 @@ def dpo_on_one_device(tiny, random_data):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("mesh", ["data", "fsdp", "all"])
+@pytest.mark.parametrize(
+    "mesh",
+    [*(pytest.param(axis, marks=pytest.mark.slow) for axis in ("data", "fsdp")), "all"],
+)
 def test_sft_gives_the_same_numbers_on_every_mesh(tiny, random_data, sft_on_one_device, mesh):
     found, state, _ = run(tiny, random_data(), mesh=mesh)
     assert_same(found, sft_on_one_device)
@@ -131,8 +134,15 @@ def test_dpo_gives_the_same_numbers_on_every_mesh(tiny, random_data, dpo_on_one_
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("mesh", ["one", "all"])
-@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize(
+    ("mesh", "pairs"),
+    [
+        ("one", False),
+        ("all", True),
+        pytest.param("all", False, marks=pytest.mark.slow),
+        pytest.param("one", True, marks=pytest.mark.slow),
+    ],
+)
 def test_leaving_out_what_no_loss_reads_changes_nothing(tiny, random_data, mesh, pairs):
     class LateData(random_data):
         """The loss reads up to five positions at the end of a row, and none of some rows."""

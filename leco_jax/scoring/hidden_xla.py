@@ -9,12 +9,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.experimental.shard_alike import shard_alike
 
 from leco_jax.scoring import gradients, partials, topk
 from leco_jax.scoring.shards import vary_like
 from leco_jax.scoring.tiles import Tiles, columns_of, put_columns
 from leco_jax.scoring.types import Asked, Options
+
+try:
+    from jax.experimental.shard_alike import shard_alike
+except ImportError:  # jax 0.12 has none: there the compiler alone chooses how dW is sharded.
+
+    def shard_alike(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return x, y
 
 
 class Head(NamedTuple):

@@ -8,10 +8,11 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from leco_jax.evaluation.bootstrap import Interval, correctness, interval, resampled_means
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,21 +24,9 @@ class Accuracy:
     count: int  # questions
 
 
-@dataclasses.dataclass(frozen=True)
-class Interval:
-    """A figure and what a bootstrap gives as its range."""
-
-    value: float  # of the questions as they are
-    low: float  # lower end
-    high: float  # upper end
-    # share of the resamples in which the figure does not exist; they are left out, so a share that
-    # is not small means that the range says little
-    undefined: float = 0.0
-
-
 def accuracy(correct: ArrayLike) -> Accuracy:
     """The mean of correctness [Q], with sqrt(variance / Q); for 0 and 1 that is sqrt(p(1-p)/Q)."""
-    values = _values(correct)
+    values = correctness(correct)
     return Accuracy(float(values.mean()), float(values.std() / math.sqrt(len(values))), len(values))
 
 
@@ -91,23 +80,6 @@ def median_gap_recovered(gaps: Iterable[float | None]) -> float | None:
     return statistics.median(defined) if defined else None
 
 
-def accuracy_difference_interval(
-    a: ArrayLike, b: ArrayLike, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
-) -> Interval:
-    """The percentile range of mean(a) - mean(b) over resampled questions, the same for both.
-
-    Args:
-      a: correctness [Q] of one model.
-      b: of another one on the same questions.
-      level: share of the resamples between the ends.
-      resamples: draws of Q questions with replacement.
-      seed: of the draws.
-    """
-    means = _resampled_means([a, b], resamples, seed)
-    first, second = _values(a), _values(b)
-    return _interval(float(first.mean() - second.mean()), means[0] - means[1], level)
-
-
 def gap_recovered_interval(
     weak: ArrayLike,
     strong: ArrayLike,
@@ -120,50 +92,15 @@ def gap_recovered_interval(
     """The percentile range of the performance gap recovered over resampled questions.
 
     Arguments as of `performance_gap_recovered`, correctness [Q] in place of accuracies, and of
-    `accuracy_difference_interval`. The range is over those resamples in which the gap exists; None
-    if it does not exist at all.
+    `accuracy_difference_interval` in `leco_jax.evaluation.bootstrap`. The range is over those
+    resamples in which the gap exists; None if it does not exist at all.
     """
-    means = _resampled_means([weak, strong, ceiling], resamples, seed)
-    values = [float(_values(x).mean()) for x in (weak, strong, ceiling)]
+    means = resampled_means([weak, strong, ceiling], resamples=resamples, seed=seed)
+    values = [float(correctness(x).mean()) for x in (weak, strong, ceiling)]
     value = performance_gap_recovered(*values)
     gap = means[2] - means[0]
     there = gap > 1e-12  # above the rounding of means
     if value is None or not there.any():
         return None
     recovered = (means[1] - means[0])[there] / gap[there]
-    return dataclasses.replace(
-        _interval(value, recovered, level), undefined=float(1 - there.mean())
-    )
-
-
-def _values(correct: ArrayLike) -> np.ndarray:
-    values = np.asarray(correct, np.float64)
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"correctness must be one value a question, not of shape {values.shape}")
-    if not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError("correctness must be in 0..1")
-    return values
-
-
-def _resampled_means(columns: list[Any], resamples: int, seed: int) -> np.ndarray:
-    """Means [columns, resamples] over questions that are drawn for all columns at once."""
-    arrays = [_values(column) for column in columns]
-    if len({len(array) for array in arrays}) > 1:
-        raise ValueError(
-            f"all models must be measured on the same questions, not on {[len(a) for a in arrays]}"
-        )
-    if resamples < 1:
-        raise ValueError(f"resamples={resamples} must be at least 1")
-    # Questions with the same outcomes are alike, so how often each kind is drawn is all there is
-    # to know: a few counts in place of Q drawn indices.
-    kinds, counts = np.unique(np.stack(arrays, axis=1), axis=0, return_counts=True)
-    total = len(arrays[0])
-    drawn = np.random.default_rng(seed).multinomial(total, counts / total, size=resamples)
-    return (drawn @ kinds).T / total
-
-
-def _interval(value: float, resampled: np.ndarray, level: float) -> Interval:
-    if not 0 < level < 1:
-        raise ValueError(f"level={level} must be between 0 and 1")
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
+    return dataclasses.replace(interval(value, recovered, level), undefined=float(1 - there.mean()))

@@ -68,7 +68,7 @@ class Engine:
           max_length: most tokens of one row, prompt and answer without the prefix; default: 2048,
             or what the prefix leaves of the model's `max_positions`.
           prefix: token ids that precede every prompt; computed once.
-          stats: statistics of `scoring.token_stats` to capture for each token.
+          stats: statistics to capture for each token, see `programs.captured_stats`.
           topk: `k` of the top-k statistics.
           capture: whose statistics: `"raw"`, the model's distribution, or `"processed"`, the one
             after temperature and truncation.

@@ -15,6 +15,8 @@ from leco_jax.models import transformer
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.sharding import RULES, constrain, resolve
 
+MARGIN = "margin"
+
 
 @functools.partial(jax.jit, static_argnames=("config", "prefix_length"))
 def prefill(
@@ -117,13 +119,27 @@ def captured_stats(
 ) -> dict[str, jax.Array]:
     """Statistics of each row's token, `[B]` float32 by name; `options`: of `scoring.token_stats`.
 
+    Beside those of `scoring.token_stats` there is `margin`: by how much the most likely token's
+    probability lies above the second's.
+
     Where the mesh shards the vocabulary, each device reads its own shard; two all-reduces of a few
     numbers a row join the results.
     """
 
     def score(logits_BV, token_B, axis_name=None):
-        out = scoring.token_stats(logits_BV, token_B, stats=stats, axis_name=axis_name, **options)
-        return {name: getattr(out, name) for name in stats}
+        named = tuple(name for name in stats if name != MARGIN)
+        out = scoring.token_stats(logits_BV, token_B, stats=named, axis_name=axis_name, **options)
+        found = {name: getattr(out, name) for name in named}
+        if MARGIN in stats:
+            two = scoring.token_stats(
+                logits_BV,
+                token_B,
+                stats=("max_logprob", "topk_logmass"),
+                axis_name=axis_name,
+                **(options | {"topk": 2}),
+            )
+            found[MARGIN] = 2 * jnp.exp(two.max_logprob) - jnp.exp(two.topk_logmass)
+        return found
 
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or not stats:

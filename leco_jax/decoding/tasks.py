@@ -75,6 +75,27 @@ def run_tasks(
             return
 
 
+def together(tasks: Iterable[Task[R]]) -> Generator[list[Chain], None, list[R]]:
+    """Runs several tasks as one, in lock-step; gives their results in their order."""
+    running = dict(enumerate(tasks))
+    results: dict[int, R] = {}
+    try:
+        while running:
+            chains: list[Chain] = []
+            for i, task in list(running.items()):
+                try:
+                    chains += next(task)
+                except StopIteration as end:
+                    results[i] = end.value
+                    del running[i]
+            if chains:
+                yield chains
+    finally:
+        for task in running.values():
+            task.close()
+    return [results[i] for i in sorted(results)]
+
+
 class _Open:
     def __init__(self, key, generator):
         self.key = key

@@ -1,6 +1,7 @@
 """Watches that end a chain early when its confidence falls."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from leco_jax.decoding.request import Chain
 
 LOW_CONFIDENCE = "low_confidence"
 WEAK_STEP = "weak_step"
+ENDED_BY_WATCH = (LOW_CONFIDENCE, WEAK_STEP)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,13 @@ def lowest_confidence(chain: Chain, *, window: int) -> float:
     """The least confidence of a chain over a window, or over all of it where it is shorter."""
     values = chain.stats["topk_logprob"]
     return float(_windows(values, min(window, len(values))).min())
+
+
+def confidence_floor(chains: Sequence[Chain], *, percentile: float, window: int) -> ConfidenceFloor:
+    """The floor that whole chains set for others: a percentile of their lowest confidences."""
+    lowest = [lowest_confidence(chain, window=window) for chain in chains if chain.tokens]
+    threshold = float(np.percentile(lowest, percentile)) if lowest else -math.inf
+    return ConfidenceFloor(threshold=threshold, window=window)
 
 
 def _windows(topk_logprob: Sequence[float], window: int) -> np.ndarray:

@@ -28,7 +28,7 @@ from leco_jax.models.loading import LoadedModel, load_model
 from leco_jax.progress import progress_bar
 from leco_jax.reasoning.chain_reader import ChainReader, rounded
 from leco_jax.reasoning.question import Question, Result
-from leco_jax.scoring.presets import PRESETS, StepPreset
+from leco_jax.scoring.presets import StepPreset
 from leco_jax.storage.files import read_json, write_json
 from leco_jax.storage.results_file import ResultsFile
 from leco_jax.storage.workdir import claim, lock, refuse_other
@@ -88,8 +88,8 @@ def _run(config: ExperimentConfig, workdir: Path, stop: Callable[[], bool]) -> R
     model = load_model(config.model.name, dtype=config.model.dtype, unstacked=True)
     questions = make_questions(problems, model.tokenizer, config)
     prefix = common_prefix([q.request.prompt for q in questions])
-    preset = PRESETS[config.leco.preset]
-    reader = ChainReader(model.tokenizer, preset, config.generation.truncated)
+    preset = config.leco.step_preset
+    readers = {method: _reader(model, config, method) for method in config.methods}
     engine = make_engine(model, config, questions, prefix, preset)
     claim(workdir, own)
     results = ResultsFile(workdir / "results.jsonl", key=lambda row: (row["id"], row["method"]))
@@ -101,8 +101,8 @@ def _run(config: ExperimentConfig, workdir: Path, stop: Callable[[], bool]) -> R
 
     by_id = {q.id: without_prefix(q, len(prefix)) for q in questions}
     tasks = (
-        ((name, method), METHODS[method](engine, reader, by_id[name], config.options(method)))
-        for name, method in todo
+        ((name, m), METHODS[m](engine, readers[m], by_id[name], config.options(m)))
+        for name, m in todo
     )
     started = time.monotonic()
     with progress_bar(total=len(order), initial=len(order) - len(todo), unit="result") as bar:
@@ -165,17 +165,29 @@ def answer(
       ValueError: no such method, or the prompt does not fit the model.
     """
     config = dataclasses.replace(config or ExperimentConfig(), methods=(method,))
-    preset = PRESETS[config.leco.preset]
+    preset = config.leco.step_preset
     questions = make_questions(
         [Problem(id="own", question=question, answer=None, gold="")], model.tokenizer, config
     )
     engine = make_engine(model, config, questions, (), preset)
-    reader = ChainReader(model.tokenizer, preset, config.generation.truncated)
+    reader = _reader(model, config, method)
     task = METHODS[method](engine, reader, questions[0], config.options(method))
     ((_, result, error),) = run_tasks(engine, [(method, task)])
     if result is None:
         raise error or RuntimeError("the task was stopped")
     return result
+
+
+def _reader(model: LoadedModel, config: ExperimentConfig, method: str) -> ChainReader:
+    """What reads a method's chains; they store the statistics that it, or the config, asks for."""
+    own = config.options(method).stats
+    asked = config.engine.stats if method in (config.engine.stats_of or config.methods) else ()
+    return ChainReader(
+        model.tokenizer,
+        config.leco.step_preset,
+        config.generation.truncated,
+        stored=tuple(dict.fromkeys([*own, *asked])),
+    )
 
 
 def make_engine(
@@ -208,7 +220,13 @@ def make_engine(
         max_length=max(min(need, model.config.max_positions - len(prefix)), 2),
         prefix=prefix,
         stats=tuple(
-            dict.fromkeys([*preset.stats, *(name for own in options for name in own.stats)])
+            dict.fromkeys(
+                [
+                    *preset.stats,
+                    *(name for own in options for name in own.stats),
+                    *config.engine.stats,
+                ]
+            )
         ),
         topk=preset.topk,
         stop_ids=model.tokenizer.eos_ids,

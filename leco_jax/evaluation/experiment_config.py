@@ -8,24 +8,48 @@ import ml_collections
 
 from leco_jax.configuration import check, config_dict, part
 from leco_jax.decoding.engine import Engine
+from leco_jax.decoding.programs import MARGIN
 from leco_jax.decoding.request import Sampling
 from leco_jax.decoding.tasks import Task
+from leco_jax.reasoning.acts import ActConfig, act
+from leco_jax.reasoning.adaptive import AdaptiveConfig, adaptive_self_consistency
 from leco_jax.reasoning.chain_reader import ChainReader
 from leco_jax.reasoning.checking import Checks
 from leco_jax.reasoning.correct import CorrectConfig, correct
 from leco_jax.reasoning.cot import chain_of_thought
+from leco_jax.reasoning.cot_decoding import CotDecodingConfig, cot_decoding
+from leco_jax.reasoning.deepconf import DeepConfConfig, deepconf
 from leco_jax.reasoning.fork import ForkConfig, fork
 from leco_jax.reasoning.leco import LecoConfig, leco
+from leco_jax.reasoning.leco_samples import LecoSamplesConfig, leco_samples
 from leco_jax.reasoning.question import MethodConfig, Question, Result
+from leco_jax.reasoning.rci import RciConfig, rci
+from leco_jax.reasoning.reflective import ReflectiveConfig, reflective_confidence
 from leco_jax.reasoning.self_consistency import SelfConsistencyConfig, self_consistency
+from leco_jax.scoring.types import STATS
 
-# Each makes a method's task for one question. A method's options are the config's part of its name.
+# Each makes a method's task for one question. A method's options are the config's part of its name;
+# some are there several times with other options, so that one run has them all.
 METHODS: dict[str, Callable[[Engine, ChainReader, Question, Any], Task[Result]]] = {
     "cot": lambda engine, reader, question, _: chain_of_thought(engine, reader, question),
     "leco": leco,
+    "leco_early_stop": leco,
+    "leco_average": leco,
+    "leco_divergence": leco,
+    "leco_transition": leco,
+    "leco_samples": leco_samples,
     "self_consistency": self_consistency,
+    "adaptive": adaptive_self_consistency,
+    "deepconf": deepconf,
+    "reflective": reflective_confidence,
+    "rci": rci,
+    "cot_decoding": cot_decoding,
     "fork": fork,
-    "fork_checked": fork,  # the same with other options, so that one run has both
+    "fork_checked": fork,
+    "act_stop": act,
+    "act_reflect": act,
+    "act_roll_back": act,
+    "act_fork": act,
     "correct": correct,
 }
 
@@ -89,13 +113,22 @@ class EngineOptions:
       chunk: tokens between two looks at them.
       capture: whose distribution the statistics are of: "raw", the model's, or "processed", the
         one that is sampled from.
+      stats: statistics that are captured and stored beside those that the methods ask for, such as
+        "topk_logprob", "self_certainty" and "margin", for rules over stored chains.
+      stats_of: methods whose chains store them; none named: all.
     """
 
     slots: int = 16
     chunk: int = 8
     capture: Literal["raw", "processed"] = "raw"
+    stats: tuple[str, ...] = ()
+    stats_of: tuple[str, ...] = ()
 
     def __post_init__(self):
+        known = (*STATS, MARGIN)
+        for name in self.stats:
+            if name not in known:
+                raise ValueError(f"stats: {name!r} is not one of {', '.join(known)}")
         for name in ("slots", "chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
@@ -108,25 +141,44 @@ class ExperimentConfig:
     Attributes:
       seed: of all random numbers.
       methods: names in `METHODS`, in the order of the table.
-      prompt: "chat", "few_shot" (eight worked examples before the question) or "question" (nothing
-        else).
-      leco: its `preset` also says which step scores all methods' results have.
+      prompt: "chat", "few_shot" (eight worked examples before the question), "few_shot_complex"
+        (eight with the most steps) or "question" (nothing else).
+      leco: its `preset`, `tau` and `heading_tokens` also say which step scores all methods' results
+        have. `leco_early_stop` has it stop where no step is weak; `leco_average` and so on cut by
+        one part of the score. Their policy is set for each.
       fork: forks by confidence alone.
       fork_checked: forks of the chains that a check flags, until one passes.
+      act_stop, act_reflect, act_roll_back, act_fork: the same trigger, four acts.
     """
 
     seed: int = 0
     methods: tuple[str, ...] = ("cot", "leco")
-    prompt: Literal["chat", "few_shot", "question"] = "chat"
+    prompt: Literal["chat", "few_shot", "few_shot_complex", "question"] = "chat"
     model: ModelSource = part(ModelSource)
     data: DataSource = part(DataSource)
     generation: Generation = part(Generation)
     leco: LecoConfig = part(LecoConfig, policy="avoid")
+    leco_early_stop: LecoConfig = part(
+        LecoConfig, policy="avoid", checks=Checks(confidence="step_score", below=1.5)
+    )
+    leco_average: LecoConfig = part(LecoConfig, policy="avoid", cut_by="average")
+    leco_divergence: LecoConfig = part(LecoConfig, policy="avoid", cut_by="divergence")
+    leco_transition: LecoConfig = part(LecoConfig, policy="avoid", cut_by="transition")
+    leco_samples: LecoSamplesConfig = part(LecoSamplesConfig)
     self_consistency: SelfConsistencyConfig = part(SelfConsistencyConfig)
+    adaptive: AdaptiveConfig = part(AdaptiveConfig, samples=40)
+    deepconf: DeepConfConfig = part(DeepConfConfig)
+    reflective: ReflectiveConfig = part(ReflectiveConfig)
+    rci: RciConfig = part(RciConfig)
+    cot_decoding: CotDecodingConfig = part(CotDecodingConfig)
     fork: ForkConfig = part(ForkConfig)
     fork_checked: ForkConfig = part(
         ForkConfig, checks=Checks(names=("arithmetic",), gate=True, filter=True)
     )
+    act_stop: ActConfig = part(ActConfig, act="stop")
+    act_reflect: ActConfig = part(ActConfig, act="reflect")
+    act_roll_back: ActConfig = part(ActConfig, act="roll_back")
+    act_fork: ActConfig = part(ActConfig, act="fork")
     correct: CorrectConfig = part(CorrectConfig)
     engine: EngineOptions = part(EngineOptions)
 
@@ -139,6 +191,13 @@ class ExperimentConfig:
                 raise ValueError(f"methods: {method!r} is not one of {', '.join(METHODS)}")
         if len(set(self.methods)) < len(self.methods):
             raise ValueError(f"methods={self.methods!r} names one of them twice")
+        for method in self.methods:
+            options = self.options(method)
+            if isinstance(options, ForkConfig) and options.bounds and self.engine.capture != "raw":
+                raise ValueError(
+                    f"{method}.settled=True reckons with the model's own probabilities: set "
+                    f'engine.capture="raw", or {method}.settled=False'
+                )
 
     def options(self, method: str) -> MethodConfig:
         """A method's options."""

@@ -30,9 +30,13 @@ def _chat(tokenizer: Tokenizer) -> Encoder:
     )
 
 
-def _few_shot(tokenizer: Tokenizer) -> Encoder:
+def _few_shot(
+    tokenizer: Tokenizer,
+    demonstrations: Sequence[prompts.Demonstration] = prompts.DEMONSTRATIONS,
+) -> Encoder:
     """Worked examples and the question."""
-    examples = tokenizer.encode(prompts.few_shot_prefix(), add_bos=tokenizer.wants_bos)
+    prefix = prompts.few_shot_prefix(demonstrations)
+    examples = tokenizer.encode(prefix, add_bos=tokenizer.wants_bos)
     return lambda question: (
         examples + tokenizer.encode(prompts.few_shot_question(question), continuation=True)
     )
@@ -48,6 +52,7 @@ def _question(tokenizer: Tokenizer) -> Encoder:
 PROMPTS: dict[str, Callable[[Tokenizer], Encoder]] = {
     "chat": _chat,
     "few_shot": _few_shot,
+    "few_shot_complex": lambda tokenizer: _few_shot(tokenizer, prompts.COMPLEX_DEMONSTRATIONS),
     "question": _question,
 }
 

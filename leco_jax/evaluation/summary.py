@@ -76,26 +76,41 @@ _SIGNALS = {"model": "the model alone", "checks": "checks", "tool": "a tool"}
 
 
 def conclusions(lines: Sequence[dict]) -> list[str]:
-    """Says in a line for each signal which method does best, and at what cost.
+    """Says in two lines what to take from a table: by the model alone, and with help.
 
     Args:
       lines: of `summarise`; the first is what the others are compared with.
+
+    Returns:
+      Which method of each signal does best and at what cost; what self-consistency has, if it is
+      there and not the best, stands beside it.
     """
     if not lines or lines[0]["correct"] is None:
         return []
     first, *others = lines
-    said = []
-    for signal, name in _SIGNALS.items():
+
+    def beside(line: dict) -> str:
+        points = 100 * (line["correct"] - first["correct"])
+        ratio = line["sampled"] / max(first["sampled"], 1)
+        return f"{points:+.1f} points (p = {line['p']:.2g}) at {ratio:.2f} times its tokens"
+
+    best = {}
+    for signal in _SIGNALS:
         own = [line for line in others if line["signal"] == signal and line["correct"] is not None]
         if own:
-            best = max(own, key=lambda line: line["correct"])
-            said.append(
-                f"By {name} {best['method']} does best: "
-                f"{100 * (best['correct'] - first['correct']):+.1f} points over "
-                f"{first['method']} (p = {best['p']:.2g}) at "
-                f"{best['sampled'] / max(first['sampled'], 1):.2f} times its tokens."
-            )
-    return said
+            best[signal] = max(own, key=lambda line: line["correct"])
+    said = {
+        signal: f"By {_SIGNALS[signal]} {line['method']} does best, against {first['method']} "
+        f"{beside(line)}"
+        for signal, line in best.items()
+    }
+    for line in others:
+        sampled = line["method"] == "self_consistency" and line["signal"] == "model"
+        if sampled and line is not best["model"]:
+            said["model"] += f"; {line['method']} has {beside(line)}"
+    helped = " ".join(f"{said[signal]}." for signal in ("checks", "tool") if signal in said)
+    alone = f"{said['model']}." if "model" in said else ""
+    return [line for line in (alone, helped) if line]
 
 
 def _has_first_pass(row: dict) -> bool:

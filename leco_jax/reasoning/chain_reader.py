@@ -15,7 +15,7 @@ from leco_jax.decoding.request import Chain
 from leco_jax.scoring.presets import StepPreset
 from leco_jax.shapes import power_of_two
 from leco_jax.text.answers import extract_answer, format_answer
-from leco_jax.text.steps import closes_line, split_steps
+from leco_jax.text.steps import Steps, closes_line, split_steps
 from leco_jax.text.tokenizer import Tokenizer
 
 TRUNCATED = ("unanswered", "read")
@@ -59,6 +59,9 @@ class Round:
       finish: why it ended: "eos", "stop", "length", "nan", or what a watch said: "weak_step",
         "low_confidence".
       cut: the step at which the next round cut it; None for the last round.
+      token_stats: for each statistic that the reader stores one number a token, None where it is
+        not finite.
+      token_ends: for each token the characters of `text` up to its end; empty if none is stored.
     """
 
     text: str
@@ -72,6 +75,8 @@ class Round:
     sampled: int
     finish: str
     cut: int | None = None
+    token_stats: Mapping[str, Sequence[float | None]] = dataclasses.field(default_factory=dict)
+    token_ends: Sequence[int] = ()
 
 
 class Reading(NamedTuple):
@@ -90,17 +95,21 @@ class ChainReader:
       preset: which variant of the step scores.
       truncated: "unanswered": a chain that its token limit ended has no answer, whatever stands
         in it; "read": what stands in it counts.
+      stored: statistics of each token that a round keeps; the engine captures them.
     """
 
     tokenizer: Tokenizer
     preset: StepPreset
     truncated: str = "read"
+    stored: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.truncated not in TRUNCATED:
             raise ValueError(f"truncated={self.truncated!r} is not one of {', '.join(TRUNCATED)}")
 
-    def read(self, chain: Chain, *, kind: str, kept: int = 0, appended: int = 0) -> Reading:
+    def read(
+        self, chain: Chain, *, kind: str, kept: int = 0, appended: int = 0, answer_from: int = 0
+    ) -> Reading:
         """Reads a chain that has ended.
 
         Args:
@@ -108,11 +117,14 @@ class ChainReader:
           kind: the kind of answer to look for.
           kept: tokens that it took over from the pass before.
           appended: tokens that were put after them.
+          answer_from: the token from which on an answer is looked for.
         """
         text = self.tokenizer.decode(chain.tokens, skip_special=True, continuation=True)
         text += chain.tail.decode("utf-8", errors="replace")
         unanswered = chain.finish == "length" and self.truncated == "unanswered"
-        answer = None if unanswered else extract_answer(text, kind=kind)
+        ends = self.token_ends(chain) if self.stored or answer_from else []
+        stated = text[ends[answer_from - 1] if answer_from else 0 :]
+        answer = None if unanswered else extract_answer(stated, kind=kind)
         logprob = chain.stats["logprob"]
         return Reading(
             Round(
@@ -126,6 +138,10 @@ class ChainReader:
                 appended=appended,
                 sampled=chain.sampled,
                 finish=str(chain.finish),
+                token_stats={
+                    name: [_finite(value) for value in chain.stats[name]] for name in self.stored
+                },
+                token_ends=ends if self.stored else (),
             ),
             answer,
         )
@@ -174,6 +190,39 @@ def score_chain(
       preset: which variant of the scores.
     """
     steps = split_steps(tokens, tokenizer, label=preset.label, score_eos=preset.score_eos)
+    return _scored(steps, stats, preset)
+
+
+def score_stored(chain: Mapping[str, Any], preset: StepPreset) -> list[ScoredStep]:
+    """Scores the steps of a stored round anew, by a preset with other numbers.
+
+    Args:
+      chain: a `Round` as a dict, with `logprob` in its `token_stats`.
+      preset: scores labels like the run's own and true probabilities.
+    """
+    length = len(chain["token_ends"])
+    step_ids, in_label = np.full(length, -1, np.int32), np.zeros(length, bool)
+    starts = [0, *chain["token_ends"]]
+    for i, step in enumerate(chain["steps"]):
+        start, end = step["tokens"]
+        in_label[start : step["label_end"]] = True
+        for t in range(start if preset.label == "include" else step["label_end"], end):
+            piece = chain["text"][starts[t] : starts[t + 1]]
+            if piece and not {"\n", "\r"} & set(piece):  # special tokens have no text
+                step_ids[t] = i
+    steps = Steps(
+        step_ids=step_ids,
+        in_label=in_label,
+        spans=tuple(tuple(step["tokens"]) for step in chain["steps"]),
+        texts=tuple(step["text"] for step in chain["steps"]),
+        label_ends=tuple(step["label_end"] for step in chain["steps"]),
+    )
+    return _scored(steps, chain["token_stats"], preset)
+
+
+def _scored(
+    steps: Steps, stats: Mapping[str, Sequence[float | None] | np.ndarray], preset: StepPreset
+) -> list[ScoredStep]:
     if not len(steps):
         return []
     # At the next power of two of tokens and steps, so that few shapes are compiled.

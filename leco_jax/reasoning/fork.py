@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from leco_jax.configuration import at_least, check, part
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain
-from leco_jax.reasoning.chain_reader import ChainReader
+from leco_jax.reasoning.chain_reader import ChainReader, ScoredStep
 from leco_jax.reasoning.checking import Checks
 from leco_jax.reasoning.question import MethodConfig, Question, Result
 from leco_jax.reasoning.rounds import Resume, Rounds, run_rounds
@@ -69,6 +69,11 @@ class ForkConfig(MethodConfig):
     def signal(self) -> str:
         return self.checks.signal
 
+    @property
+    def bounds(self) -> bool:
+        """Whether it ends where the forks that are left have too little mass."""
+        return self.settled and self.final_rule == "mass" and not self.checks.cut
+
 
 class _Place(NamedTuple):
     """Where a fork leaves a chain.
@@ -120,8 +125,7 @@ def fork(
         if _is_settled(config, question, rounds, places):
             return "settled"
         place = places.pop()
-        keep = _common(rounds.chain.tokens, place.kept)
-        return Resume(keep, place.kept[keep:], forbid=place.forbidden)
+        return rounds.back_to(place.kept, forbid=place.forbidden)
 
     rounds = yield from run_rounds(engine, reader, question, decide)
     return rounds.result(
@@ -141,16 +145,24 @@ def _weakest(
     ]
     if config.tokens == "weakest_step" and steps:
         steps = [min(steps, key=lambda step: step.score)]
+    weak = weak_tokens(chain, steps, reader, below=config.threshold)
+    weakest = [at for at in weak if at >= len(place.kept)][: config.forks]
+    in_order = sorted(weakest) if config.order == "latest" else weakest[::-1]
+    return [_at(chain, at, place) for at in in_order]
+
+
+def weak_tokens(
+    chain: Chain, steps: Sequence[ScoredStep], reader: ChainReader, *, below: float
+) -> list[int]:
+    """Places of the steps' scored tokens of a probability below a threshold, the weakest first."""
     logprob = chain.stats["logprob"]
     candidates = [
         at
         for step in steps
-        for at in range(max(step.label_end, len(place.kept)), step.tokens[1])
-        if math.exp(logprob[at]) < config.threshold and _may_fork(chain.tokens[at], reader)
+        for at in range(step.label_end, step.tokens[1])
+        if math.exp(logprob[at]) < below and _may_fork(chain.tokens[at], reader)
     ]
-    weakest = sorted(candidates, key=lambda at: logprob[at])[: config.forks]
-    in_order = sorted(weakest) if config.order == "latest" else weakest[::-1]
-    return [_at(chain, at, place) for at in in_order]
+    return sorted(candidates, key=lambda at: logprob[at])
 
 
 def _failing(
@@ -196,7 +208,7 @@ def _is_settled(
 
     The chains of different places differ, so that their masses add up to what there is room for.
     """
-    if not config.settled or config.final_rule != "mass" or config.checks.cut:
+    if not config.bounds:
         return False
     if config.checks.filter and all(config.checks.failure(chain.text) for chain in rounds.whole):
         return False  # the first chain that passes will count alone
@@ -205,9 +217,3 @@ def _is_settled(
     best, second = [*found, 0.0, 0.0][:2]
     top = scale(rounds.whole)
     return best > second + sum(place.room(top) for place in places)
-
-
-def _common(tokens: Sequence[int], others: Sequence[int]) -> int:
-    """How many tokens two chains begin with alike."""
-    pairs = zip(tokens, others, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(tokens), len(others)))

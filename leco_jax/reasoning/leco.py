@@ -17,7 +17,8 @@ from leco_jax.reasoning.chain_reader import ChainReader, Round, ScoredStep
 from leco_jax.reasoning.checking import Checks
 from leco_jax.reasoning.question import MethodConfig, Question, Result
 from leco_jax.reasoning.rounds import Resume, Rounds, run_rounds
-from leco_jax.reasoning.selection import CutRule, FinalRule, converged, cut_step
+from leco_jax.reasoning.selection import CutRule, FinalRule, StepFigure, converged, cut_step
+from leco_jax.scoring.presets import PRESETS, StepPreset
 from leco_jax.text.prompts import reprompt
 
 _RULES: dict[str, tuple[CutRule, FinalRule]] = {
@@ -46,6 +47,10 @@ class LecoConfig(MethodConfig):
       reprompt_layout: see `leco_jax.text.prompts.reprompt`.
       rethink_temperature: for `sample`.
       max_rethinks: most passes after the first one.
+      tau: exponent of the divergence in place of the preset's; None: the preset's.
+      heading_tokens: K, tokens of the transition, likewise. Both hold, like the preset, for the
+        step scores of all methods of an experiment.
+      cut_by: the score, or one of its three parts alone, by which the weakest step is found.
       cut_rule: `weakest` (the paper) or `earlier_of_two_weakest` (the published program).
       exclude: steps that hold one of these texts, in any case, are never cut.
       freeze_kept: a later cut never lies before an earlier one.
@@ -62,6 +67,9 @@ class LecoConfig(MethodConfig):
     reprompt_layout: Literal["label", "instruction"] = "label"
     rethink_temperature: float = 0.7
     max_rethinks: int = 3
+    tau: float | None = None
+    heading_tokens: int | None = None
+    cut_by: StepFigure = "score"
     cut_rule: CutRule | None = None
     exclude: tuple[str, ...] = ("think step by step", "the answer is")
     freeze_kept: bool = True
@@ -73,6 +81,10 @@ class LecoConfig(MethodConfig):
         check(self)
         if self.max_rethinks < 1:
             raise ValueError(f"max_rethinks={self.max_rethinks} must be at least 1")
+        for name in ("tau", "heading_tokens"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}={value} must be above 0, or None for the preset's")
         if self.rethink_temperature <= 0:
             raise ValueError(f"rethink_temperature={self.rethink_temperature} must be above 0")
         if self.online_margin is not None and self.online_margin < 0:
@@ -89,6 +101,13 @@ class LecoConfig(MethodConfig):
     @property
     def signal(self) -> str:
         return self.checks.signal
+
+    @property
+    def step_preset(self) -> StepPreset:
+        """Which variant of the step scores."""
+        own = {"tau": self.tau, "heading_tokens": self.heading_tokens}
+        given = {name: value for name, value in own.items() if value is not None}
+        return dataclasses.replace(PRESETS[self.preset], **given)
 
     def with_rules(self) -> "LecoConfig":
         """The same with the preset's cut rule and final rule where none is given."""
@@ -118,6 +137,21 @@ def leco(
       stop_early: looks at all rounds so far and says whether to stop.
     """
     config = config.with_rules()
+    rounds = yield from leco_rounds(engine, reader, question, config, stop_early=stop_early)
+    return rounds.result(
+        question, method="leco", config=config, rule=config.final_rule, checks=config.checks
+    )
+
+
+def leco_rounds(
+    engine: Engine,
+    reader: ChainReader,
+    question: Question,
+    config: LecoConfig,
+    *,
+    stop_early: Callable[[list[Round]], bool] | None = None,
+) -> Generator[list[Chain], None, Rounds]:
+    """LeCo's rounds on one question; arguments as of `leco`, the config with all rules set."""
     forbidden: dict[int, list[int]] = {}
     frozen = 0
 
@@ -144,13 +178,13 @@ def leco(
 
     watch = _watch(config, reader, first=0, rounds=0)
     rounds = yield from run_rounds(engine, reader, question, decide, watch=watch)
-    return rounds.result(
-        question, method="leco", config=config, rule=config.final_rule, checks=config.checks
-    )
+    return rounds
 
 
 def _cut(config: LecoConfig, steps: Sequence[ScoredStep], *, first: int) -> int | None:
-    return cut_step(steps, rule=config.cut_rule, first=first, exclude=config.exclude)
+    return cut_step(
+        steps, rule=config.cut_rule, figure=config.cut_by, first=first, exclude=config.exclude
+    )
 
 
 def _failing(config: LecoConfig, reader: ChainReader, rounds: Rounds, *, first: int) -> int | None:

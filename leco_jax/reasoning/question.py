@@ -35,6 +35,27 @@ class MethodConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What an answer took, counted alike for every method.
+
+    Attributes:
+      calls: chains begun or taken up again.
+      rounds: of these the most that had to come one after another.
+      prefilled: tokens of the prompt, without what all questions share; a method's chains share it.
+      appended: tokens that the method put into chains.
+      sampled: tokens that the model wrote.
+      kept: tokens that a call took over from the one before it.
+    """
+
+    calls: int
+    rounds: int
+    prefilled: int
+    appended: int
+    sampled: int
+    kept: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
     """A method's answer to a problem and how it came about; `asdict` of it is a results line.
 
@@ -48,11 +69,14 @@ class Result:
       first_correct: the same of the first whole pass's answer.
       stopped: why the method stopped: "converged", "rounds" (no rethink was left),
         "no_candidate", "hook", "single" (it has one pass), "samples" (all are there), "forks" (none
-        is left), "settled" (no fork can change the answer), or "passed" (a gate let a chain pass).
+        is left), "settled" (no fork can change the answer), "passed" (a gate let a chain pass),
+        "stable" (no further sample is likely to change the majority), "budget" (another round would
+        not fit into it), "branches" (all are there) or "no_room" (the engine has no more slots).
       rounds: every pass, or every sample.
       independent: whether no round goes on from another one.
       signal: what the method looks at, see `MethodConfig`.
       settings: its options, seed and policy included.
+      cost: what it took.
     """
 
     id: str
@@ -67,6 +91,7 @@ class Result:
     independent: bool
     signal: str
     settings: dict
+    cost: Cost
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,6 +136,8 @@ class Question:
         answers: Sequence[Any],
         answer: Any,
         config: "MethodConfig",
+        rounds: list[Round],
+        in_sequence: int | None = None,
         **fields: Any,
     ) -> Result:
         """Makes a method's result.
@@ -119,6 +146,8 @@ class Question:
           answers: of all its whole passes.
           answer: the final one.
           config: the method's options.
+          rounds: every pass or sample.
+          in_sequence: how many of them came one after another; default: all.
           **fields: the other fields of `Result`.
         """
         return Result(
@@ -131,5 +160,14 @@ class Question:
             signal=config.signal,
             settings=dataclasses.asdict(config)
             | {"seed": self.request.seed, "sample": self.request.sample},
+            rounds=rounds,
+            cost=Cost(
+                calls=len(rounds),
+                rounds=len(rounds) if in_sequence is None else in_sequence,
+                prefilled=len(self.request.prompt),
+                appended=sum(each.appended for each in rounds),
+                sampled=sum(each.sampled for each in rounds),
+                kept=sum(each.kept for each in rounds),
+            ),
             **fields,
         )

@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain, Sampling, Watch
-from leco_jax.decoding.watch import WEAK_STEP
+from leco_jax.decoding.watch import ENDED_BY_WATCH
 from leco_jax.reasoning.chain_reader import ChainReader, Round
 from leco_jax.reasoning.checking import Checks
 from leco_jax.reasoning.question import MethodConfig, Question, Result
@@ -19,6 +19,8 @@ class Resume(NamedTuple):
     Attributes:
       keep, append, sampling, forbid, watch: see there.
       cut: the step at which it is cut, for the results; None where no step is.
+      answers: where the next round's answer is looked for: in the whole chain, behind what is
+        appended, or nowhere, as in a round that only prepares the next one.
     """
 
     keep: int
@@ -27,6 +29,7 @@ class Resume(NamedTuple):
     forbid: Sequence[int] = ()
     watch: Watch | None = None
     cut: int | None = None
+    answers: Literal["anywhere", "behind", "none"] = "anywhere"
 
 
 @dataclasses.dataclass
@@ -36,7 +39,7 @@ class Rounds:
     Attributes:
       chain: as it stands, ended.
       every: its rounds in order.
-      whole: those of them that no watch ended.
+      whole: those of them that may answer: no watch ended them.
       answers: of `whole`; None where none could be read.
       stopped: why the method stopped, as in `Result`.
     """
@@ -55,7 +58,24 @@ class Rounds:
     @property
     def complete(self) -> bool:
         """Whether no watch ended the last round."""
-        return self.chain.finish != WEAK_STEP
+        return self.chain.finish not in ENDED_BY_WATCH
+
+    def back_to(self, tokens: Sequence[int], **change: Any) -> Resume:
+        """Goes on from other tokens than the chain's, which begins like them or not."""
+        own = self.chain.tokens
+        pairs = enumerate(zip(own, tokens, strict=False))
+        shared = min(len(own), len(tokens))
+        keep = next((i for i, (a, b) in pairs if a != b), shared)
+        return Resume(keep, tokens[keep:], **change)
+
+    def answer(
+        self, question: Question, *, rule: FinalRule | None, checks: Checks | None = None
+    ) -> Any:
+        """The answer that a rule chooses among those of the whole rounds."""
+        answers = self.answers if checks is None else checks.filtered(self.whole, self.answers)
+        return final_answer(
+            answers, question.equal, rule=rule, stopped=self.stopped, rounds=self.whole
+        )
 
     def result(
         self,
@@ -66,14 +86,11 @@ class Rounds:
         rule: FinalRule | None,
         checks: Checks | None = None,
     ) -> Result:
-        """Chooses among the answers of the whole rounds."""
-        answers = self.answers if checks is None else checks.filtered(self.whole, self.answers)
+        """The method's result, with the answer of `answer`."""
         return question.result(
             method=method,
             answers=self.answers,
-            answer=final_answer(
-                answers, question.equal, rule=rule, stopped=self.stopped, rounds=self.whole
-            ),
+            answer=self.answer(question, rule=rule, checks=checks),
             stopped=self.stopped,
             rounds=self.every,
             independent=False,
@@ -100,28 +117,37 @@ def run_rounds(
     """
     chain = engine.submit(dataclasses.replace(question.request, hold=True, watch=watch))
     rounds = Rounds(chain)
-    kept = appended = 0
+    after = Resume(0)
     try:
         while True:
             yield [chain]
-            last, answer = reader.read(chain, kind=question.kind, kept=kept, appended=appended)
+            start = after.keep + len(after.append)
+            last, answer = reader.read(
+                chain,
+                kind=question.kind,
+                kept=after.keep,
+                appended=len(after.append),
+                answer_from=start if after.answers == "behind" else 0,
+            )
+            if after.answers == "none":
+                last = dataclasses.replace(last, answer=None)
             rounds.every.append(last)
-            if rounds.complete:
+            if rounds.complete and after.answers != "none":
                 rounds.whole.append(last)
                 rounds.answers.append(answer)
-            change = decide(rounds)
-            if isinstance(change, str):
-                rounds.stopped = change
+            decision = decide(rounds)
+            if isinstance(decision, str):
+                rounds.stopped = decision
                 return rounds
-            rounds.every[-1] = dataclasses.replace(last, cut=change.cut)
+            after = decision
+            rounds.every[-1] = dataclasses.replace(last, cut=after.cut)
             engine.resume(
                 chain,
-                keep=change.keep,
-                append=change.append,
-                sampling=change.sampling,
-                forbid=change.forbid,
-                watch=change.watch,
+                keep=after.keep,
+                append=after.append,
+                sampling=after.sampling,
+                forbid=after.forbid,
+                watch=after.watch,
             )
-            kept, appended = change.keep, len(change.append)
     finally:
         engine.cancel(chain)

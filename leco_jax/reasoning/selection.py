@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 if TYPE_CHECKING:  # curation votes without jax
     from leco_jax.reasoning.chain_reader import Round, ScoredStep
 
+StepFigure = Literal["score", "average", "divergence", "transition"]
 CutRule = Literal["weakest", "earlier_of_two_weakest"]
 FinalRule = Literal["last", "weighted_vote", "majority", "mass", "mean_logprob", "weakest_token"]
 
@@ -20,6 +21,7 @@ def cut_step(
     steps: Sequence[ScoredStep],
     *,
     rule: CutRule | None,
+    figure: StepFigure = "score",
     first: int = 0,
     exclude: Sequence[str] = (),
 ) -> int | None:
@@ -30,6 +32,7 @@ def cut_step(
       rule: `"weakest"`, the step of lowest score (the paper), or `"earlier_of_two_weakest"`, the
         one that comes first among the two lowest (the published program). Equal scores go to the
         earlier step.
+      figure: what stands for the score in `rule`; of the divergence the highest is the weakest.
       first: steps before this one are never cut: earlier rounds decided to keep them.
       exclude: steps that contain one of these texts, in any case, are no candidates.
 
@@ -41,7 +44,8 @@ def cut_step(
         for i in range(first, len(steps))
         if not any(text.lower() in steps[i].text.lower() for text in exclude)
     ]
-    weakest_first = sorted(candidates, key=lambda i: steps[i].score)
+    sign = -1 if figure == "divergence" else 1
+    weakest_first = sorted(candidates, key=lambda i: sign * getattr(steps[i], figure))
     return min(weakest_first[: 1 if rule == "weakest" else 2], default=None)
 
 

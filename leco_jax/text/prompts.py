@@ -30,6 +30,10 @@ SYSTEM_PROMPT = (
 BOX_INSTRUCTION = (
     'Go on step by step from here, and give the final number as "The answer is \\boxed{...}.".'
 )
+# Lines that methods put into a chain; each begins and ends one.
+REFLECTION = "\nWait, something here may be wrong. I look at it again before I go on.\n"
+CRITICISE = "\nNow look for mistakes in the answer above, step by step.\n"
+IMPROVE = "\nWith these mistakes put right, the whole answer is as follows.\n"
 # A model that has answered tends to go on with a question of its own.
 FEW_SHOT_STOP = "\nQuestion:"
 _LABEL_NUMBER = re.compile(r"[ \t]*Step[ \t]*([0-9]{1,9})")
@@ -49,9 +53,15 @@ def _demonstration(question: str, steps: list[str], answer: str) -> Demonstratio
     return Demonstration(question=question, steps=(*steps, last), answer=answer)
 
 
-# Worked grade-school problems of our own.
-_FILE = resources.files("leco_jax.text") / "demonstrations.jsonl"
-DEMONSTRATIONS = tuple(_demonstration(**row) for _, row in read_rows(_FILE))
+def _read(file: str) -> tuple[Demonstration, ...]:
+    rows = read_rows(resources.files("leco_jax.text") / file)
+    return tuple(_demonstration(**row) for _, row in rows)
+
+
+# Worked grade-school problems of our own: of 3.5 steps on average, and of 10, for complex chain of
+# thought (Fu et al. 2022, arXiv 2210.00720), whose examples are those with the most steps.
+DEMONSTRATIONS = _read("demonstrations.jsonl")
+COMPLEX_DEMONSTRATIONS = _read("demonstrations_complex.jsonl")
 
 
 def step_lines(steps: Sequence[str]) -> str:

@@ -108,7 +108,8 @@ def test_a_run_goes_on_where_it_was(model_dir, environment, unbroken, tmp_path, 
 def _bundled(workdir, *more):
     return [
         "--config=configs/leco_arithmetic.py", f"--workdir={workdir}", "--config.data.limit=4",
-        "--config.engine.slots=8", "--config.self_consistency.samples=3", *more,
+        "--config.engine.slots=8", "--config.self_consistency.samples=3",
+        "--config.engine.stats=('logprob',)", *more,
     ]  # fmt: skip
 
 
@@ -118,7 +119,7 @@ def test_the_bundled_model_solves_problems_and_a_method_alone_finds_the_same(cal
     methods = ("cot", "leco", "self_consistency", "fork", "fork_checked", "correct")
     done = call("leco", *_bundled(tmp_path / "all", f"--config.methods={methods}"))
     assert done.returncode == 0, done.stderr
-    assert "By checks fork_checked does best: " in done.stdout
+    assert "By checks fork_checked does best, against cot " in done.stdout
     table = done.stdout[done.stdout.index("method ") :].splitlines()[:7]  # after the data set's own
     assert tuple(line.split("  ")[0] for line in table[1:]) == methods
     rows = [json.loads(line) for line in _lines(tmp_path / "all")]
@@ -144,6 +145,9 @@ def test_the_bundled_model_solves_problems_and_a_method_alone_finds_the_same(cal
         *methods, "fork: last",
     ]  # fmt: skip
     assert call("compare", f"--workdirs={tmp_path / 'all'}", "--against=luck").returncode == 1
+    tried = call("compare", f"--workdirs={tmp_path / 'all'}", "--sensitivity=cot")
+    assert tried.returncode == 0, tried.stderr
+    assert "0.30  3       4    100.0%" in tried.stdout  # the run's own tau and K
 
 
 def test_problems_that_failed_are_named_and_told_by_the_exit_code(call, tmp_path):

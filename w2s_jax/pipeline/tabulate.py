@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from leco_jax.evaluation.bootstrap import Interval, accuracy_difference_interval
 from leco_jax.storage.files import write_json
 from leco_jax.text.answers import answers_equal
 from w2s_jax.curation import Answer
 from w2s_jax.curation.answer_rows import gold_value
 from w2s_jax.measures import (
-    Interval,
     accuracy,
-    accuracy_difference_interval,
     any_of_k,
     gap_recovered_interval,
     pass_at_k,

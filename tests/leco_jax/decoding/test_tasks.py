@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from leco_jax.decoding.request import Chain, Request
-from leco_jax.decoding.tasks import run_tasks
+from leco_jax.decoding.tasks import run_tasks, together
 
 REQUEST = Request(prompt=(1,), max_new_tokens=1)
 
@@ -71,3 +71,25 @@ def test_a_stop_is_asked_for_before_every_step():
     tasks = [(n, _task(engine, n)) for n in (1, 2, 3)]
     outcomes = list(run_tasks(engine, tasks, stop=lambda: next(asked)))
     assert [o.key for o in outcomes] == [1, 2]
+
+
+def test_tasks_together_end_as_one_with_all_results():
+    engine = _Engine()
+    tasks = [(0, together([_task(engine, 3), _task(engine, 0), _task(engine, 1)]))]
+    (outcome,) = run_tasks(engine, tasks)
+    assert outcome.result == [3, 0, 1]
+
+
+def test_an_error_in_one_of_several_closes_the_others():
+    engine, closed = _Engine(), []
+
+    def other():
+        try:
+            while True:
+                yield [engine.submit(REQUEST)]
+        finally:
+            closed.append(True)
+
+    (outcome,) = run_tasks(engine, [(0, together([other(), _task(engine, 2, ValueError("x"))]))])
+    assert str(outcome.error) == "x"
+    assert closed == [True]

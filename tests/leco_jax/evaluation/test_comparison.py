@@ -1,11 +1,13 @@
+import itertools
+
 import pytest
 
 from leco_jax.evaluation.comparison import (
     COMPARISON_COLUMNS,
     compare,
-    difference_interval,
     discordant,
     mcnemar,
+    sign_flip_p,
 )
 from leco_jax.evaluation.summary import format_table
 
@@ -27,18 +29,20 @@ def test_gained_and_lost_are_of_the_problems_that_both_know():
     assert discordant(here, there) == (1, 1)
 
 
-def test_the_interval_of_a_difference_is_the_bootstraps():
-    low, high = difference_interval(60, 20, 1000)
-    # Mean 4 points; variance (0.08 - 0.04 ** 2) / 1000, so 1.96 standard errors are 1.74 points.
-    assert (low, high) == pytest.approx((0.04 - 0.0174, 0.04 + 0.0174), abs=0.0015)
-    assert difference_interval(60, 20, 1000) == (low, high)
-    assert difference_interval(0, 0, 10) == (0, 0)
+def test_sign_flips_of_whole_problems_by_counting_all_of_them():
+    differences = [2, -1, 3, 1, 0]
+    sums = [
+        abs(sum(d * sign for d, sign in zip(differences, signs, strict=True)))
+        for signs in itertools.product([1, -1], repeat=5)
+    ]
+    assert sign_flip_p(differences) == sum(s >= 5 for s in sums) / 2**5
+    assert sign_flip_p([]) == 1.0
 
 
 def _row(name, method, correct, sampled, error=None, signal="model"):
     row = {"id": name, "method": method, "correct": correct, "error": error}
     rounds = [{"sampled": sampled}]
-    return row if error else row | {"rounds": rounds, "signal": signal}
+    return row if error else row | {"rounds": rounds, "signal": signal, "cost": {"rounds": 1}}
 
 
 def test_methods_side_by_side():

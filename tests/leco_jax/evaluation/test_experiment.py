@@ -136,9 +136,9 @@ def test_rows_have_question_and_log_probabilities_and_cut_chains_have_no_answer(
 def test_a_warm_up_and_processed_figures_can_be_asked_for(tmp_path):
     config = _config(
         **{
-            "methods": ("self_consistency",), "engine.capture": "processed", "engine.slots": 4,
-            "self_consistency.samples": 6, "self_consistency.warm_up": 3,
-            "self_consistency.percentile": 100.0, "self_consistency.window": 4,
+            "methods": ("deepconf",), "engine.capture": "processed", "engine.slots": 4,
+            "deepconf.samples": 6, "deepconf.warm_up": 3, "deepconf.consensus": 1.0,
+            "deepconf.percentile": 100.0, "deepconf.window": 4,
         }
     )  # fmt: skip
     run_experiment(config, tmp_path / "run")
@@ -147,6 +147,9 @@ def test_a_warm_up_and_processed_figures_can_be_asked_for(tmp_path):
     finishes = [[r["finish"] for r in row["rounds"]] for row in rows]
     assert all("low_confidence" not in of_row[:3] for of_row in finishes)
     assert any("low_confidence" in of_row[3:] for of_row in finishes)
+    for one in rows[0]["rounds"]:
+        assert len(one["token_stats"]["topk_logprob"]) == len(one["token_ends"])
+        assert one["token_ends"][-1] == len(one["text"])
 
 
 def test_what_the_model_has_no_positions_for_is_refused(tmp_path):

@@ -28,7 +28,10 @@ def test_the_defaults_are_those_of_the_dataclasses_that_the_methods_take():
     assert config.options("leco") == LecoConfig(policy="avoid")
     assert config.options("self_consistency") == SelfConsistencyConfig()
     assert {name: config.options(name).passes for name in METHODS} == {
-        "cot": 1, "leco": 4, "self_consistency": 1, "fork": 2, "fork_checked": 2, "correct": 5,
+        "cot": 1, "leco": 4, "leco_early_stop": 4, "leco_average": 4, "leco_divergence": 4,
+        "leco_transition": 4, "leco_samples": 4, "self_consistency": 1, "adaptive": 1,
+        "deepconf": 1, "reflective": 2, "rci": 5, "cot_decoding": 2, "fork": 2, "fork_checked": 2,
+        "act_stop": 2, "act_reflect": 2, "act_roll_back": 2, "act_fork": 2, "correct": 5,
     }  # fmt: skip
     assert config.generation.truncated == "unanswered"
     assert build(ExperimentConfig, json.loads(json.dumps(as_json(config)))) == config
@@ -75,6 +78,21 @@ def test_a_preset_sets_the_rules_that_nobody_chose():
     assert all(LecoConfig(policy="avoid", preset=name).with_rules().cut_rule for name in PRESETS)
 
 
+def test_tau_and_k_replace_those_of_the_preset():
+    assert LecoConfig(policy="avoid").step_preset == PRESETS["paper"]
+    own = LecoConfig(policy="avoid", preset="official_code", tau=0.5, heading_tokens=2).step_preset
+    assert (own.tau, own.heading_tokens, own.label) == (0.5, 2, "include")
+
+
+def test_forks_that_write_all_may_look_at_the_processed_distribution():
+    config = ExperimentConfig(
+        methods=("fork",),
+        fork=ForkConfig(settled=False),
+        engine=module.EngineOptions(capture="processed"),
+    )
+    assert not config.fork.bounds
+
+
 def test_every_way_to_ask_can_be_configured():
     assert all(ExperimentConfig(prompt=name).prompt == name for name in PROMPTS)
 
@@ -88,13 +106,19 @@ def test_every_config_of_an_experiment_can_be_built(path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"methods": ("luck",)}, "'luck' is not one of cot, leco, self_consistency, fork"),
+        ({"methods": ("luck",)}, "'luck' is not one of cot, leco, leco_early_stop"),
         ({"methods": ()}, "config: methods is empty"),
         ({"methods": ("cot", "cot")}, "names one of them twice"),
-        ({"prompt": "poem"}, "config.prompt='poem' is not one of chat, few_shot, question"),
+        ({"prompt": "poem"}, "config.prompt='poem' is not one of chat, few_shot, few_shot_c"),
         ({"data.limit": 0}, "config.data: limit=0 must be at least 1, or None"),
         ({"engine.chunk": 0}, "config.engine: chunk=0 must be at least 1"),
         ({"engine.capture": "cooked"}, "config.engine.capture='cooked' is not one of raw, proc"),
+        ({"engine.stats": ("luck",)}, "stats: 'luck' is not one of logprob, entropy"),
+        (
+            {"engine.capture": "processed", "methods": ("cot", "fork_checked")},
+            r"fork_checked\.settled=True reckons with the model's own probabilities",
+        ),
+        ({"leco.tau": 0.0}, r"config\.leco: tau=0\.0 must be above 0"),
         ({"generation.truncated": "maybe"}, "truncated='maybe' is not one of unanswered, read"),
         ({"generation.top_p": 0.0}, "config.generation: top_p=0.0"),
         ({"leco.policy": "luck"}, "config.leco.policy='luck'"),

@@ -8,7 +8,7 @@ from leco_jax.decoding.request import Sampling
 from leco_jax.evaluation.experiment_config import ExperimentConfig, Generation
 from leco_jax.evaluation.questions import common_prefix, make_questions, without_prefix
 from leco_jax.examples import bundled_path
-from leco_jax.text.prompts import SYSTEM_PROMPT, few_shot_prefix
+from leco_jax.text.prompts import COMPLEX_DEMONSTRATIONS, SYSTEM_PROMPT, few_shot_prefix
 from leco_jax.text.tokenizer import load_tokenizer
 
 PROBLEMS = [
@@ -70,6 +70,13 @@ def test_few_shot_puts_the_same_examples_before_every_question(tokenizer):
         rest = without_prefix(question, len(examples)).request.prompt
         text = tokenizer.decode(rest, continuation=True)
         assert text == f"\nQuestion: {problem.question}\nAnswer:\n"
+
+
+def test_complex_examples_are_longer_ones(tokenizer):
+    question = make_questions(PROBLEMS, tokenizer, _config("few_shot_complex"))[0]
+    examples = tokenizer.encode(few_shot_prefix(COMPLEX_DEMONSTRATIONS), add_bos=True)
+    assert list(question.request.prompt[: len(examples)]) == examples
+    assert len(examples) > len(tokenizer.encode(few_shot_prefix(), add_bos=True))
 
 
 def test_the_sampling_of_the_config_is_that_of_the_request(tokenizer):

@@ -159,10 +159,18 @@ def test_the_best_of_each_signal_is_said_with_its_cost():
     cot = line("cot", "model", 0.75, 80.0, None)
     leco, fork = line("leco", "model", 0.7, 150.0), line("fork", "model", 0.765, 120.0, 0.012)
     checked = line("checked", "checks", 0.82, 100.0, 1e-9)
-    assert conclusions([cot, leco, checked, fork]) == [
-        "By the model alone fork does best: +1.5 points over cot (p = 0.012) at 1.50 times its "
+    tool = line("correct", "tool", 0.86, 96.0, 1e-20)
+    samples = line("self_consistency", "model", 0.72, 240.0, 0.2)
+    assert conclusions([cot, leco, checked, fork, tool, samples]) == [
+        "By the model alone fork does best, against cot +1.5 points (p = 0.012) at 1.50 times its "
+        "tokens; self_consistency has -3.0 points (p = 0.2) at 3.00 times its tokens.",
+        "By checks checked does best, against cot +7.0 points (p = 1e-09) at 1.25 times its tokens."
+        " By a tool correct does best, against cot +11.0 points (p = 1e-20) at 1.20 times its "
         "tokens.",
-        "By checks checked does best: +7.0 points over cot (p = 1e-09) at 1.25 times its tokens.",
+    ]
+    assert conclusions([cot, samples]) == [
+        "By the model alone self_consistency does best, against cot -3.0 points (p = 0.2) at 3.00 "
+        "times its tokens."
     ]
     assert conclusions([cot]) == []
     assert conclusions([cot | {"correct": None}, leco]) == []

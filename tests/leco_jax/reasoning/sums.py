@@ -36,12 +36,13 @@ WRONG = "Step 1: 2 + 2 = 5\nStep 2: The answer is \\boxed{5}."
 RIGHT = "Step 1: 2 + 2 = 4\n\nStep 2: The answer is \\boxed{4}."
 
 
-def run_on_sum(method, config, *, table=None, gold=4):
+def run_on_sum(method, config, *, table=None, gold=4, slots=2):
     """The result of a method on the one question, and the engine it ran on."""
-    reader = ChainReader(TOKENIZER, PRESETS["paper"])
+    reader = ChainReader(TOKENIZER, PRESETS["paper"], stored=config.stats)
     engine = Engine(
-        scripted_model(len(PIECES) + 1, TABLE | (table or {})), slots=2, max_length=200, chunk=2,
-        stop_ids=TOKENIZER.eos_ids, stats=reader.preset.stats, topk=reader.preset.topk,
+        scripted_model(len(PIECES) + 1, TABLE | (table or {})), slots=slots, max_length=200,
+        chunk=2, stop_ids=TOKENIZER.eos_ids, stats=(*reader.preset.stats, *config.stats),
+        topk=reader.preset.topk,
     )  # fmt: skip
     request = Request(prompt=(Q,), max_new_tokens=24)
     question = Question(id="0", request=request, gold=Fraction(gold), text="2 + 2?")

@@ -109,7 +109,6 @@ def test_a_check_may_be_ones_own_and_the_earliest_failure_counts():
             lambda: SelfConsistencyConfig(checks=Checks(names=("arithmetic",), cut=True)),
             "samples are not cut",
         ),
-        (lambda: SelfConsistencyConfig(warm_up=2, checks=GATE), "set warm_up=0"),
     ],
 )
 def test_bad_options_are_refused_by_name(make, message):

@@ -6,6 +6,7 @@ import pytest
 from leco_jax.text.answers import answers_equal, extract_answer
 from leco_jax.text.prompts import (
     BOX_INSTRUCTION,
+    COMPLEX_DEMONSTRATIONS,
     DEMONSTRATIONS,
     FEW_SHOT_STOP,
     SYSTEM_PROMPT,
@@ -36,9 +37,13 @@ def value_of(expression):
     return value
 
 
-def test_there_are_eight_demonstrations_and_their_arithmetic_is_right():
-    assert len(DEMONSTRATIONS) == 8
-    for demonstration in DEMONSTRATIONS:
+@pytest.mark.parametrize(
+    ("demonstrations", "least"), [(DEMONSTRATIONS, 3), (COMPLEX_DEMONSTRATIONS, 8)]
+)
+def test_there_are_eight_demonstrations_and_their_arithmetic_is_right(demonstrations, least):
+    assert len(demonstrations) == 8
+    for demonstration in demonstrations:
+        assert len(demonstration.steps) >= least
         *steps, last = demonstration.steps
         equations = [EQUATION.search(step) for step in steps]
         assert all(equations), demonstration

@@ -1,0 +1,71 @@
+"""Every method side by side with the bundled model: accuracy, intervals, cost, p.
+
+Command:   python -m launchers.leco --config=configs/leco_compare.py --workdir=runs/compare
+           python -m launchers.compare --workdirs=runs/compare --rules=self_consistency --window=16
+Hardware:  2 CPU cores, 2 GB of memory
+Time:      TIME
+Result:    RESULT
+
+More problems, another sampling seed, a model of one's own (a directory):
+--config.data.limit=1000 --config.seed=1 --config.model.name=DIRECTORY. Several seeds are run into
+directories of their own, and named together: --workdirs=runs/compare,runs/compare_1. What is
+greedy is the same for all seeds and may be left out of the later ones:
+--config.methods="$(python -m configs.leco_compare)".
+"""
+
+import ml_collections
+
+from leco_jax.evaluation.experiment_config import experiment_config
+
+GREEDY = (
+    "cot",
+    "rci",
+    "cot_decoding",
+    "fork",
+    "fork_checked",
+    "act_reflect",
+    "act_fork",
+)
+SAMPLED = (
+    "leco",
+    "leco_early_stop",
+    "leco_average",
+    "leco_divergence",
+    "leco_transition",
+    "leco_samples",
+    "self_consistency",
+    "adaptive",
+    "deepconf",
+    "reflective",
+    "act_stop",
+    "act_roll_back",
+)
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The bundled model asked as it was trained; nothing is downloaded."""
+    config = experiment_config()
+    config.methods = (*GREEDY, *SAMPLED, "correct")
+    config.prompt = "question"
+    config.model.name = "arithmetic-1m"
+    config.data.name = "arithmetic_chains"
+    config.data.limit = 200
+    config.generation.max_new_tokens = 192
+    for name in ("leco", "leco_early_stop", "leco_average", "leco_divergence", "leco_transition"):
+        config[name].policy = "sample"  # see configs/leco_arithmetic.py
+    config.leco_samples.samples = 5
+    config.adaptive.samples = 10
+    # The chains have about 80 tokens, where the published windows have 2,048.
+    for name, samples in (("deepconf", 16), ("reflective", 8)):
+        config[name].update(samples=samples, warm_up=samples // 2, window=16)
+    config.deepconf.wave = 4
+    config.cot_decoding.update(branches=5, branch="after_label")
+    config.fork.settled = False  # all are written, so that fewer can be tried (--sensitivity=fork)
+    config.engine.slots = 128
+    config.engine.stats = ("logprob", "topk_logprob", "self_certainty", "margin")
+    config.engine.stats_of = ("cot", "self_consistency", "fork")
+    return config
+
+
+if __name__ == "__main__":
+    print(SAMPLED)

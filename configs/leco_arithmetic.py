@@ -24,7 +24,7 @@ from leco_jax.evaluation.experiment_config import experiment_config
 def get_config() -> ml_collections.ConfigDict:
     """The bundled model asked as it was trained; nothing is downloaded."""
     config = experiment_config()
-    config.methods = ("cot", "leco", "fork", "fork_checked", "correct")
+    config.methods = ("cot", "leco", "self_consistency", "fork", "fork_checked", "correct")
     config.prompt = "question"
     config.model.name = "arithmetic-1m"
     config.data.name = "arithmetic_chains"
@@ -32,5 +32,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.generation.max_new_tokens = 192
     # The best on the validation split of the policies that change anything; see above.
     config.leco.policy = "sample"
+    config.self_consistency.samples = 3  # of two the first would always win
     config.engine.slots = 128
     return config

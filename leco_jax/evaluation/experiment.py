@@ -180,7 +180,7 @@ def answer(
 
 def _reader(model: LoadedModel, config: ExperimentConfig, method: str) -> ChainReader:
     """What reads a method's chains; they store the statistics that it, or the config, asks for."""
-    own = config.options(method).stats
+    own = config.options(method).stored
     asked = config.engine.stats if method in (config.engine.stats_of or config.methods) else ()
     return ChainReader(
         model.tokenizer,

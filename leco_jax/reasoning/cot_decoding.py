@@ -47,6 +47,10 @@ class CotDecodingConfig(MethodConfig):
     def stats(self) -> tuple[str, ...]:
         return (MARGIN,)
 
+    @property
+    def stored(self) -> tuple[str, ...]:
+        return self.stats
+
 
 def cot_decoding(
     engine: Engine, reader: ChainReader, question: Question, config: CotDecodingConfig

@@ -17,6 +17,7 @@ class MethodConfig:
     Attributes:
       passes: most passes that one chain takes, one after another.
       stats: statistics that have to be captured, beside those of the step scores.
+      stored: those of them that its rounds have to keep.
       signal: what it looks at: "model" (the model's own tokens and confidence), "checks" (also
         what the text claims, without gold) or "tool" (the text is put right for the model).
     """
@@ -27,6 +28,10 @@ class MethodConfig:
 
     @property
     def stats(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def stored(self) -> tuple[str, ...]:
         return ()
 
     @property

@@ -138,7 +138,7 @@ def test_a_warm_up_and_processed_figures_can_be_asked_for(tmp_path):
         **{
             "methods": ("deepconf",), "engine.capture": "processed", "engine.slots": 4,
             "deepconf.samples": 6, "deepconf.warm_up": 3, "deepconf.consensus": 1.0,
-            "deepconf.percentile": 100.0, "deepconf.window": 4,
+            "deepconf.percentile": 100.0, "deepconf.window": 4, "engine.stats": ("topk_logprob",),
         }
     )  # fmt: skip
     run_experiment(config, tmp_path / "run")

@@ -38,7 +38,7 @@ RIGHT = "Step 1: 2 + 2 = 4\n\nStep 2: The answer is \\boxed{4}."
 
 def run_on_sum(method, config, *, table=None, gold=4, slots=2):
     """The result of a method on the one question, and the engine it ran on."""
-    reader = ChainReader(TOKENIZER, PRESETS["paper"], stored=config.stats)
+    reader = ChainReader(TOKENIZER, PRESETS["paper"], stored=config.stored)
     engine = Engine(
         scripted_model(len(PIECES) + 1, TABLE | (table or {})), slots=slots, max_length=200,
         chunk=2, stop_ids=TOKENIZER.eos_ids, stats=(*reader.preset.stats, *config.stats),

@@ -9,7 +9,6 @@ then every problem counts once, with the share of seeds that have it right.
 Nothing is decoded again for these:
 
     --rules=self_consistency        what other rules would have chosen among that method's chains
-    --calibration                   how well each method's confidences tell right from wrong
     --sensitivity=fork              fewer forks and lower thresholds; any other method: LeCo's tau
                                     and K, and how many of its first passes they would cut elsewhere
 

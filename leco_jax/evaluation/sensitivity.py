@@ -81,8 +81,14 @@ def _again(row: Mapping[str, Any], method: str, rounds: list[dict[str, Any]]) ->
         stopped=row["stopped"],
         rounds=chains,
     )
-    correct = None if row["gold"] is None else answer == row["gold"]
-    return {**row, "method": method, "answer": answer, "correct": correct, "rounds": rounds}
+    return {
+        **row,
+        "method": method,
+        "answer": answer,
+        "correct": None if row["gold"] is None else answer == row["gold"],
+        "rounds": rounds,
+        "cost": row["cost"] | {"rounds": len(rounds)},
+    }
 
 
 def other_scores(

@@ -182,4 +182,5 @@ def stored_votes(
                     "answer": answer,
                     "correct": correct,
                     "rounds": row["rounds"][:count],
+                    "cost": row["cost"] | ({"rounds": count} if count < len(chains) else {}),
                 }

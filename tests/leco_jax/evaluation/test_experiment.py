@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from configs import leco_compare
 from leco_jax.evaluation.experiment import run_experiment
 from leco_jax.evaluation.experiment_config import METHODS, experiment_config
 
@@ -163,3 +164,23 @@ def test_what_the_model_has_no_positions_for_is_refused(tmp_path):
     run_experiment(config, tmp_path / "long")
     (row,) = _rows(tmp_path / "long")
     assert "max_length=" in row["error"]
+
+
+@pytest.mark.slow
+def test_every_method_of_the_comparison_answers_and_says_what_it_cost(tmp_path):
+    config = leco_compare.get_config()
+    config.data.limit = 2
+    config.engine.slots = 16
+    run = run_experiment(config, tmp_path / "run")
+    assert (run.left, run.failures) == (0, [])
+    rows = _rows(tmp_path / "run")
+    assert {row["method"] for row in rows} == set(METHODS)
+    prompts = {row["id"]: row["cost"]["prefilled"] for row in rows if row["method"] == "cot"}
+    for row in rows:
+        cost, rounds = row["cost"], row["rounds"]
+        assert cost["calls"] == len(rounds) >= cost["rounds"] >= 1
+        for name in ("sampled", "kept", "appended"):
+            assert cost[name] == sum(one[name] for one in rounds)
+        assert cost["prefilled"] == prompts[row["id"]]
+        asked = row["method"] in ("cot", "self_consistency", "fork", "cot_decoding")
+        assert all(bool(one["token_stats"]) == asked for one in rounds)

@@ -31,6 +31,7 @@ def _row(**fields):
     return {
         "id": "a", "method": "fork", "error": None, "signal": "model", "gold": "4",
         "stopped": "forks", "settings": SETTINGS, "rounds": [greedy, *forks],
+        "cost": {"rounds": 4},
     } | fields  # fmt: skip
 
 
@@ -43,7 +44,7 @@ def test_fewer_forks_and_lower_thresholds_choose_among_fewer_chains():
     assert found["fork: p < 0.3"]["answer"] == "5"
     assert (found["fork: p < 0.5"]["answer"], found["fork: p < 0.5"]["correct"]) == ("4", True)
     assert found["fork: p < 0.7"]["answer"] == "6"
-    assert len(found["fork: p < 0.5"]["rounds"]) == 3
+    assert len(found["fork: p < 0.5"]["rounds"]) == found["fork: p < 0.5"]["cost"]["rounds"] == 3
     assert "fork: p < 0.8" not in found  # the run wrote no forks there
 
 

@@ -56,7 +56,7 @@ def _row(**fields):
     ]
     return {
         "id": "a", "method": "fork", "error": None, "signal": "model", "gold": "4",
-        "correct": False, "answer": "5", "rounds": chains,
+        "correct": False, "answer": "5", "rounds": chains, "cost": {"rounds": 1},
     } | fields  # fmt: skip
 
 
@@ -95,3 +95,5 @@ def test_adaptive_stops_take_as_few_of_the_stored_samples_as_they_need():
     assert len(rows["fork: adaptive_beta"]["rounds"]) == 4
     assert len(rows["fork: adaptive_dirichlet"]["rounds"]) == 4
     assert len(rows["fork: majority"]["rounds"]) == 9
+    assert rows["fork: adaptive_beta"]["cost"]["rounds"] == 4
+    assert rows["fork: majority"]["cost"]["rounds"] == 1

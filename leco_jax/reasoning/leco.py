@@ -105,9 +105,14 @@ class LecoConfig(MethodConfig):
     @property
     def step_preset(self) -> StepPreset:
         """Which variant of the step scores."""
-        own = {"tau": self.tau, "heading_tokens": self.heading_tokens}
-        given = {name: value for name, value in own.items() if value is not None}
-        return dataclasses.replace(PRESETS[self.preset], **given)
+        own = PRESETS[self.preset]
+        return dataclasses.replace(
+            own,
+            tau=own.tau if self.tau is None else self.tau,
+            heading_tokens=own.heading_tokens
+            if self.heading_tokens is None
+            else self.heading_tokens,
+        )
 
     def with_rules(self) -> "LecoConfig":
         """The same with the preset's cut rule and final rule where none is given."""

@@ -4,8 +4,8 @@ Command:   python -m launchers.leco --config=configs/leco_acts.py --workdir=runs
            python -m launchers.compare --workdirs=runs/acts
 Hardware:  2 CPU cores, 1 GB of memory
 Time:      6 min beside much other work
-Result:    chain of thought 76.6 %; stop, roll back and fork 77.0 % each at 1.55, 1.39 and 1.36 times
-           its tokens; reflect 52.0 %: a model that was never trained to reflect is only disturbed
+Result:    chain of thought 76.6 %; stop, roll back and fork 77.0 % each, at 1.55, 1.39 and 1.36
+           times its tokens; reflect 52.0 %: a model never trained to reflect is only disturbed
 """
 
 import ml_collections

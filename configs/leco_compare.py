@@ -6,11 +6,12 @@ Hardware:  2 CPU cores, 2 GB of memory
 Time:      TIME
 Result:    RESULT
 
-More problems, another sampling seed: --config.data.limit=1000 --config.seed=1. Runs of several seeds
-are named together: --workdirs=runs/compare,runs/compare_1. What is greedy is the same for all seeds
-and may be left out of the later ones: --config.methods="$(python -m configs.leco_compare)".
+More problems, another sampling seed: --config.data.limit=1000 --config.seed=1. Runs of several
+seeds are named together: --workdirs=runs/compare,runs/compare_1. What is greedy is the same for all
+seeds and may be left out of the later ones: --config.methods="$(python -m configs.leco_compare)".
 A model of one's own, such as launchers/sft.py leaves: --config.model.name=DIRECTORY
---config.data.name=gsm8k --config.data.dir=DIRECTORY --config.engine.slots=16.
+--config.data.name=gsm8k --config.data.dir=DIRECTORY --config.engine.slots=16; it is asked with
+"Question: ...", a line "Answer:" and nothing else.
 The published program's scores and rules: --config.leco.preset=official_code
 --config.methods="('leco',)" in a directory of its own.
 """

@@ -3,7 +3,8 @@
 The trigger is fork's: the scored tokens of the first chain with a probability below a threshold,
 the weakest first. At each of them, for as long as the budget lasts,
 
-* `stop` gives the chain up and draws another one; chains with such a token do not vote;
+* `stop` gives the chain up and draws another one; chains with such a token vote only where no other
+  answers;
 * `reflect` puts a text that asks for reflection after the step that holds the token;
 * `roll_back` draws again from the beginning of that step;
 * `fork` forbids the token and goes on greedily.
@@ -101,8 +102,9 @@ def act(
 
     rounds = yield from run_rounds(engine, reader, question, decide)
     answers = rounds.answers
-    if config.act == "stop" and any(passed):
-        answers = [answer if ok else None for answer, ok in zip(answers, passed, strict=True)]
+    if config.act == "stop":
+        sure = [answer if ok else None for answer, ok in zip(answers, passed, strict=True)]
+        answers = sure if any(answer is not None for answer in sure) else answers
     return question.result(
         method="act",
         answers=rounds.answers,

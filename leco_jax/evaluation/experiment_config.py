@@ -144,8 +144,8 @@ class ExperimentConfig:
       prompt: "chat", "few_shot" (eight worked examples before the question), "few_shot_complex"
         (eight with the most steps) or "question" (nothing else).
       leco: its `preset`, `tau` and `heading_tokens` also say which step scores all methods' results
-        have. `leco_early_stop` has it stop where no step is weak; `leco_average` and so on cut by
-        one part of the score. Their policy is set for each.
+        have. `leco_early_stop` has it stop where no step is weak (ours: the paper's own rule is not
+        known); `leco_average` and so on cut by one part of the score. Their policy is set for each.
       fork: forks by confidence alone.
       fork_checked: forks of the chains that a check flags, until one passes.
       act_stop, act_reflect, act_roll_back, act_fork: the same trigger, four acts.
@@ -159,7 +159,7 @@ class ExperimentConfig:
     generation: Generation = part(Generation)
     leco: LecoConfig = part(LecoConfig, policy="avoid")
     leco_early_stop: LecoConfig = part(
-        LecoConfig, policy="avoid", checks=Checks(confidence="step_score", below=1.5)
+        LecoConfig, policy="avoid", checks=Checks(confidence="step_score", below=1.7)
     )
     leco_average: LecoConfig = part(LecoConfig, policy="avoid", cut_by="average")
     leco_divergence: LecoConfig = part(LecoConfig, policy="avoid", cut_by="divergence")

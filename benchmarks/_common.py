@@ -5,17 +5,15 @@ Every benchmark is run from the repository's root: `python -m benchmarks.NAME [-
 
 import argparse
 import dataclasses
-import datetime
 import importlib.metadata
 import json
 import platform
-import shlex
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from leco_jax.evaluation.provenance import provenance
 
 PACKAGES = ("jax", "jaxlib", "libtpu", "numpy", "torch", "transformers")
 
@@ -152,33 +150,14 @@ def context() -> dict:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    program = f"-m {spec.name}" if spec is not None else sys.argv[0]
+    made = provenance()
     return {
-        "command": f"python {program} {shlex.join(sys.argv[1:])}".strip(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "command": made["command"],
+        "date": made["date"],
+        "commit": made["commit"],
         "versions": versions,
-        "host": f"{platform.machine()} {platform.system()}, {_accelerators()}",
+        "host": f"{platform.machine()} {platform.system()}, {made['device']}",
     }
-
-
-def _commit() -> str | None:
-    here = Path(__file__).parent
-    command = ("git", "describe", "--always", "--dirty", "--abbrev=12")
-    try:
-        done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
-
-
-def _accelerators() -> str:
-    jax = sys.modules.get("jax")
-    if jax is None:
-        return "no jax"
-    devices = jax.local_devices()
-    return f"{len(devices)} x {devices[0].device_kind}"
 
 
 def _number(value: float | None) -> str:

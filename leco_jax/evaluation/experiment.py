@@ -6,7 +6,7 @@ Everything that a run writes lies in its work directory:
                    another one
     results.jsonl  one line a problem and method, with every chain, step, score and cut
     summary.json   accuracy and cost of each method, and what the engine did, over all calls except
-                   those that were killed
+                   those that were killed; date, command, commit and device of the last one
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ from leco_jax.datasets.registry import load_problems
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.tasks import run_tasks
 from leco_jax.evaluation.experiment_config import METHODS, ExperimentConfig
+from leco_jax.evaluation.provenance import provenance
 from leco_jax.evaluation.questions import common_prefix, make_questions, without_prefix
 from leco_jax.evaluation.summary import summarise
 from leco_jax.models.loading import LoadedModel, load_model
@@ -127,7 +128,8 @@ def _run(config: ExperimentConfig, workdir: Path, stop: Callable[[], bool]) -> R
             "tokens": dataclasses.asdict(engine.counters),
         }
         earlier = read_json(path) if continued and path.exists() else {}
-        write_json(path, {"methods": summary} | _together(earlier, cost))
+        made = {"methods": summary, "made": provenance()}
+        write_json(path, made | _together(earlier, cost))
     failures = [f"{r['id']}, {r['method']}: {r['error']}" for r in rows if r["error"] is not None]
     return Run(summary, left=sum(key not in results for key in order), failures=failures)
 

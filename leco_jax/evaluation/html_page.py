@@ -1,29 +1,31 @@
-"""Pages of one file with tables, texts and inline SVG charts: they open anywhere.
+"""Pages of one file with tables, texts, inline SVG charts and chains: they open anywhere.
 
     page("Title", "One line.", [("Heading", [Table(("model", "correct"), [("cot", "76.6 %")])])])
 
-The HTML stands in html_page.html.jinja; everything that is given here is text and gets escaped.
+The HTML stands in html_page.html.jinja, what shows chains in html_page.js; everything that is given
+here is text and gets escaped. A page asks for nothing from outside and runs no other script.
 """
 
+import base64
 import functools
-import itertools
+import gzip
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jinja2
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 260, 72, 28, 14
-_LINE = 13  # between two names
-_FEW = 12  # points that are marked one by one
-_COLOURS = 6  # those of the template
+from leco_jax.evaluation.charts import Chart, Range
+from leco_jax.storage.files import encode_json
 
 
 class Table(NamedTuple):
-    """A table of texts; the first column is set to the left."""
+    """A table of texts and ranges; the first `texts` columns are set to the left."""
 
     head: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Range]]
+    texts: int = 1
     kind: str = "table"
 
 
@@ -34,30 +36,28 @@ class Texts(NamedTuple):
     kind: str = "texts"
 
 
-class Curve(NamedTuple):
-    """One curve of a chart, in the chart's units: its points, and its name at a height."""
+class Note(NamedTuple):
+    """A paragraph."""
 
-    name: str
-    points: Sequence[tuple[float, float]]
-    marks: Sequence[tuple[float, float]]
-    height: float
+    text: str
+    kind: str = "note"
 
 
-class Chart(NamedTuple):
-    """A chart as `line_chart` lays it out."""
+class Chains(NamedTuple):
+    """A browser of chains: JSON values in the form that html_page.js says; one to a page."""
 
-    title: str
-    levels: Sequence[tuple[float, str]]
-    ends: Sequence[tuple[float, str, str]]
-    curves: Sequence[Curve]
-    right: float
-    left: float = _LEFT
-    width: float = _WIDTH
-    height: float = _HEIGHT
-    kind: str = "chart"
+    data: Mapping[str, Any]
+    kind: str = "chains"
+
+    @property
+    def packed(self) -> str:
+        """The data, gzipped, in base64: small, and no text in it can end the script."""
+        text = encode_json(self.data)
+        return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
 
 
-Section = tuple[str, Sequence[Table | Texts | Chart]]
+Block = Table | Texts | Note | Chart | Chains
+Section = tuple[str, Sequence[Block]]
 
 
 def page(title: str, summary: str, sections: Iterable[Section], *, wide: bool = False) -> str:
@@ -69,64 +69,25 @@ def page(title: str, summary: str, sections: Iterable[Section], *, wide: bool = 
       sections: (heading, blocks) each.
       wide: for wide tables.
     """
-    return _template().render(title=title, summary=summary, sections=list(sections), wide=wide)
+    sections = list(sections)
+    script = _source("html_page.js")
+    return _template().render(
+        title=title,
+        summary=summary,
+        sections=sections,
+        wide=wide,
+        has_chains=any(block.kind == "chains" for _, blocks in sections for block in blocks),
+        script=script,
+        # Of all scripts the browser runs this one: what gets into a text stays text.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
 
 
 @functools.cache
 def _template() -> jinja2.Template:
-    source = Path(__file__).with_name("html_page.html.jinja").read_text(encoding="utf-8")
-    return jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(source)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(_source("html_page.html.jinja"))
 
 
-def line_chart(
-    title: str, curves: Mapping[str, Sequence[tuple[float, float]]], *, x_name: str = "step"
-) -> Chart:
-    """Lays out curves, each with its name where it ends.
-
-    Args:
-      title: for those who can't see it.
-      curves: points (x, y) by name, in rising x; at most six curves.
-      x_name: what x counts.
-    """
-    points = [point for curve in curves.values() for point in curve]
-    x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
-    y_low, y_high = min(y for _, y in points), max(y for _, y in points)
-    x_span, y_span = (x_high - x_low) or 1, (y_high - y_low) or 1
-    right = round(_WIDTH - 14 - 6.2 * max(map(len, curves)), 1)
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = _LEFT + (x - x_low) / x_span * (right - _LEFT)
-        down = _HEIGHT - _BOTTOM - (y - y_low) / y_span * (_HEIGHT - _BOTTOM - _TOP)
-        return round(across, 1), round(down, 1)
-
-    placed = {name: [place(*point) for point in curve] for name, curve in curves.items()}
-    heights = _apart({name: curve[-1][1] + 4 for name, curve in placed.items()})
-    levels = [y_low + share * y_span for share in (0, 0.5, 1)] if y_high > y_low else [y_low]
-    return Chart(
-        title,
-        levels=[(place(x_low, level)[1], number(level)) for level in levels],
-        ends=[
-            (place(x, y_low)[0], anchor, f"{x_name} {x:g}")
-            for x, anchor in ((x_low, "start"), (x_high, "end"))
-        ],
-        curves=[
-            Curve(name, curve, curve if len(curve) <= _FEW else (), heights[name])
-            for name, curve in itertools.islice(placed.items(), _COLOURS)
-        ],
-        right=right,
-    )
-
-
-def _apart(heights: Mapping[str, float]) -> dict[str, float]:
-    """Heights of names as near as may be to the given ones, none on top of another."""
-    placed: dict[str, float] = {}
-    lowest: float = _TOP - _LINE
-    for name in sorted(heights, key=lambda name: heights[name]):
-        lowest = placed[name] = max(heights[name], lowest + _LINE)
-    beyond = max(0.0, lowest - (_HEIGHT - _BOTTOM + 4))
-    return {name: round(height - beyond, 1) for name, height in placed.items()}
-
-
-def number(value: float | None) -> str:
-    """Four digits of a figure."""
-    return "not finite" if value is None else f"{value:.4g}"
+def _source(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")

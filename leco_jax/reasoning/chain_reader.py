@@ -19,6 +19,7 @@ from leco_jax.text.steps import Steps, closes_line, split_steps
 from leco_jax.text.tokenizer import Tokenizer
 
 TRUNCATED = ("unanswered", "read")
+WEAK = 0.7  # tokens below this probability are stored: forks begin at such ones
 _DIGITS = 5  # of figures that are written, after the point
 
 
@@ -62,6 +63,9 @@ class Round:
       token_stats: for each statistic that the reader stores one number a token, None where it is
         not finite.
       token_ends: for each token the characters of `text` up to its end; empty if none is stored.
+      spans: characters of `text` up to the end of what was kept, and of what was appended.
+      weak_tokens: characters `[start, end)` of the tokens of a probability below `WEAK`, and that
+        probability.
     """
 
     text: str
@@ -77,6 +81,8 @@ class Round:
     cut: int | None = None
     token_stats: Mapping[str, Sequence[float | None]] = dataclasses.field(default_factory=dict)
     token_ends: Sequence[int] = ()
+    spans: tuple[int, int] = (0, 0)
+    weak_tokens: Sequence[tuple[int, int, float]] = ()
 
 
 class Reading(NamedTuple):
@@ -122,10 +128,16 @@ class ChainReader:
         text = self.tokenizer.decode(chain.tokens, skip_special=True, continuation=True)
         text += chain.tail.decode("utf-8", errors="replace")
         unanswered = chain.finish == "length" and self.truncated == "unanswered"
-        ends = self.token_ends(chain) if self.stored or answer_from else []
-        stated = text[ends[answer_from - 1] if answer_from else 0 :]
+        ends = [0, *self.token_ends(chain)]
+        stated = text[ends[answer_from] :]
         answer = None if unanswered else extract_answer(stated, kind=kind)
         logprob = chain.stats["logprob"]
+        last = len(chain.tokens)  # a stop text may have cut into what was appended
+        weak = [
+            (ends[t], ends[t + 1], math.exp(logprob[t]))
+            for t in range(last)
+            if logprob[t] < math.log(WEAK) and ends[t + 1] > ends[t]
+        ]
         return Reading(
             Round(
                 text=text,
@@ -141,7 +153,9 @@ class ChainReader:
                 token_stats={
                     name: [_finite(value) for value in chain.stats[name]] for name in self.stored
                 },
-                token_ends=ends if self.stored else (),
+                token_ends=ends[1:] if self.stored else (),
+                spans=(ends[min(kept, last)], ends[min(kept + appended, last)]),
+                weak_tokens=weak,
             ),
             answer,
         )

@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from leco_jax.evaluation.html_page import Chart, Section, Table, Texts, line_chart, page
+from leco_jax.evaluation.charts import Chart, line_chart
+from leco_jax.evaluation.html_page import Section, Table, Texts, page
 from leco_jax.storage.files import read_json, write_text
 from w2s_jax.curation import Share
 from w2s_jax.measures import median_gap_recovered

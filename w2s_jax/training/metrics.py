@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
-from leco_jax.evaluation.html_page import Section, Texts, line_chart, number, page
+from leco_jax.evaluation.charts import line_chart, number
+from leco_jax.evaluation.html_page import Section, Texts, page
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.weights import weight_table
 from leco_jax.storage.files import write_text

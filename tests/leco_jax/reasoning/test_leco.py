@@ -119,6 +119,20 @@ def test_avoid_keeps_the_label_and_takes_the_runner_up_until_two_answers_agree(m
     assert engine.counters.discarded == (10 - 5) + (13 - 9)
 
 
+def test_rounds_say_in_characters_what_was_kept_and_appended_and_which_tokens_are_weak(model):
+    def words(round_):
+        kept, appended = round_.spans
+        text = round_.text
+        weak = [(text[start:end], round(p, 2)) for start, end, p in round_.weak_tokens]
+        return text[:kept], text[kept:appended], weak
+
+    first, second, _ = _run(model, LecoConfig(policy="avoid"))[0].rounds
+    assert words(first) == ("", "", [(" guess", 0.5), (" wrong", 0.6)])
+    assert words(second) == ("Step 1: two pens\nStep 2 :", "", [(" count", 0.4), (" so", 0.3)])
+    _, second, *_ = _run(model, LecoConfig(policy="reprompt"))[0].rounds
+    assert words(second)[:2] == ("Step 1: two pens\n", "Step 2:")
+
+
 def test_reprompt_appends_the_next_label_and_goes_on(model):
     result, engine = _run(model, LecoConfig(policy="reprompt"))
     assert result.rounds[1].appended == 2

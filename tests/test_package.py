@@ -39,7 +39,7 @@ def test_the_wheel_holds_the_two_packages_with_their_data(wheel):
     top = {name.split("/")[0] for name in names}
     assert top == {"leco_jax", "w2s_jax", f"leco_jax-{VERSION}.dist-info"}
     assert {"leco_jax/py.typed", "w2s_jax/py.typed"} <= set(names)
-    data = re.compile(r".*\.(jsonl|jinja|safetensors|model|json)")
+    data = re.compile(r".*\.(jsonl|jinja|js|safetensors|model|json)")
     in_source = [path for path in (ROOT / "leco_jax").rglob("*") if data.fullmatch(path.name)]
     assert in_source
     assert {str(path.relative_to(ROOT)) for path in in_source} <= set(names)

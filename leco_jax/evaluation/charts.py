@@ -86,26 +86,34 @@ def forest(intervals: Sequence[tuple[float, float, float] | None]) -> list[str |
       intervals: (low, value, high) of each row; None leaves the cell empty.
     """
     ends = [0.0, *(end for interval in intervals if interval for end in interval)]
-    ticks = round_values(min(ends), max(ends), about=5)
-    low, high = min(ends[0], *ends, ticks[0]), max(*ends, ticks[-1])
+    marks = ticks(min(ends), max(ends))
+    low, high = marks[0], marks[-1]
 
     def place(value: float) -> float:
-        return round(12 + (value - low) / ((high - low) or 1) * (_FOREST - 24), 1)
+        return round(12 + (value - low) / (high - low) * (_FOREST - 24), 1)
 
     cells: list[str | Range] = [
         "" if one is None else Range(*map(place, one), place(0)) for one in intervals
     ]
-    axis = [(place(tick), f"{tick:+g}" if tick else "0") for tick in ticks]
+    axis = [(place(tick), f"{tick:+g}" if tick else "0") for tick in marks]
     return [*cells, Range(0, 0, 0, place(0), axis)]
 
 
-def round_values(low: float, high: float, *, about: int = 5) -> list[float]:
-    """Round numbers between two, or just around them where there are none, in equal steps."""
-    rough = (high - low) / about or 1.0
+def ticks(low: float, high: float) -> list[float]:
+    """About five round numbers in equal steps, from `low` or less to `high` or more."""
+    rough = (high - low) / 5 or 1.0
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * n for n in (1, 2, 5, 10) if unit * n >= rough * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(i * step, 10) for i in range(first, last + 1)] or [low, high]
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """The numbers 1, 2, 5, 10, ... from `low` or less to `high` or more; `low` is at least 1."""
+    steps = [n * 10.0**e for e in range(12) for n in (1, 2, 5)]
+    first = max(i for i, step in enumerate(steps) if step <= low)
+    last = next(i for i, step in enumerate(steps) if step >= high and i > first)
+    return steps[first : last + 1]
 
 
 def line_chart(

@@ -83,6 +83,21 @@ def page(title: str, summary: str, sections: Iterable[Section], *, wide: bool = 
     )
 
 
+def run_table(runs: Mapping[str, Mapping[str, Any]]) -> Table:
+    """When, how and on what runs were made.
+
+    Args:
+      runs: by name what `provenance` gave, under "made", and the `seconds` that a run took.
+    """
+    columns = ("date", "commit", "device", "seconds", "command")
+    rows = []
+    for name, run in runs.items():
+        made = {"seconds": f"{run['seconds']:.0f}"} if "seconds" in run else {}
+        made |= run.get("made", {})
+        rows.append([name, *(made.get(column) or "not known" for column in columns)])
+    return Table(["run", *columns], rows, texts=6)
+
+
 @functools.cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)

@@ -1,44 +1,40 @@
-"""The report of runs: tables with intervals, charts, and every chain, on a page of its own."""
+"""The report of runs: tables with intervals, charts, and every chain, on one page."""
 
 import csv
 import io
 import json
 import math
-import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from leco_jax.evaluation.calibration import auroc, calibration_error, reliability
-from leco_jax.evaluation.charts import Chart, Series, chart, forest, round_values
+from leco_jax.evaluation.chain_browser import answer_masses, browser_data, rounds_of
+from leco_jax.evaluation.charts import Chart, Series, chart, forest, log_ticks, ticks
 from leco_jax.evaluation.comparison import COMPARISON_CAPTION, compare
-from leco_jax.evaluation.html_page import Chains, Note, Section, Table, Texts, page
+from leco_jax.evaluation.html_page import Chains, Note, Section, Table, Texts, page, run_table
 from leco_jax.evaluation.stored_runs import stored_rows
 from leco_jax.evaluation.summary import summarise, wilson_interval
-from leco_jax.reasoning.chain_reader import WEAK
-from leco_jax.reasoning.selection import masses, scale
 from leco_jax.storage.files import read_json
 
-Line = dict[str, Any]
-Columns = Sequence[tuple[str, str]]
-
-_METHODS: Columns = (
-    ("method", ""), ("signal", ""), ("problems", ",d"), ("correct", ".1%"), ("points", "+.1f"),
+_FIGURES = ("mass", "mean token", "weakest token", "weakest step")
+_METHODS = (
+    ("method", ""), ("signal", ""), ("problems", "d"), ("correct", ".1%"), ("points", "+.1f"),
     ("low", "+.1f"), ("high", "+.1f"), ("gained", "d"), ("lost", "d"), ("p", ".1g"),
     ("sampled", ".1f"), ("ratio", ".2f"), ("unanswered", "d"), ("errors", "d"), ("truncated", "d"),
 )  # fmt: skip
-_CALIBRATION: Columns = (
-    ("method", ""), ("answered", "d"), ("ECE of mass", ".3f"), ("AUROC of mass", ".3f"),
-    ("of mean token", ".3f"), ("of weakest token", ".3f"), ("of weakest step", ".3f"),
+_CALIBRATION = (
+    ("method", ""), ("answered", "d"), ("ECE of mass", ".3f"),
+    *((f"AUROC of {name}", ".3f") for name in _FIGURES),
 )  # fmt: skip
-_SIGNALS = {"model": 0, "checks": 1, "tool": 2}
+_COLOURS = {"model": 0, "checks": 1, "tool": 2}
 _TOKENS_NOTE = (
     "Bars: 95 % intervals (Wilson). Circles: confidence alone; squares: checks of what the text "
-    "claims; diamonds: tool use. Tokens are sampled ones, on a logarithmic scale."
+    "claims; diamonds: tool use. Tokens are on a logarithmic scale."
 )
 _CALIBRATION_NOTE = (
     "Mass: the sum of the probabilities of the different chains seen that end in the final answer, "
-    "which is less than the answer's own probability. Curves: ten bins at most, of equal number; on "
+    "which is less than the answer's own probability. Curves: at most ten bins of equal number; on "
     "the dashed line mass is the share that is right. ECE: expected calibration error. AUROC: how "
     "often a right answer has more of it than a wrong one; mean and weakest token, and weakest "
     "step by LeCo's score, are those of the likeliest chain with that answer."
@@ -46,7 +42,11 @@ _CALIBRATION_NOTE = (
 
 
 class Report:
-    """What stands in the report of one or several runs of the same problems."""
+    """The report of one or several runs on the same problems.
+
+    Attributes:
+      lines: of `comparison.compare`, with counts of `summarise` and figures of calibration.
+    """
 
     def __init__(self, workdirs: Sequence[Path], *, against: str):
         """Reads the runs.
@@ -56,29 +56,31 @@ class Report:
           against: the method that the others are compared with.
 
         Raises:
-          ValueError: as `comparison.compare`.
+          ValueError: as `compare`.
         """
+        self._against = against
         self._rows = list(stored_rows(workdirs))
-        self._runs = [(workdir, _read(workdir / "summary.json")) for workdir in workdirs]
-        self._configs = [(workdir, _read(workdir / "config.json")) for workdir in workdirs]
+        self._runs = {workdir.name: _read(workdir / "summary.json") for workdir in workdirs}
+        self._configs = {workdir.name: _read(workdir / "config.json") for workdir in workdirs}
+        self._bins = {}
+        self.lines = compare(self._rows, against=against)
         sums = {line["method"]: line for line in summarise(self._rows)}
-        more = ("errors", "unanswered", "truncated")
-        self.against = against
-        self.lines: list[Line] = [
-            line | {name: sums[line["method"]][name] for name in more}
-            for line in compare(self._rows, against=against)
-        ]
-        self._confidences = {
-            line["method"]: _confidences(r for r in self._rows if r["method"] == line["method"])
-            for line in self.lines
-        }
         for line in self.lines:
-            line |= _calibration(self._confidences[line["method"]])
+            method = line["method"]
+            own = [(row, _confidences(row)) for row in self._rows if row["method"] == method]
+            answered = [(row["correct"], found) for row, found in own if found is not None]
+            right = [correct for correct, _ in answered]
+            figures = {name: [found[name] for _, found in answered] for name in _FIGURES}
+            self._bins[method] = reliability(figures["mass"], right)
+            line |= {name: sums[method][name] for name in ("unanswered", "errors", "truncated")}
+            line |= {f"AUROC of {name}": auroc(figures[name], right) for name in _FIGURES}
+            line["answered"] = len(answered)
+            line["ECE of mass"] = calibration_error(self._bins[method])
 
     def csv(self) -> str:
         """One line a method with all figures of the tables."""
-        columns = dict([*_METHODS, *_CALIBRATION])
         file = io.StringIO()
+        columns = list(dict([*_METHODS, *_CALIBRATION]))
         writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.lines)
@@ -86,60 +88,53 @@ class Report:
 
     def markdown(self) -> str:
         """The tables of methods, of calibration and of runs."""
-        tables = [self._table(_METHODS), self._table(_CALIBRATION), self._made()]
-        notes = [COMPARISON_CAPTION, _CALIBRATION_NOTE, ""]
         parts = []
-        for table, note in zip(tables, notes, strict=True):
-            rules = ["---"] * table.texts + ["---:"] * (len(table.head) - table.texts)
-            cells = [table.head, rules, *table.rows]
-            parts += ["\n".join(f"| {' | '.join(map(_cell, line))} |" for line in cells), note]
+        for table, note in (
+            (self._table(_METHODS), COMPARISON_CAPTION),
+            (self._table(_CALIBRATION), _CALIBRATION_NOTE),
+            (run_table(self._runs), ""),
+        ):
+            rule = ["---"] * table.texts + ["---:"] * (len(table.head) - table.texts)
+            lines = [" | ".join(map(_cell, cells)) for cells in (table.head, rule, *table.rows)]
+            parts += ["\n".join(f"| {line} |" for line in lines), note]
         return "\n\n".join(parts).strip() + "\n"
 
     def html(self) -> str:
         """The page."""
-        methods = self._table(_METHODS)
-        found = [
-            None if line["points"] is None else (line["low"], line["points"], line["high"])
-            for line in self.lines
-        ]
-        at = methods.head.index("low")
-        lines = zip([*methods.rows, [""] * len(methods.head)], forest(found), strict=True)
-        rows = [[*row[:at], cell, *row[at:]] for row, cell in lines]
-        head = [*methods.head[:at], f"points over {self.against}", *methods.head[at:]]
-        problems = len({row["id"] for row in self._rows})
+        configs = {name: Texts([json.dumps(own, indent=2)]) for name, own in self._configs.items()}
         sections: list[Section] = [
-            ("Methods", [Table(head, rows, texts=2), Note(COMPARISON_CAPTION)]),
+            ("Methods", [self._forest(), Note(COMPARISON_CAPTION)]),
             ("Correct answers against tokens", [self._tokens(), Note(_TOKENS_NOTE)]),
             (
                 "Calibration",
                 [self._reliability(), self._table(_CALIBRATION), Note(_CALIBRATION_NOTE)],
             ),
-            ("Chains", [Chains(chains_data(self._rows, self.lines))]),
-            ("Runs", [self._made()]),
-            *(
-                (f"Config of {workdir.name}", [Texts([json.dumps(config, indent=2)])])
-                for workdir, config in self._configs
-            ),
+            ("Chains", [Chains(browser_data(self._rows, self._against))]),
+            ("Runs", [run_table(self._runs)]),
+            *((f"Config of {name}", [config]) for name, config in configs.items()),
         ]
-        names = ", ".join(workdir.name for workdir, _ in self._runs)
-        summary = f"{problems:,} problems, {len(self.lines)} methods, against {self.against}."
-        return page(f"Reasoning report: {names}", summary, sections, wide=True)
+        problems = len({row["id"] for row in self._rows})
+        summary = f"{problems:,} problems, {len(self.lines)} methods, against {self._against}."
+        return page(f"Reasoning report: {', '.join(self._runs)}", summary, sections, wide=True)
 
-    def _table(self, columns: Columns) -> Table:
+    def _table(self, columns: Sequence[tuple[str, str]]) -> Table:
         rows = [
             ["-" if line[key] is None else format(line[key], spec) for key, spec in columns]
             for line in self.lines
         ]
         return Table([key for key, _ in columns], rows, sum(not spec for _, spec in columns))
 
-    def _made(self) -> Table:
-        rows = []
-        for workdir, run in self._runs:
-            made = {"seconds": f"{run['seconds']:.0f}"} if "seconds" in run else {}
-            made |= run.get("made", {})
-            keys = ("date", "commit", "device", "seconds", "command")
-            rows.append([workdir.name, *(made.get(key) or "not known" for key in keys)])
-        return Table(["run", "date", "commit", "device", "seconds", "command"], rows, 6)
+    def _forest(self) -> Table:
+        """The table of methods with the intervals drawn, and their axis below."""
+        head, rows, texts, _ = self._table(_METHODS)
+        found = [
+            None if line["points"] is None else (line["low"], line["points"], line["high"])
+            for line in self.lines
+        ]
+        at = head.index("low")
+        lines = zip([*rows, [""] * len(head)], forest(found), strict=True)
+        drawn = [[*row[:at], cell, *row[at:]] for row, cell in lines]
+        return Table([*head[:at], f"points over {self._against}", *head[at:]], drawn, texts)
 
     def _tokens(self) -> Chart:
         series = {}
@@ -148,16 +143,16 @@ class Report:
             low, high = wilson_interval(right, line["problems"])
             series[line["method"]] = Series(
                 [(max(line["sampled"], 1.0), 100 * line["correct"])],
-                [(100 * low, 100 * high)],
-                _SIGNALS.get(line["signal"], 5),
+                intervals=[(100 * low, 100 * high)],
+                colour=_COLOURS.get(line["signal"], 5),
             )
-        tokens = [max(line["sampled"], 1.0) for line in self.lines]
+        tokens = [one.points[0][0] for one in series.values()]
         ends = [end for one in series.values() for end in one.intervals[0]]
         return chart(
             "Correct answers against tokens a problem",
             series,
-            x_ticks=[(x, f"{x:g}") for x in _powers(min(tokens), max(tokens))],
-            y_ticks=[(y, f"{y:g} %") for y in _around(min(ends), max(ends))],
+            x_ticks=[(x, f"{x:g}") for x in log_ticks(min(tokens), max(tokens))],
+            y_ticks=[(y, f"{y:g} %") for y in ticks(min(ends), max(ends))],
             x_name="sampled tokens a problem",
             y_name="correct",
             log_x=True,
@@ -166,16 +161,15 @@ class Report:
 
     def _reliability(self) -> Chart:
         series = {"mass = correct": Series([(0, 0), (1, 100)], colour=5, dashed=True)}
-        for i, (method, found) in enumerate(self._confidences.items()):
-            bins = reliability([c["mass"] for c in found], [c["right"] for c in found])
-            points = [(one.confidence, 100 * one.correct) for one in bins]
-            if points:
+        for i, (method, bins) in enumerate(self._bins.items()):
+            if bins:
+                points = [(one.confidence, 100 * one.correct) for one in bins]
                 series[method] = Series(points, colour=i)
         return chart(
             "Share of right answers by mass",
             series,
-            x_ticks=[(x / 5, f"{x / 5:g}") for x in range(6)],
-            y_ticks=[(y, f"{y} %") for y in range(0, 101, 25)],
+            x_ticks=[(x, f"{x:g}") for x in ticks(0, 1)],
+            y_ticks=[(y, f"{y:g} %") for y in ticks(0, 100)],
             x_name="mass of the answer",
             y_name="correct",
             height=340,
@@ -190,123 +184,16 @@ def _cell(text: Any) -> str:
     return str(text).replace("|", "\\|").replace("\n", " ")
 
 
-def _powers(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10, ... from the last not above `low` to the first not below `high`."""
-    steps = [n * 10.0**e for e in range(12) for n in (1, 2, 5)]
-    first = max(i for i, step in enumerate(steps) if step <= low)
-    last = next(i for i, step in enumerate(steps) if step >= high and i > first)
-    return steps[first : last + 1]
-
-
-def _around(low: float, high: float) -> list[float]:
-    inner = round_values(low, high)
-    step = inner[1] - inner[0] if len(inner) > 1 else 1.0
-    first, last = math.floor(low / step), math.ceil(high / step)
-    return [round(i * step, 10) for i in range(first, last + 1)]
-
-
-def _rounds(row: Mapping[str, Any]) -> list[Any]:
-    """Rounds with their fields as attributes; a file of before may lack the last two."""
-    older = {"spans": (0, 0), "weak_tokens": ()}
-    return [types.SimpleNamespace(**(older | chain)) for chain in row["rounds"]]
-
-
-def _masses(row: Mapping[str, Any]) -> dict[str, float]:
-    """The sum of the probabilities of the different chains of each answer."""
-    rounds = _rounds(row)
-    top = math.exp(scale(rounds))
-    found = masses([chain.answer for chain in rounds], lambda a, b: a == b, rounds)
-    return {one.answer: one.weight * top for one in found}
-
-
-def _weakest(chain: Any) -> float:
-    return min((step["score"] for step in chain.steps), default=math.inf)
-
-
-def _confidences(rows) -> list[dict[str, Any]]:
-    """Four confidences of each final answer, and whether it is right."""
-    found = []
-    for row in rows:
-        if row["error"] is not None or row["answer"] is None:
-            continue
-        own = [c for c in _rounds(row) if c.answer == row["answer"] and c.sum_logprob is not None]
-        if not own:
-            continue
-        best = max(own, key=lambda chain: chain.sum_logprob)
-        found.append(
-            {
-                "right": row["correct"],
-                "mass": _masses(row)[row["answer"]],
-                "mean": best.mean_logprob,
-                "token": best.min_logprob,
-                "step": _weakest(best),
-            }
-        )
-    return found
-
-
-def _calibration(found: Sequence[Mapping[str, Any]]) -> Line:
-    right = [c["right"] for c in found]
-    names = {"mass": "AUROC of mass", "mean": "of mean token", "token": "of weakest token"}
-    names["step"] = "of weakest step"
+def _confidences(row: Mapping[str, Any]) -> dict[str, float] | None:
+    """The figures of a final answer that more confidence makes larger; None without an answer."""
+    rounds = rounds_of(row)
+    own = [c for c in rounds if c.answer == row.get("answer") and c.sum_logprob is not None]
+    if not own or own[0].answer is None:
+        return None
+    best = max(own, key=lambda chain: chain.sum_logprob)
     return {
-        "answered": len(found),
-        "ECE of mass": calibration_error(reliability([c["mass"] for c in found], right)),
-    } | {name: auroc([c[key] for c in found], right) for key, name in names.items()}
-
-
-def chains_data(rows: Sequence[Mapping[str, Any]], lines: Sequence[Line]) -> dict[str, Any]:
-    """What html_page.js shows, each chain once; it says the form.
-
-    Args:
-      rows: results lines.
-      lines: of `compare`: the methods, the first being what the others are compared with.
-    """
-    base = {row["id"]: row["correct"] for row in rows if row["method"] == lines[0]["method"]}
-    problems: dict[str, int] = {}
-    chains: dict[str, int] = {}
-    results = []
-    for row in rows:
-        asked = json.dumps([row["id"], row["question"], row["gold"]])
-        problem = problems.setdefault(asked, len(problems))
-        here, there = row["correct"], base.get(row["id"], row["correct"])
-        change = "" if here == there else "gained" if here else "lost"
-        if row["error"] is not None:
-            head = [problem, row["method"], None, "failed", change, "", row["error"]]
-            results.append([*head, 9, 0, True, [], []])
-            continue
-        own = _rounds(row)
-        outcome = "right" if here else "unanswered" if row["answer"] is None else "wrong"
-        results.append([
-            problem, row["method"], row["answer"], outcome, change, row["stopped"], None,
-            min(map(_weakest, own[:1])), sum(c.sampled for c in own), row["independent"],
-            [[answer, _short(mass)] for answer, mass in _masses(row).items()],
-            [
-                [chains.setdefault(json.dumps(_chain(c)), len(chains)), c.answer, c.cut, *c.spans,
-                 c.sampled, c.kept, c.finish, c.sum_logprob and round(c.sum_logprob, 2)]
-                for c in own
-            ],
-        ])  # fmt: skip
-    return {
-        "threshold": WEAK,
-        "methods": [line["method"] for line in lines],
-        "problems": [json.loads(one) for one in problems],
-        "chains": [json.loads(one) for one in chains],
-        "results": results,
+        "mass": answer_masses(rounds)[best.answer],
+        "mean token": best.mean_logprob,
+        "weakest token": best.min_logprob,
+        "weakest step": min((step["score"] for step in best.steps), default=math.inf),
     }
-
-
-def _chain(chain: Any) -> list[Any]:
-    """The text, its steps and its weak tokens, by their places."""
-    steps, done = [], 0
-    for step in chain.steps:
-        found = chain.text.find(step["text"], done)
-        start = done if found < 0 else found
-        done = start if found < 0 else start + len(step["text"])
-        steps.append([start, done, round(step["score"], 2)])
-    weak = [[start, end, round(p, 2)] for start, end, p in chain.weak_tokens]
-    return [chain.text, steps, weak]
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.3g}")

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from leco_jax.evaluation.charts import Chart, line_chart
-from leco_jax.evaluation.html_page import Section, Table, Texts, page
+from leco_jax.evaluation.html_page import Section, Table, Texts, page, run_table
+from leco_jax.evaluation.provenance import provenance
 from leco_jax.storage.files import read_json, write_text
 from w2s_jax.curation import Share
 from w2s_jax.measures import median_gap_recovered
@@ -105,6 +106,7 @@ def write_report(path: Path, stores: Mapping[int, ArtifactStore], config: Mappin
         ]
     first = next(iter(stores.values()))
     sections.append(("Pairs side by side", _examples(first)))
+    sections.append(("Run", [run_table({path.parent.name: {"made": provenance()}})]))
     sections.append(("Config", [Texts([json.dumps(config, indent=2)])]))
     write_text(path, page("Weak-to-strong reasoning", " ".join(notes), sections, wide=True))
     return path

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 from leco_jax.evaluation.charts import line_chart, number
-from leco_jax.evaluation.html_page import Section, Texts, page
+from leco_jax.evaluation.html_page import Section, Texts, page, run_table
+from leco_jax.evaluation.provenance import provenance
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.weights import weight_table
 from leco_jax.storage.files import write_text
@@ -248,6 +249,7 @@ def write_report(workdir: str | pathlib.Path, config: Mapping[str, Any]) -> path
         summary += f" Held-out loss {number(first['eval_before/loss'])} before the first step, "
         summary += f"{number(last['eval/loss'])} after the last."
     path = workdir / "report.html"
+    sections.append(("Run", [run_table({workdir.name: {"made": provenance()}})]))
     sections.append(("Config", [Texts([json.dumps(config, indent=2, default=str)])]))
     write_text(path, page(f"Training run {workdir.name}", summary, sections))
     return path

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from leco_jax.evaluation.charts import Series, chart, forest, line_chart, round_values
+from leco_jax.evaluation.charts import Series, chart, forest, line_chart, log_ticks, ticks
 from leco_jax.evaluation.html_page import page
 
 
@@ -63,7 +63,17 @@ def test_a_forest_plot_has_one_scale():
 
 @pytest.mark.parametrize(
     ("low", "high", "values"),
-    [(0, 10, [0, 2, 4, 6, 8, 10]), (-0.3, 0.2, [-0.3, -0.2, -0.1, 0, 0.1, 0.2]), (3, 3, [3])],
+    [
+        (0, 10, [0, 2, 4, 6, 8, 10]),
+        (-0.3, 0.21, [-0.4, -0.2, 0, 0.2, 0.4]),
+        (3, 3, [3, 4]),
+        (61, 99, [60, 70, 80, 90, 100]),
+    ],
 )
-def test_round_values(low, high, values):
-    assert round_values(low, high) == values
+def test_ticks_are_round_and_hold_all(low, high, values):
+    assert ticks(low, high) == values
+
+
+def test_logarithmic_ticks():
+    assert log_ticks(77, 772) == [50, 100, 200, 500, 1000]
+    assert log_ticks(1, 1) == [1, 2]

@@ -10,7 +10,8 @@ import subprocess
 
 import pytest
 
-from leco_jax.evaluation.report import Report, chains_data
+from leco_jax.evaluation.chain_browser import browser_data
+from leco_jax.evaluation.report import Report
 from leco_jax.storage.files import write_json
 from leco_jax.storage.jsonl import write_rows
 
@@ -68,28 +69,30 @@ def _data(html):
 
 def test_the_page_s_data_hold_every_result_and_each_chain_once(workdir):
     data = _data(Report([workdir], against="cot").html())
-    assert data == chains_data(_rows(), [{"method": "cot"}, {"method": "fork"}])
-    results = {(data["problems"][r[0]][0], r[1]): r for r in data["results"]}
-    outcomes = {key: (r[3], r[4]) for key, r in results.items()}
+    assert data == json.loads(json.dumps(browser_data(_rows(), "cot")))
+    results = {(data["problems"][r["problem"]]["id"], r["method"]): r for r in data["results"]}
+    outcomes = {key: (r["outcome"], r["change"]) for key, r in results.items()}
     assert outcomes["a", "cot"] == ("wrong", "")
     assert outcomes["c", "cot"] == ("unanswered", "")
     assert outcomes["a", "fork"] == ("right", "gained")
     assert outcomes["b", "fork"] == ("wrong", "lost")
     assert outcomes["d", "fork"] == ("failed", "lost")
-    assert [text for text, *_ in data["chains"]].count("2 + 2 = 5") == 1
-    *_, masses, rounds = results["a", "fork"]
-    assert masses == [["5", 0.5], ["4", 0.5]]
-    chain, answer, cut, kept, put, *_ = rounds[1]
-    assert (answer, cut, kept, put) == ("4", None, 8, 8)
-    assert data["chains"][chain] == ["2 + 2 = 4", [[0, 9, 1.0]], [[8, 9, 0.25]]]
+    assert [chain["text"] for chain in data["chains"]].count("2 + 2 = 5") == 1
+    forked = results["a", "fork"]
+    assert forked["masses"] == [["5", 0.5], ["4", 0.5]]
+    last = forked["rounds"][1]
+    assert (last["answer"], last["cut"], last["spans"]) == ("4", None, [8, 8])
+    assert data["chains"][last["chain"]] == {
+        "text": "2 + 2 = 4", "steps": [[0, 9, 1.0]], "weak": [[8, 9, 0.25]],
+    }  # fmt: skip
 
 
 def test_steps_have_their_places_in_the_text():
     text = "Step 1: é\n\nStep 2: x\nStep 2: x"
     steps = [{"text": line, "score": 1.0} for line in text.split("\n") if line]
-    data = chains_data([_row("a", "cot", _chain(text, "4", steps=steps))], [{"method": "cot"}])
-    ((found, places, _),) = data["chains"]
-    assert [found[start:end] for start, end, _ in places] == [step["text"] for step in steps]
+    (chain,) = browser_data([_row("a", "cot", _chain(text, "4", steps=steps))], "cot")["chains"]
+    places = [chain["text"][start:end] for start, end, _ in chain["steps"]]
+    assert places == [step["text"] for step in steps]
 
 
 def test_a_run_from_before_its_newest_fields_opens(workdir):
@@ -153,9 +156,10 @@ def test_a_browser_shows_the_chains_without_an_error(workdir, tmp_path):
 
     found = shown("fork/a")
     assert found.count('<section class="round') == 2
-    assert '<span class="flag">fork 2</span>' in found
+    assert '<span class="flag">to 2</span>' in found
     assert '<span class="kept">2 + 2 = </span>' in found
     assert '<span class="weak" title="probability 0.25">4</span>' in found
     assert "gained 1" in found
+    assert found.count('<i class="" style="width: 50%;">') == 2  # the masses
     assert "<img" not in shown("fork/c")
     assert "<img" not in shown("fork/d")

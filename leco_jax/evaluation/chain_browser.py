@@ -1,5 +1,6 @@
 """What the report's browser of chains shows, as JSON values for html_page.js."""
 
+import collections
 import json
 import math
 import types
@@ -16,22 +17,32 @@ def browser_data(rows: Sequence[Mapping[str, Any]], against: str) -> dict[str, A
     """Gives problems, chains (each once) and results, which name the others by their places.
 
     Args:
-      rows: results lines.
+      rows: results lines, each with its `seed`.
       against: the method over which problems are gained and lost.
     """
-    base = {row["id"]: row["correct"] for row in rows if row["method"] == against}
+    seeds: dict[str, set[int]] = collections.defaultdict(set)
+    base: dict[str, dict[int, bool]] = collections.defaultdict(dict)
+    for row in rows:
+        seeds[row["method"]].add(row["seed"])
+        if row["method"] == against:
+            base[row["id"]][row["seed"]] = row["correct"]
     problems: dict[str, int] = {}
     chains: dict[str, int] = {}
     results = []
     for row in rows:
         asked = json.dumps({name: row[name] for name in ("id", "question", "gold")})
         own = rounds_of(row)
+        several = len(seeds[row["method"]]) > 1
+        there = base[row["id"]]
+        # What the others are compared with may have one seed, such as greedy decoding.
+        before = there.get(row["seed"], next(iter(there.values()), row["correct"]))
         results.append(
-            {name: row.get(name) for name in ("method", "answer", "stopped", "error")}
+            {name: row.get(name) for name in ("answer", "stopped", "error")}
             | {
+                "method": f"{row['method']}, seed {row['seed']}" if several else row["method"],
                 "problem": problems.setdefault(asked, len(problems)),
                 "outcome": _outcome(row),
-                "change": _change(row["correct"], base.get(row["id"], row["correct"])),
+                "change": _change(row["correct"], before),
                 "independent": row.get("independent", True),
                 "masses": [[name, float(f"{m:.3g}")] for name, m in answer_masses(own).items()],
                 "rounds": [
@@ -43,7 +54,7 @@ def browser_data(rows: Sequence[Mapping[str, Any]], against: str) -> dict[str, A
         )
     return {
         "threshold": WEAK,
-        "methods": list(dict.fromkeys(row["method"] for row in rows)),
+        "methods": list(dict.fromkeys(result["method"] for result in results)),
         "problems": [json.loads(problem) for problem in problems],
         "chains": [json.loads(chain) for chain in chains],
         "results": results,

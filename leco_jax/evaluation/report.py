@@ -11,18 +11,16 @@ from typing import Any
 from leco_jax.evaluation.calibration import auroc, calibration_error, reliability
 from leco_jax.evaluation.chain_browser import answer_masses, browser_data, rounds_of
 from leco_jax.evaluation.charts import Chart, Series, chart, forest, log_ticks, ticks
-from leco_jax.evaluation.comparison import COMPARISON_CAPTION, compare
+from leco_jax.evaluation.comparison import COMPARISON_CAPTION, COMPARISON_COLUMNS, compare
 from leco_jax.evaluation.html_page import Chains, Note, Section, Table, Texts, page, run_table
 from leco_jax.evaluation.stored_runs import stored_rows
 from leco_jax.evaluation.summary import summarise, wilson_interval
 from leco_jax.storage.files import read_json
 
 _FIGURES = ("mass", "mean token", "weakest token", "weakest step")
-_METHODS = (
-    ("method", ""), ("signal", ""), ("problems", "d"), ("correct", ".1%"), ("points", "+.1f"),
-    ("low", "+.1f"), ("high", "+.1f"), ("gained", "d"), ("lost", "d"), ("p", ".1g"),
-    ("sampled", ".1f"), ("ratio", ".2f"), ("unanswered", "d"), ("errors", "d"), ("truncated", "d"),
-)  # fmt: skip
+_COUNTS = ("unanswered", "errors", "truncated")
+_METHODS = (*COMPARISON_COLUMNS, *((name, "d") for name in _COUNTS))
+_IF_ANY = ("worst", "best", *_COUNTS)  # columns that are left out where there is nothing in them
 _CALIBRATION = (
     ("method", ""), ("answered", "d"), ("ECE of mass", ".3f"),
     *((f"AUROC of {name}", ".3f") for name in _FIGURES),
@@ -72,7 +70,7 @@ class Report:
             right = [correct for correct, _ in answered]
             figures = {name: [found[name] for _, found in answered] for name in _FIGURES}
             self._bins[method] = reliability(figures["mass"], right)
-            line |= {name: sums[method][name] for name in ("unanswered", "errors", "truncated")}
+            line |= {name: sums[method][name] for name in _COUNTS}
             line |= {f"AUROC of {name}": auroc(figures[name], right) for name in _FIGURES}
             line["answered"] = len(answered)
             line["ECE of mass"] = calibration_error(self._bins[method])
@@ -118,6 +116,7 @@ class Report:
         return page(f"Reasoning report: {', '.join(self._runs)}", summary, sections, wide=True)
 
     def _table(self, columns: Sequence[tuple[str, str]]) -> Table:
+        columns = [c for c in columns if c[0] not in _IF_ANY or any(x[c[0]] for x in self.lines)]
         rows = [
             ["-" if line[key] is None else format(line[key], spec) for key, spec in columns]
             for line in self.lines

@@ -13,6 +13,7 @@ def workdir(tmp_path):
     }  # fmt: skip
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "results.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "run" / "config.json").write_text('{"seed": 0}')
     return tmp_path / "run"
 
 

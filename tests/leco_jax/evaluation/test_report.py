@@ -33,6 +33,7 @@ def _row(name, method, *chains, gold="4", **fields):
         "id": name, "method": method, "question": f"How many, {name}?", "gold": gold,
         "answer": answer, "correct": answer == gold, "first_correct": None, "stopped": "single",
         "rounds": list(chains), "independent": True, "signal": "model", "error": None,
+        "seed": 0, "cost": {"calls": 1, "rounds": 1},
     } | fields  # fmt: skip
 
 
@@ -49,7 +50,7 @@ def _rows():
         _row("b", "fork", right, wrong, **fork),
         _row("c", "fork", _chain(EVIL, None), question=EVIL, **fork),
         {"id": "d", "method": "fork", "question": "How many, d?", "gold": "4", "correct": False,
-         "error": EVIL},
+         "error": EVIL, "seed": 0},
     ]  # fmt: skip
 
 
@@ -85,6 +86,15 @@ def test_the_page_s_data_hold_every_result_and_each_chain_once(workdir):
     assert data["chains"][last["chain"]] == {
         "text": "2 + 2 = 4", "steps": [[0, 9, 1.0]], "weak": [[8, 9, 0.25]],
     }  # fmt: skip
+
+
+def test_seeds_of_a_method_are_told_apart():
+    right, wrong = _chain("four", "4"), _chain("five", "5")
+    rows = [_row("a", "cot", wrong)]
+    rows += [_row("a", "more", chain, seed=seed) for seed, chain in enumerate((right, wrong))]
+    data = browser_data(rows, "cot")
+    assert data["methods"] == ["cot", "more, seed 0", "more, seed 1"]
+    assert [result["change"] for result in data["results"]] == ["", "gained", ""]
 
 
 def test_steps_have_their_places_in_the_text():
@@ -123,8 +133,10 @@ def test_tables_are_the_same_as_markdown_and_csv(workdir):
     assert [fork[name] for name in names] == ["1", "2", "1", "-25.0"]
     assert float(cot["AUROC of mass"]) == 0.0  # 0.25 each of the right ones, 0.5 of the wrong one
     markdown = report.markdown()
-    assert "| cot | model | 4 | 50.0% | - |" in markdown
-    assert "| fork | model | 4 | 25.0% | -25.0 |" in markdown
+    assert "| cot | model | 4 | 1 | 50.00% | - |" in markdown
+    assert "| fork | model | 4 | 1 | 25.00% | -25.00 |" in markdown
+    assert "| errors |" in markdown
+    assert "truncated" not in markdown  # there are none
     assert "python -m it" in markdown
 
 

@@ -135,7 +135,7 @@ def line_chart(
     return chart(
         title,
         {name: Series(curve, colour=i) for i, (name, curve) in enumerate(first)},
-        x_ticks=[(x, f"{x_name} {x:g}") for x in (x_low, x_high)],
+        x_ticks=[(x, f"{x_name} {x:g}") for x in sorted({x_low, x_high})],
         y_ticks=[(level, number(level)) for level in levels],
     )
 

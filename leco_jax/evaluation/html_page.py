@@ -89,13 +89,14 @@ def run_table(runs: Mapping[str, Mapping[str, Any]]) -> Table:
     Args:
       runs: by name what `provenance` gave, under "made", and the `seconds` that a run took.
     """
-    columns = ("date", "commit", "device", "seconds", "command")
+    timed = ["seconds"] if any("seconds" in run for run in runs.values()) else []
+    columns = ["date", "commit", "device", *timed, "command"]
     rows = []
     for name, run in runs.items():
         made = {"seconds": f"{run['seconds']:.0f}"} if "seconds" in run else {}
         made |= run.get("made", {})
         rows.append([name, *(made.get(column) or "not known" for column in columns)])
-    return Table(["run", *columns], rows, texts=6)
+    return Table(["run", *columns], rows, texts=1 + len(columns))
 
 
 @functools.cache

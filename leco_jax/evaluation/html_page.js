@@ -39,6 +39,7 @@ function browse(data) {
   }
   let shown = [];
   let at = 0;
+  let later = 0; // the timer that puts the choice into the address
 
   function list() {
     const own = data.results.filter((result) => result.method === methodBox.value);
@@ -85,7 +86,9 @@ function browse(data) {
     const [box, place] = [$("list").getBoundingClientRect(), button.getBoundingClientRect()];
     $("list").scrollTop += Math.min(place.top - box.top - 4, 0) + Math.max(place.bottom - box.bottom + 4, 0);
     $("shown").replaceChildren(...details(shown[at]));
-    history.replaceState(null, "", `#${[methodBox.value, shown[at].problem.id].map(encodeURIComponent).join("/")}`);
+    clearTimeout(later); // browsers complain of more than twenty addresses a second
+    const address = [methodBox.value, shown[at].problem.id].map(encodeURIComponent).join("/");
+    later = setTimeout(() => history.replaceState(null, "", `#${address}`), 300);
   }
 
   function setMethod(method) {

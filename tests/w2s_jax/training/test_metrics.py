@@ -106,7 +106,7 @@ def test_report_draws_the_curves_that_exist(tmp_path):
     assert page.count("<polyline") == 3
     assert "3 steps; loss 3 at step 0, 1 at step 2." in page
     assert "&lt;b&gt;" in page
-    assert "http" not in page
+    assert "://" not in page
 
 
 def test_report_of_nothing_is_an_error(tmp_path):

@@ -93,7 +93,8 @@ def forest(intervals: Sequence[tuple[float, float, float] | None]) -> list[str |
         return round(12 + (value - low) / (high - low) * (_FOREST - 24), 1)
 
     cells: list[str | Range] = [
-        "" if one is None else Range(*map(place, one), place(0)) for one in intervals
+        "" if one is None else Range(place(one[0]), place(one[1]), place(one[2]), place(0))
+        for one in intervals
     ]
     axis = [(place(tick), f"{tick:+g}" if tick else "0") for tick in marks]
     return [*cells, Range(0, 0, 0, place(0), axis)]
@@ -165,7 +166,10 @@ def chart(
       log_x: whether x is logarithmic.
       height: of the drawing, which is 640 wide.
     """
-    scale = math.log if log_x else float
+
+    def scale(x: float) -> float:
+        return math.log(x) if log_x else x
+
     bottom = height - _BOTTOM - (_LINE + 3) * bool(x_name)
     top = _TOP + (_LINE + 3) * bool(y_name)
     lines = [name for name, series in curves.items() if len(series.points) > 1]

@@ -128,7 +128,7 @@ def _run(config: ExperimentConfig, workdir: Path, stop: Callable[[], bool]) -> R
             "tokens": dataclasses.asdict(engine.counters),
         }
         earlier = read_json(path) if continued and path.exists() else {}
-        made = {"methods": summary, "made": provenance()}
+        made: dict = {"methods": summary, "made": provenance()}
         write_json(path, made | _together(earlier, cost))
     failures = [f"{r['id']}, {r['method']}: {r['error']}" for r in rows if r["error"] is not None]
     return Run(summary, left=sum(key not in results for key in order), failures=failures)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from leco_jax.evaluation.calibration import auroc, calibration_error, reliability
+from leco_jax.evaluation.calibration import Bin, auroc, calibration_error, reliability
 from leco_jax.evaluation.chain_browser import answer_masses, browser_data, rounds_of
 from leco_jax.evaluation.charts import Chart, Series, chart, forest, log_ticks, ticks
 from leco_jax.evaluation.comparison import COMPARISON_CAPTION, COMPARISON_COLUMNS, compare
@@ -60,7 +60,7 @@ class Report:
         self._rows = list(stored_rows(workdirs))
         self._runs = {workdir.name: _read(workdir / "summary.json") for workdir in workdirs}
         self._configs = {workdir.name: _read(workdir / "config.json") for workdir in workdirs}
-        self._bins = {}
+        self._bins: dict[str, list[Bin]] = {}
         self.lines = compare(self._rows, against=against)
         sums = {line["method"]: line for line in summarise(self._rows)}
         for line in self.lines:

@@ -77,11 +77,11 @@ def test_every_launcher_has_a_bazel_target_and_every_program_that_is_named_exist
     build = (ROOT / "BUILD").read_text()
     (listed,) = re.findall(r"LAUNCHERS = \[(.*?)\]", build, re.S)
     programs = {
-        path.stem
-        for path in (ROOT / "launchers").glob("*.py")
+        path.relative_to(ROOT / "launchers").with_suffix("").as_posix()
+        for path in (ROOT / "launchers").rglob("*.py")
         if '__name__ == "__main__"' in path.read_text()
     }
-    assert set(re.findall(r'"(\w+)"', listed)) == programs
+    assert set(re.findall(r'"([\w/]+)"', listed)) == programs
     for path in (
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/*.md"),

@@ -34,7 +34,8 @@ def flags_restored():
         for name in [name for name in sys.modules if name.startswith("launchers.")]:
             if name != runtime.__name__:
                 del sys.modules[name]
-                delattr(launchers, name.removeprefix("launchers."))
+                if name.count(".") == 1:
+                    delattr(launchers, name.removeprefix("launchers."))
         for name, value in options.items():
             jax.config.update(name, value)
 

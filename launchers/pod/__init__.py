@@ -1,0 +1,1 @@
+"""Starts launchers on TPU slices."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from leco_jax.datasets.prepared import prepared_builder, records
 from leco_jax.datasets.problem import Problem, gsm8k_gold
+from leco_jax.datasets.problem_rows import prepared_problems
 from leco_jax.storage.files import write_bytes
+from leco_jax.storage.jsonl import read_rows
 from leco_jax.storage.paths import cache_dir
-from leco_jax.text.gold import make_all, read_gold
 
 SPLITS = ("train", "test")
-_FIELDS = ("question", "answer")
 URL = (
     "https://raw.githubusercontent.com/openai/grade-school-math/master/grade_school_math/data/"
     "{split}.jsonl"
@@ -32,29 +30,20 @@ def load_gsm8k(split: str, data_dir: str | Path | None = None) -> list[Problem]:
       ValueError: a malformed row, or gold answers that cannot be read; the message names the lines.
     """
     file = _download(split) if data_dir is None else _given_file(split, Path(data_dir).expanduser())
-    builder = prepared_builder(
+    return prepared_problems(
         "gsm8k",
         split,
-        lambda: make_all(file, _row, fields=_FIELDS),
-        fields={"question": str, "answer": str},
-        source=hashlib.sha256(file.read_bytes()).hexdigest(),
+        [file],
+        lambda: read_rows(file, fields=("question", "answer")),
+        _row,
+        kind="number",
         description="Grade-school word problems with worked solutions.",
     )
-    return [
-        Problem(
-            id=f"gsm8k/{split}/{row['row']}",
-            question=row["question"],
-            answer=read_gold(gsm8k_gold(row["answer"])),
-            gold=gsm8k_gold(row["answer"]),
-            solution=row["answer"],
-        )
-        for row in records(builder, split)
-    ]
 
 
-def _row(place: str, row: dict[str, Any]) -> dict[str, str]:
-    read_gold(gsm8k_gold(row["answer"]))
-    return {name: row[name] for name in _FIELDS}
+def _row(row: dict[str, Any]) -> dict[str, str]:
+    solution = row["answer"]
+    return {"question": row["question"], "gold": gsm8k_gold(solution), "solution": solution}
 
 
 def _given_file(split: str, directory: Path) -> Path:

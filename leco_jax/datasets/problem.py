@@ -11,6 +11,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from leco_jax.text.answers import answer_kind
 from leco_jax.text.gold import make_all, read_gold
 
 _GSM8K_KEY = "####"
@@ -34,6 +35,20 @@ def problems_hash(problems: Iterable[Problem]) -> str:
     for p in problems:
         total.update(json.dumps([p.id, p.question, p.gold, p.solution, p.kind]).encode() + b"\n")
     return total.hexdigest()[:16]
+
+
+def graded_by(problems: list[Problem], grader: str) -> list[Problem]:
+    """Returns problems with the kind and the gold values by which a grader compares answers."""
+    if grader == "ours":
+        return problems
+    return [
+        dataclasses.replace(
+            p,
+            kind=answer_kind(p.kind, grader=grader).name,
+            answer=None if p.answer is None else read_gold(p.gold, kind=p.kind, grader=grader),
+        )
+        for p in problems
+    ]
 
 
 def gsm8k_gold(solution: str) -> str:

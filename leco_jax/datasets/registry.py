@@ -9,8 +9,10 @@ from pathlib import Path
 
 from leco_jax.datasets import arithmetic_chains as chains
 from leco_jax.datasets import arithmetic_documents as documents
-from leco_jax.datasets import gsm8k
-from leco_jax.datasets.problem import Problem, load_problem_file
+from leco_jax.datasets import big_bench_mistake as mistakes
+from leco_jax.datasets import gsm8k, math_problems, svamp
+from leco_jax.datasets import questions_with_options as options
+from leco_jax.datasets.problem import Problem, graded_by, load_problem_file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,7 @@ def load_problems(
     data_dir: str | Path | None = None,
     limit: int | None = None,
     skip_bad_gold: bool = False,
+    grader: str = "ours",
 ) -> list[Problem]:
     """Returns problems of a data set, always in the same order.
 
@@ -50,9 +53,11 @@ def load_problems(
       data_dir: where its source files lie; None downloads them, where they are not in the package.
       limit: at most so many problems, from the front.
       skip_bad_gold: leave out a file's problems whose gold answer cannot be read.
+      grader: who reads and compares answers, a name in `leco_jax.text.answers.GRADERS`.
 
     Raises:
-      ValueError: an unknown name or split, a bad limit, or a malformed row.
+      ValueError: an unknown name or split, a bad limit, a malformed row, or a grader that does not
+        know the kind of answers.
       FileNotFoundError: the source files are neither given nor to be had.
     """
     if limit is not None and limit < 0:
@@ -60,7 +65,7 @@ def load_problems(
     if name.endswith(".jsonl"):
         path = Path(data_dir or "") / name.replace("{split}", split)
         problems = load_problem_file(path.expanduser(), skip_bad_gold=skip_bad_gold)
-        return problems[:limit]
+        return graded_by(problems[:limit], grader)
     if name not in DATASETS:
         raise ValueError(
             f"no data set {name!r}; known are {sorted(DATASETS)}, and any file NAME.jsonl"
@@ -68,7 +73,7 @@ def load_problems(
     dataset = DATASETS[name]
     if split not in dataset.splits:
         raise ValueError(f"{name} has no split {split!r}; it has {list(dataset.splits)}")
-    return dataset.load(split, data_dir)[:limit]
+    return graded_by(dataset.load(split, data_dir)[:limit], grader)
 
 
 def _word_problems(split: str) -> list[Problem]:
@@ -88,7 +93,16 @@ def _register_own(name: str, splits: tuple[str, ...], load: Callable[[str], list
     register_dataset(Dataset(name=name, splits=splits, load=load_own))
 
 
-register_dataset(Dataset(name="gsm8k", splits=gsm8k.SPLITS, load=gsm8k.load_gsm8k))
+for _name, _splits, _load in (
+    ("gsm8k", gsm8k.SPLITS, gsm8k.load_gsm8k),
+    ("math", math_problems.SPLITS, math_problems.load_math),
+    ("svamp", svamp.SPLITS, svamp.load_svamp),
+    ("commonsense_qa", options.COMMONSENSE_QA_SPLITS, options.load_commonsense_qa),
+    ("strategy_qa", options.STRATEGY_QA_SPLITS, options.load_strategy_qa),
+    ("date_understanding", options.DATE_UNDERSTANDING_SPLITS, options.load_date_understanding),
+    ("big_bench_mistake", mistakes.SPLITS, mistakes.load_big_bench_mistake),
+):
+    register_dataset(Dataset(name=_name, splits=_splits, load=_load))
 _register_own("word_problems", ("test",), _word_problems)
 _register_own("arithmetic_chains", chains.SPLITS, chains.load_arithmetic_chains)
 _register_own("arithmetic_documents", documents.SPLITS, documents.load_arithmetic_documents)

@@ -81,6 +81,7 @@ def _run(config: ExperimentConfig, workdir: Path, stop: Callable[[], bool]) -> R
         data_dir=data.dir,
         limit=data.limit,
         skip_bad_gold=data.skip_bad_gold,
+        grader=data.grader,
     )
     own = as_json(config)
     own["data"]["problems_sha256"] = problems_hash(problems)

@@ -73,6 +73,8 @@ class DataSource:
       dir: where its source files lie.
       limit: at most so many problems, from the front; None: all.
       skip_bad_gold: leave out a file's problems whose gold answer cannot be read.
+      grader: who reads and compares answers: "ours", or "official_w2s", the published programs of
+        weak-to-strong reasoning.
     """
 
     name: str = "word_problems"
@@ -80,6 +82,7 @@ class DataSource:
     dir: str | None = None
     limit: int | None = None
     skip_bad_gold: bool = False
+    grader: Literal["ours", "official_w2s"] = "ours"
 
     def __post_init__(self):
         if self.limit is not None and self.limit < 1:

@@ -1,6 +1,7 @@
 """From the problems of a data set to questions: prompts in tokens, as the config asks for them."""
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -15,44 +16,45 @@ from leco_jax.text.tokenizer import Tokenizer
 Encoder = Callable[[str], list[int]]  # from a question's text to its prompt
 
 
-def _chat(tokenizer: Tokenizer) -> Encoder:
+def _chat(tokenizer: Tokenizer, kind: str) -> Encoder:
     """Instructions and the question, for a model with a chat template."""
+    system = prompts.system_prompt(kind)
     try:
-        takes_system = prompts.SYSTEM_PROMPT in render_chat(tokenizer, prompts.chat_messages("?"))
+        asked = prompts.chat_messages("?", system=system)
+        takes_system = system in render_chat(tokenizer, asked)
     except ValueError:  # some templates refuse a system message, some leave it out
         takes_system = False
     if takes_system:
-        return lambda question: encode_chat(tokenizer, prompts.chat_messages(question))
+        return lambda question: encode_chat(
+            tokenizer, prompts.chat_messages(question, system=system)
+        )
     # As the makers of such templates advise: the instructions stand before the question.
     return lambda question: encode_chat(
         tokenizer,
-        prompts.chat_messages(f"{prompts.SYSTEM_PROMPT}\n\n{question.strip()}", system=None),
+        prompts.chat_messages(f"{system}\n\n{question.strip()}", system=None),
     )
 
 
-def _few_shot(
-    tokenizer: Tokenizer,
-    demonstrations: Sequence[prompts.Demonstration] = prompts.DEMONSTRATIONS,
-) -> Encoder:
-    """Worked examples and the question."""
-    prefix = prompts.few_shot_prefix(demonstrations)
+def _few_shot(tokenizer: Tokenizer, kind: str, *, complex_ones: bool = False) -> Encoder:
+    """Worked examples with answers of the kind, and the question."""
+    prefix = prompts.few_shot_prefix(prompts.demonstrations_of(kind, complex_ones=complex_ones))
     examples = tokenizer.encode(prefix, add_bos=tokenizer.wants_bos)
     return lambda question: (
         examples + tokenizer.encode(prompts.few_shot_question(question), continuation=True)
     )
 
 
-def _question(tokenizer: Tokenizer) -> Encoder:
+def _question(tokenizer: Tokenizer, _: str) -> Encoder:
     """The question alone, for models trained on the layout of the worked examples."""
     return lambda question: tokenizer.encode(
         prompts.few_shot_prompt(question, ()), add_bos=tokenizer.wants_bos
     )
 
 
-PROMPTS: dict[str, Callable[[Tokenizer], Encoder]] = {
+PROMPTS: dict[str, Callable[[Tokenizer, str], Encoder]] = {
     "chat": _chat,
     "few_shot": _few_shot,
-    "few_shot_complex": lambda tokenizer: _few_shot(tokenizer, prompts.COMPLEX_DEMONSTRATIONS),
+    "few_shot_complex": functools.partial(_few_shot, complex_ones=True),
     "question": _question,
 }
 
@@ -67,13 +69,14 @@ def make_questions(
       tokenizer: the model's.
       config: `prompt`, `generation` and `seed` are read.
     """
-    encode = PROMPTS[config.prompt](tokenizer)
+    kinds = {problem.kind for problem in problems}
+    encoders = {kind: PROMPTS[config.prompt](tokenizer, kind) for kind in kinds}
     stop = () if config.prompt == "chat" else (prompts.FEW_SHOT_STOP,)
     return [
         Question(
             id=problem.id,
             request=Request(
-                prompt=tuple(encode(problem.question)),
+                prompt=tuple(encoders[problem.kind](problem.question)),
                 max_new_tokens=config.generation.max_new_tokens,
                 sampling=config.generation.sampling,
                 seed=config.seed,

@@ -178,7 +178,7 @@ def leco_rounds(
             return "no_candidate"
         frozen = cut if config.freeze_kept else 0
         watch = _watch(config, reader, first=frozen, rounds=len(rounds.every))
-        change = _change(config, reader, rounds.chain, steps, cut, forbidden)
+        change = _change(config, reader, rounds.chain, steps, cut, forbidden, question.kind)
         return change._replace(watch=watch, cut=cut)
 
     watch = _watch(config, reader, first=0, rounds=0)
@@ -225,18 +225,20 @@ def _change(
     steps: Sequence[ScoredStep],
     cut: int,
     forbidden: dict[int, list[int]],
+    kind: str,
 ) -> Resume:
     """How the policy goes on from before step `cut`.
 
     `forbidden` holds what `avoid` has forbidden so far, by place in the chain; it is brought up to
-    date.
+    date. `kind` is the kind of answers.
     """
     keep = steps[cut].tokens[0]
     if config.policy == "sample":
         sampling = dataclasses.replace(chain.sampling, temperature=config.rethink_temperature)
         return Resume(keep, sampling=sampling)
     if config.policy == "reprompt":
-        text = reprompt([step.text for step in steps[:cut]], layout=config.reprompt_layout)
+        kept = [step.text for step in steps[:cut]]
+        text = reprompt(kept, layout=config.reprompt_layout, kind=kind)
         return Resume(keep, reader.tokenizer.encode(text, continuation=True))
     keep = steps[cut].label_end
     for place in [place for place in forbidden if place > keep]:

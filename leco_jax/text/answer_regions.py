@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 
 LONGEST = 300  # characters of an answer; a longer text is not one
+READ = 200_000  # characters at the end of a response that are looked at
 _LAST = 4000  # characters at the end of a text without a marked answer
 _RUN_ON = re.compile(r"^[ \t]*+(?:Question|Q)[ \t]*+(?P<number>[0-9]*+)[ \t]*+:", re.MULTILINE)
 _BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -84,6 +85,28 @@ def answer_sentences(text: str) -> tuple[list[tuple[str, bool]], str]:
         return sentences, text
     end = _SENTENCE_END.search(text, matches[-1].end())
     return sentences, text[end.end() :] if end else ""
+
+
+def marked(text: str) -> Iterator[tuple[str, str]]:
+    """Yields (place, content) of what a response marks as its answer, the first to be believed.
+
+    Places are "the box", 'the line "####"' and "the answer's sentence", of each the last. A text
+    with a box or "####" has no other place, as for numbers. Text from a further "Question:" on and
+    before the last `READ` characters is not read.
+    """
+    text = cut_run_on(text)[-READ:]
+    box = last_boxed(text)
+    if box is not None:
+        yield "the box", box
+        return
+    line = next(hash_lines(text), None)
+    if line is not None:
+        yield 'the line "####"', line
+        return
+    sentences, _ = answer_sentences(text)
+    for sentence, _ in reversed(sentences):
+        if _LETTER_OR_DIGIT.search(sentence):
+            yield "the answer's sentence", sentence
 
 
 def last_lines(text: str) -> list[str]:

@@ -21,18 +21,19 @@ class BadGoldError(ValueError):
     """A gold answer is not an answer of its kind and nothing else."""
 
 
-def read_gold(text: str, *, kind: str = "number") -> Any:
-    """Returns a data set's answer as a value of its kind.
+def read_gold(text: str, *, kind: str = "number", grader: str = "ours") -> Any:
+    """Returns a data set's answer as a value of its kind, or of the kind by which it is graded.
 
     Raises:
       BadGoldError: the text is not wholly one answer: "(1, 5)" is refused here, not read as 5.
     """
-    value = answer_kind(kind).read_gold(text)
-    if value is None:
+    answer = answer_kind(kind, grader=grader).read_gold(text)
+    if answer.value is None:
         shown = repr(text if len(text) <= 60 else text[:60] + "...")
-        reason = f"is not one {kind} and nothing else" if text.strip() else "is empty"
-        raise BadGoldError(f"the gold answer {shown} {reason}")
-    return value
+        raise BadGoldError(
+            f"the gold answer {shown} {answer.problem if text.strip() else 'is empty'}"
+        )
+    return answer.value
 
 
 def make_all(
@@ -44,6 +45,21 @@ def make_all(
 ) -> list[T]:
     """Makes something of every row of a JSONL file that has the text fields `fields`.
 
+    See `make_each`.
+    """
+    rows = read_rows(path, fields=fields)
+    return make_each(path, rows, make, skip_bad_gold=skip_bad_gold)
+
+
+def make_each(
+    source: Path | Traversable,
+    rows: Iterable[tuple[str, dict[str, Any]]],
+    make: Callable[[str, dict[str, Any]], T],
+    *,
+    skip_bad_gold: bool = False,
+) -> list[T]:
+    """Makes something of every row of a source.
+
     `make` is given the row's place, "FILE, line N", and the row. `skip_bad_gold` leaves rows with a
     `BadGoldError` out, and logs how many.
 
@@ -53,14 +69,14 @@ def make_all(
     """
     made: list[T] = []
     bad: list[str] = []
-    for place, row in read_rows(path, fields=fields):
+    for place, row in rows:
         try:
             made.append(make(place, row))
         except BadGoldError as error:
-            bad.append(f"{place.removeprefix(f'{path}, ')}: {error}")
+            bad.append(f"{place.removeprefix(f'{source}, ')}: {error}")
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
-    count = f"{path}: {len(bad)} of {len(bad) + len(made)} rows"
+    count = f"{source}: {len(bad)} of {len(bad) + len(made)} rows"
     if bad and not skip_bad_gold:
         shown = "\n  ".join(bad[:_SHOWN])
         more = len(bad) - _SHOWN

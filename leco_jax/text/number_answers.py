@@ -5,7 +5,7 @@ Values are exact rationals. A percent sign and units are dropped (50% is 50), as
 a number in another base, a repeating decimal) is None, not one of its parts.
 
 `parse_number` reads a text that is a number and nothing else, `read_gold_number` a data set's
-answer, `extract_number` a response. All take time linear in the length of the text.
+answer, `read_number` a response. All take time linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from fractions import Fraction
 from typing import Any
 
 from leco_jax.text import answer_regions
+from leco_jax.text.parsed_answer import ParsedAnswer, parsed
 
-_LAST = 200_000
 _INT = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
 _DECIMAL = rf"(?:{_INT}(?:\.[0-9]+)?|\.[0-9]+)"
 _NUMBER = re.compile(
@@ -124,26 +124,31 @@ _LINE_LABEL = re.compile(r"^(?:\W*Step\s*[0-9]+\s*[:.)]?|\s*[0-9]+[.)](?=\s+\S))
 
 
 def extract_number(text: str) -> Fraction | None:
-    r"""Returns the number that a response gives as its answer, or None; any text is safe to give.
+    """Returns the number that a response gives as its answer, or None; see `read_number`."""
+    return read_number(text).value
+
+
+def read_number(text: str) -> ParsedAnswer:
+    r"""Reads the number that a response gives as its answer; any text is safe to give.
 
     The first of these that the text has decides, and of several the last: a `\boxed{}`; a line
     "#### x"; a sentence with a digit after "answer is" or "answer:". A box or "####" line that is
-    not one number means None. Only a text with none of them is read for the last line with a
+    not one number means no answer. Only a text with none of them is read for the last line with a
     number: what follows its last "=", else its last number. Text from a further "Question:" on and
     before the last 200,000 characters is not read.
     """
-    text = answer_regions.cut_run_on(text)[-_LAST:]
+    text = answer_regions.cut_run_on(text)[-answer_regions.READ :]
     box = answer_regions.last_boxed(text)
     if box is not None:
-        return parse_number(box)
+        return parsed(parse_number(box), box, "the box does not hold one number")
     line = next(answer_regions.hash_lines(text), None)
     if line is not None:
-        return parse_number(line)
+        return parsed(parse_number(line), line, 'the line "####" does not hold one number')
     sentences, tail = answer_regions.answer_sentences(text)
     for sentence, in_words in reversed(sentences):
         digit = _DIGIT.search(sentence)
         if digit and (in_words or not re.search(r"[^\W_]", sentence[: digit.start()])):
-            return _first_number(sentence)
+            return parsed(_first_number(sentence), sentence, "the answer is an expression")
     return _number_of_last_line(tail)
 
 
@@ -197,17 +202,18 @@ def _first_number(sentence: str) -> Fraction | None:
     return next(_numbers(_plain(sentence).rsplit("=", 1)[-1]), None)
 
 
-def _number_of_last_line(text: str) -> Fraction | None:
+def _number_of_last_line(text: str) -> ParsedAnswer:
+    expression = "the last line with a number ends in an expression"
     for line in answer_regions.last_lines(text):
         if not _DIGIT.search(line):
             continue
         before, equals, after = _plain(_LINE_LABEL.sub("", line)).rpartition("=")
         numbers = list(_numbers(after))
         if numbers:
-            return numbers[0 if equals else -1]
+            return parsed(numbers[0 if equals else -1], line, expression)
         if equals and _NUMBER.search(before):
-            return None
-    return None
+            return ParsedAnswer(text=line, problem=expression)
+    return ParsedAnswer(problem="there is no number")
 
 
 def _numbers(plain: str) -> Iterator[Fraction | None]:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import re
+from typing import Literal
 
 from leco_jax.configuration import at_least
 from leco_jax.datasets.problem import Problem, problems_hash
@@ -23,6 +24,8 @@ class ProblemsConfig:
     questions: int = 3_500  # D_gold,2: only their questions are used, except by the ceiling
     test_questions: int = 0  # how many; 0: all
     skip_bad_gold: bool = False  # leave out problems of a file whose gold answer cannot be read
+    # who reads and compares answers; "official_w2s": the published programs
+    grader: Literal["ours", "official_w2s"] = "ours"
     drop_duplicates: bool = True  # of questions, within and between the parts
     prompt: str = "Question: {question}\nAnswer:\n"  # of one question, with {question}
     remove: str | None = None  # a regular expression taken out of gold solutions; None: nothing
@@ -55,7 +58,11 @@ def load_pool(data: ProblemsConfig) -> Pool:
         without gold.
     """
     load = functools.partial(
-        load_problems, data.name, data_dir=data.dir, skip_bad_gold=data.skip_bad_gold
+        load_problems,
+        data.name,
+        data_dir=data.dir,
+        skip_bad_gold=data.skip_bad_gold,
+        grader=data.grader,
     )
     training = load(split=data.split)
     test = load(split=data.test_split, limit=data.test_questions or None)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leco_jax.datasets import chain_generator as chains
-from leco_jax.text.answers import extract_number
+from leco_jax.text.number_answers import extract_number
 
 _EQUATION = re.compile(r"(\d+) ([-+*/]) (\d+) = (\d+)")
 _EXACT = {

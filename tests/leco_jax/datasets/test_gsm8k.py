@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from leco_jax.datasets import gsm8k
+from leco_jax.datasets import gsm8k, problem_rows
 from leco_jax.datasets.registry import load_problems
 
 ROWS = {
@@ -70,7 +70,7 @@ def test_prepared_once_as_array_record_and_again_when_a_file_changes(data_dir, c
     assert len(prepared) == 1
     assert list(prepared[0].rglob("*.array_record*"))
     with monkeypatch.context() as patch:
-        patch.setattr(gsm8k, "make_all", None)  # the files' rows are not read again
+        patch.setattr(problem_rows, "make_each", None)  # the files' rows are not read again
         assert len(load_problems("gsm8k", data_dir=data_dir)) == 3
     write(data_dir, {"test": [{"question": "Now?", "answer": "#### 7"}]})
     assert [p.answer for p in load_problems("gsm8k", data_dir=data_dir)] == [7]

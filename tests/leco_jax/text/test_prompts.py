@@ -5,11 +5,11 @@ import pytest
 
 from leco_jax.text.answers import answers_equal, extract_answer
 from leco_jax.text.prompts import (
-    BOX_INSTRUCTION,
     COMPLEX_DEMONSTRATIONS,
     DEMONSTRATIONS,
     FEW_SHOT_STOP,
     SYSTEM_PROMPT,
+    box_instruction,
     chat_messages,
     few_shot_prefix,
     few_shot_prompt,
@@ -107,8 +107,8 @@ def test_label_layout_is_the_next_label(kept, label):
 
 def test_instruction_layout_puts_the_instruction_on_a_line_of_its_own():
     text = reprompt(["Step 1: 3 pens."], layout="instruction")
-    assert text == f"\n{BOX_INSTRUCTION}\n"
-    assert reprompt([], layout="instruction") == f"{BOX_INSTRUCTION}\n"
+    assert text == f"\n{box_instruction()}\n"
+    assert reprompt([], layout="instruction") == f"{box_instruction()}\n"
     assert extract_answer(text) is None  # the instruction must not be read as an answer
 
 

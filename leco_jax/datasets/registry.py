@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 from leco_jax.datasets import arithmetic_chains as chains
 from leco_jax.datasets import arithmetic_documents as documents
@@ -22,6 +23,33 @@ class Dataset:
     name: str
     splits: tuple[str, ...]
     load: Callable[[str, str | Path | None], list[Problem]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """How a program's config says where problems lie and how their answers are read.
+
+    Attributes:
+      dir: where a data set's source files lie; None: in the cache, or made here.
+      skip_bad_gold: leave out a file's problems whose gold answer cannot be read.
+      grader: who reads and compares answers: "ours", or "official_w2s", the published programs of
+        weak-to-strong reasoning.
+    """
+
+    dir: str | None = None
+    skip_bad_gold: bool = False
+    grader: Literal["ours", "official_w2s"] = "ours"
+
+    def load(self, name: str, *, split: str, limit: int | None = None) -> list[Problem]:
+        """Returns problems as `load_problems` does."""
+        return load_problems(
+            name,
+            split=split,
+            data_dir=self.dir,
+            limit=limit,
+            skip_bad_gold=self.skip_bad_gold,
+            grader=self.grader,
+        )
 
 
 DATASETS: dict[str, Dataset] = {}

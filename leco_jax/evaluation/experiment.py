@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 from leco_jax.configuration import as_json, build
 from leco_jax.datasets.problem import Problem, problems_hash
-from leco_jax.datasets.registry import load_problems
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.tasks import run_tasks
 from leco_jax.evaluation.experiment_config import METHODS, ExperimentConfig
@@ -75,14 +74,7 @@ def run_experiment(
 
 def _run(config: ExperimentConfig, workdir: Path, stop: Callable[[], bool]) -> Run:
     data = config.data
-    problems = load_problems(
-        data.name,
-        split=data.split,
-        data_dir=data.dir,
-        limit=data.limit,
-        skip_bad_gold=data.skip_bad_gold,
-        grader=data.grader,
-    )
+    problems = data.load(data.name, split=data.split, limit=data.limit)
     own = as_json(config)
     own["data"]["problems_sha256"] = problems_hash(problems)
     refuse_other(workdir, own)  # before the model is loaded, which may take long

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import ml_collections
 
 from leco_jax.configuration import check, config_dict, part
+from leco_jax.datasets.registry import ReadingOptions
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.programs import MARGIN
 from leco_jax.decoding.request import Sampling
@@ -63,26 +64,19 @@ class ModelSource:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DataSource:
+class DataSource(ReadingOptions):
     """The problems.
 
     Attributes:
       name: a data set or a .jsonl file; "word_problems" comes with the package, "gsm8k" needs
-        `dir` or the internet.
+        `dir` or the internet, the other public ones need `dir`.
       split: one of its splits.
-      dir: where its source files lie.
       limit: at most so many problems, from the front; None: all.
-      skip_bad_gold: leave out a file's problems whose gold answer cannot be read.
-      grader: who reads and compares answers: "ours", or "official_w2s", the published programs of
-        weak-to-strong reasoning.
     """
 
     name: str = "word_problems"
     split: str = "test"
-    dir: str | None = None
     limit: int | None = None
-    skip_bad_gold: bool = False
-    grader: Literal["ours", "official_w2s"] = "ours"
 
     def __post_init__(self):
         if self.limit is not None and self.limit < 1:

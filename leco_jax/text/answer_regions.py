@@ -20,7 +20,7 @@ _LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 _HEADING = re.compile(r"[^\w\\$]*(?:[^\W\d_]{2}|[0-9]+[.)]\s+[^\W\d_]|A\s)")
 _ANSWER_IS = re.compile(r"\banswer(?:\s++(?:is|was)\b|\**+\s*+:)[\s:*]*+", re.IGNORECASE)
 _ANSWER = re.compile(r"boxed\s*+\{|####|" + _ANSWER_IS.pattern, re.IGNORECASE)
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
+_SENTENCE_END = re.compile(r"(?<!\\)[.!?](?=\s|$)|\n")
 _LIST_LABEL = re.compile(r"[0-9]+[.)][ \t]+\S")
 
 

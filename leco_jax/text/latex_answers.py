@@ -20,9 +20,9 @@ from leco_jax.text.parsed_answer import ParsedAnswer, parsed
 
 LIMIT_SECONDS = 5  # whole seconds of processor time for one comparison
 
-_FORMULA = re.compile(r"\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]")
+_FORMULA = re.compile(r"(?<!\\)\$\$?((?:\\.|[^$\\])+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _TEXT = r"\\(?:text(?:bf|it|rm|normal)?|math(?:rm|bf|it|sf)|mbox|operatorname)"
-_UNIT = r"[A-Za-z][A-Za-z .]*"  # "square inches", "cm"
+_UNIT = r"(?![ap]\.? ?m\.?[ }])[A-Za-z][A-Za-z .]*"  # "square inches", "cm"; not "a.m."
 _REPLACED: list[tuple[re.Pattern[str], str]] = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -50,6 +50,7 @@ _REPLACED: list[tuple[re.Pattern[str], str]] = [
     )
 ]
 _WORDS = re.compile(r"[^\W\d_]+(?:[ ,'’]+[^\W\d_]+)*")
+_TUPLE = re.compile(r"[(\[].*,.*[)\]]")  # or an interval; a list without brackets has no order
 _RATIO_OR_BASE = re.compile(r"[0-9] ?:|[0-9A-Za-z]_\{?[0-9]")
 
 
@@ -136,4 +137,6 @@ def _equal(a: str, b: str) -> bool:
         return a.replace(" ", "").casefold() == b.replace(" ", "").casefold() and not (
             len(a) == 1 or len(b) == 1
         )
+    if bool(_TUPLE.fullmatch(a)) != bool(_TUPLE.fullmatch(b)) and any("," in t for t in (a, b)):
+        return False  # an ordered pair is no list
     return COMPARER.equal(a, b, limit_seconds=LIMIT_SECONDS)

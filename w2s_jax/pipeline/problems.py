@@ -1,31 +1,25 @@
 """A pipeline's problems: loaded once, split for each seed, and checked before anything runs."""
 
 import dataclasses
-import functools
 import re
-from typing import Literal
 
 from leco_jax.configuration import at_least
 from leco_jax.datasets.problem import Problem, problems_hash
-from leco_jax.datasets.registry import load_problems
+from leco_jax.datasets.registry import ReadingOptions
 from w2s_jax.curation import QuestionSplit, split_questions
 from w2s_jax.pipeline.generate import PromptLayout
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProblemsConfig:
+class ProblemsConfig(ReadingOptions):
     """The problems to learn from and to measure on."""
 
     name: str = "gsm8k"  # a data set; its answers decide the kind of answer
     split: str = "train"  # where both training halves come from
     test_split: str = "test"  # what all models are measured on
-    dir: str | None = None  # where the data set's files are; None: in the cache
     gold_questions: int = 3_500  # D_gold,1: the weak model learns from their gold solutions
     questions: int = 3_500  # D_gold,2: only their questions are used, except by the ceiling
     test_questions: int = 0  # how many; 0: all
-    skip_bad_gold: bool = False  # leave out problems of a file whose gold answer cannot be read
-    # who reads and compares answers; "official_w2s": the published programs
-    grader: Literal["ours", "official_w2s"] = "ours"
     drop_duplicates: bool = True  # of questions, within and between the parts
     prompt: str = "Question: {question}\nAnswer:\n"  # of one question, with {question}
     remove: str | None = None  # a regular expression taken out of gold solutions; None: nothing
@@ -57,15 +51,8 @@ def load_pool(data: ProblemsConfig) -> Pool:
       ValueError: no such data set, malformed rows, answers of several kinds, or a test problem
         without gold.
     """
-    load = functools.partial(
-        load_problems,
-        data.name,
-        data_dir=data.dir,
-        skip_bad_gold=data.skip_bad_gold,
-        grader=data.grader,
-    )
-    training = load(split=data.split)
-    test = load(split=data.test_split, limit=data.test_questions or None)
+    training = data.load(data.name, split=data.split)
+    test = data.load(data.name, split=data.test_split, limit=data.test_questions or None)
     kinds = sorted({problem.kind for problem in training + test})
     if len(kinds) > 1:
         raise ValueError(

@@ -48,6 +48,7 @@ needs_math_verify = pytest.mark.skipif(
         (r"\{1, 2\}", r"\{1,2\}"),
         (r"\mathrm{Red}", "Red"),
         (r"\leftarrow", r"\leftarrow"),
+        (r"9\text{ a.m.}", "9a.m"),
     ],
 )
 def test_normal_form(text, form):
@@ -65,7 +66,9 @@ def installed(monkeypatch):
     [
         (r"So $x=2$ and \boxed{\frac{1}{2}} it is.", r"\frac{1}{2}"),
         (r"#### $3\sqrt{2}$", r"3\sqrt{2}"),
-        ("The answer is $5$.", "5"),  # the published program keeps the dollars
+        ("The answer is $5$.", "5"),
+        (r"The answer is $\$ 5$.", "5"),
+        (r"The answer is $11,\! 111$.", "11111"),  # the published program keeps the dollars
         (r"The answer is $\{1, 2\}$, as said.", r"\{1,2\}"),
         ("The answer is 12 apples.", "12apples"),  # compared as the number 12
         (r"So we get $a+b$ or $\frac{7}{2}$", r"\frac{7}{2}"),
@@ -111,6 +114,7 @@ def equal(a, b):
         ("0.33", r"\frac13", False),
         (r"2516_8", r"2516_9", False),
         (r"2516_8", "2516", False),
+        ("(1,2)", "1,2", False),
         ("3:1", "3", False),
         (r"\text{Evelyn}", "evelyn", True),
         ("a", "A", False),

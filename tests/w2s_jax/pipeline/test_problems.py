@@ -4,10 +4,11 @@ import json
 
 import pytest
 
+from leco_jax.configuration import build
 from leco_jax.text.answers import ANSWER_KINDS
 from tests.w2s_jax.pipeline.test_stages import graph_of
 from tests.w2s_jax.pipeline.tiny_config import get_config
-from w2s_jax.pipeline.problems import load_pool, split_pool
+from w2s_jax.pipeline.problems import ProblemsConfig, load_pool, split_pool
 from w2s_jax.pipeline.run import run_pipeline
 
 
@@ -61,15 +62,19 @@ def test_without_solutions_for_the_questions_there_is_no_ceiling(tmp_path):
     assert all("solution" in json.loads(line) for line in lines)
 
 
+def _built(data):
+    return build(ProblemsConfig, data)
+
+
 def test_missing_solutions_and_golds_are_counted_before_anything_runs(tmp_path):
     config = write(tmp_path, rows_of_problems(0, 24, solution=7), rows_of_problems(100, 6))
     with pytest.raises(ValueError, match=r"8 problems with a solution .*; 7 of 24 have one"):
-        split_pool(load_pool(config.data), config.data, seed=0)
+        split_pool(load_pool(_built(config.data)), config.data, seed=0)
     config = write(tmp_path, rows_of_problems(0, 24), rows_of_problems(100, 6, gold=4))
     with pytest.raises(ValueError, match=r"2 of 6 test problems have no gold answer \(p104"):
-        load_pool(config.data)
+        load_pool(_built(config.data))
     config.data.test_questions = 4
-    assert len(load_pool(config.data).test) == 4
+    assert len(load_pool(_built(config.data)).test) == 4
 
 
 def test_a_pipeline_compares_one_kind_of_answers(tmp_path, monkeypatch):
@@ -77,4 +82,4 @@ def test_a_pipeline_compares_one_kind_of_answers(tmp_path, monkeypatch):
     train = rows_of_problems(0, 24)
     train[5]["kind"] = "count"
     with pytest.raises(ValueError, match="kinds count, number"):
-        load_pool(write(tmp_path, train, rows_of_problems(100, 6)).data)
+        load_pool(_built(write(tmp_path, train, rows_of_problems(100, 6)).data))

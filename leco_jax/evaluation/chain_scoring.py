@@ -16,6 +16,7 @@ from leco_jax.models.config import ModelConfig
 from leco_jax.models.loading import LoadedModel
 from leco_jax.reasoning.chain_reader import score_chain
 from leco_jax.scoring.presets import StepPreset
+from leco_jax.scoring.types import MAX_TOPK
 from leco_jax.shapes import power_of_two
 from leco_jax.storage.jsonl import parse_row
 from leco_jax.text.chat import encode_chat
@@ -130,28 +131,56 @@ def score_chains(
     Raises:
       ValueError: a row's figures are not finite; the message names its line.
     """
+    figures = token_figures(
+        model, chains, stats=preset.stats, topk=preset.topk, batch_tokens=batch_tokens
+    )
+    for chain, stats in zip(chains, figures, strict=True):
+        yield _row(chain, stats, model.tokenizer, preset)
+
+
+def token_figures(
+    model: LoadedModel,
+    chains: Sequence[GivenChain],
+    *,
+    stats: tuple[str, ...],
+    topk: int = MAX_TOPK,
+    batch_tokens: int,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yields statistics `[T]` of each chain's response, in the order of the chains.
+
+    Args:
+      model: the model whose distribution they are of.
+      chains: what to score.
+      stats: names of `scoring.token_stats`.
+      topk: of those of the largest probabilities.
+      batch_tokens: most tokens of a batch, padding included; a chain that is longer is a batch
+        of its own.
+
+    Raises:
+      ValueError: a chain's figures are not finite; the message names its line.
+    """
     if batch_tokens < 1:
         raise ValueError(f"batch_tokens must be at least 1, not {batch_tokens}")
     for start in range(0, len(chains), _WINDOW):
         window = chains[start : start + _WINDOW]
         by_length = sorted(range(len(window)), key=lambda i: len(window[i]))
-        done: dict[int, dict[str, Any]] = {}
+        done: dict[int, dict[str, np.ndarray]] = {}
         for batch in _batches([window[i] for i in by_length], batch_tokens):
-            stats = _score_batch(model, batch, preset)
+            found = _score_batch(model, batch, stats, topk)
             for row, chain in enumerate(batch):
-                own = {name: values[row, : len(chain.response)] for name, values in stats.items()}
-                done[by_length[len(done)]] = _row(chain, own, model.tokenizer, preset)
+                own = {name: values[row, : len(chain.response)] for name, values in found.items()}
+                if not all(np.isfinite(values).all() for values in own.values()):
+                    raise ValueError(
+                        f"line {chain.named['line']}: the model's log-probabilities of this "
+                        "response are not all finite: its weights or this dtype are broken"
+                    )
+                done[by_length[len(done)]] = own
         yield from (done[i] for i in range(len(window)))
 
 
 def _row(
     chain: GivenChain, stats: dict[str, np.ndarray], tokenizer: Tokenizer, preset: StepPreset
 ) -> dict[str, Any]:
-    if not all(np.isfinite(values).all() for values in stats.values()):
-        raise ValueError(
-            f"line {chain.named['line']}: the model's log-probabilities of this response are not "
-            "all finite: its weights or this dtype are broken"
-        )
     return chain.named | {
         "token_logprobs": stats["logprob"].tolist(),
         "sum_logprob": float(np.sum(stats["logprob"], dtype=np.float64)),
@@ -176,7 +205,7 @@ def _batches(chains: Sequence[GivenChain], batch_tokens: int) -> Iterator[list[G
 
 
 def _score_batch(
-    model: LoadedModel, batch: Sequence[GivenChain], preset: StepPreset
+    model: LoadedModel, batch: Sequence[GivenChain], stats: tuple[str, ...], topk: int
 ) -> dict[str, np.ndarray]:
     """Statistics `[B, R]` of the responses' tokens, aligned at their first ones."""
     rows = power_of_two(len(batch))
@@ -191,14 +220,21 @@ def _score_batch(
         targets_BR[b, : len(chain.response)] = chain.response
         first_B[b] = len(chain.prompt) - 1
     out = _token_stats(
-        model.params, tokens_BT, first_B, targets_BR, config=model.config, preset=preset
+        model.params, tokens_BT, first_B, targets_BR, config=model.config, stats=stats, topk=topk
     )
-    return {name: np.asarray(getattr(out, name)) for name in preset.stats}
+    return {name: np.asarray(getattr(out, name)) for name in stats}
 
 
-@functools.partial(jax.jit, static_argnames=("config", "preset"))
+@functools.partial(jax.jit, static_argnames=("config", "stats", "topk"))
 def _token_stats(
-    params: Any, tokens_BT, first_B, targets_BR, *, config: ModelConfig, preset: StepPreset
+    params: Any,
+    tokens_BT,
+    first_B,
+    targets_BR,
+    *,
+    config: ModelConfig,
+    stats: tuple[str, ...],
+    topk: int,
 ) -> scoring.TokenStats:
     positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
     hidden_BTD, _ = transformer.forward(
@@ -212,8 +248,8 @@ def _token_stats(
         hidden_BRD,
         transformer.unembedding(params),
         targets_BR,
-        stats=preset.stats,
+        stats=stats,
         soft_cap=config.logit_soft_cap,
         valid_vocab=config.valid_vocab,
-        topk=preset.topk,
+        topk=topk,
     )

@@ -4,6 +4,7 @@ from fractions import Fraction
 import pytest
 
 from leco_jax.text.answers import answers_equal, extract_answer
+from leco_jax.text.gold import read_gold
 from leco_jax.text.prompts import (
     COMPLEX_DEMONSTRATIONS,
     DEMONSTRATIONS,
@@ -11,11 +12,13 @@ from leco_jax.text.prompts import (
     SYSTEM_PROMPT,
     box_instruction,
     chat_messages,
+    demonstrations_of,
     few_shot_prefix,
     few_shot_prompt,
     few_shot_question,
     reprompt,
     step_lines,
+    system_prompt,
 )
 from leco_jax.text.steps import split_steps
 
@@ -115,3 +118,21 @@ def test_instruction_layout_puts_the_instruction_on_a_line_of_its_own():
 def test_an_unknown_layout_is_refused():
     with pytest.raises(ValueError, match="'letter'"):
         reprompt([], layout="letter")
+
+
+@pytest.mark.parametrize("kind", ["choice", "yes_no", "date", "official_w2s_number"])
+def test_the_examples_of_a_kind_give_answers_of_that_kind(kind):
+    examples = demonstrations_of(kind)
+    assert len(examples) >= 3
+    for example in examples:
+        text = step_lines(example.steps)
+        kind = kind.removeprefix("official_w2s_")
+        assert extract_answer(text, kind=kind) == read_gold(example.answer, kind=kind)
+
+
+def test_instructions_ask_for_the_kind_of_answer():
+    assert "the letter of the right option" in system_prompt("choice")
+    assert "give yes or no as" in reprompt([], layout="instruction", kind="yes_no")
+    assert system_prompt("official_w2s_latex") == system_prompt("latex") != SYSTEM_PROMPT
+    with pytest.raises(ValueError, match="'choice' have no complex examples"):
+        demonstrations_of("choice", complex_ones=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from launchers import processes, runtime
-from leco_jax.evaluation.labelled_sources import from_files, from_run
+from leco_jax.evaluation.labelled_sources import SourceOptions, from_file, from_run
 from leco_jax.evaluation.localisation import FIGURE_CAPTION, FIGURE_COLUMNS, figure_table
 from leco_jax.evaluation.questions import PROMPTS
 from leco_jax.evaluation.summary import format_table
@@ -57,14 +57,14 @@ def main() -> int:
             raise ValueError("--chains need a --model that reads them")
         name = read_json(workdir / "config.json")["model"]["name"]
     model = load_model(name, dtype=_DTYPE.value)
-    options = {"preset": PRESETS[_PRESET.value], "batch_tokens": _BATCH.value}
+    options = SourceOptions(
+        preset=PRESETS[_PRESET.value], batch_tokens=_BATCH.value, limit=_LIMIT.value
+    )
     if workdir is not None:
-        found = [from_run(model, workdir, _METHOD.value, limit=_LIMIT.value, **options)]
+        found = [from_run(model, workdir, _METHOD.value, options)]
     else:
-        found = [
-            from_files(model, Path(path), _PROMPT.value, limit=_LIMIT.value, **options)
-            for path in _CHAINS.value
-        ]
+        paths = map(Path, _CHAINS.value or ())
+        found = [from_file(model, path, _PROMPT.value, options) for path in paths]
     tables = []
     for source in found:
         lines = figure_table(source.chains)

@@ -26,6 +26,21 @@ from leco_jax.text.prompts import step_lines
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """How chains are read and scored.
+
+    Attributes:
+      preset: which variant of the step scores.
+      batch_tokens: most tokens of a batch, padding included.
+      limit: at most so many chains, from the front; None: all.
+    """
+
+    preset: StepPreset
+    batch_tokens: int
+    limit: int | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelledSource:
     """One file's or run's chains.
 
@@ -42,14 +57,11 @@ class LabelledSource:
     cuts: list[dict]
 
 
-def from_files(
+def from_file(
     model: LoadedModel,
     path: Path,
     prompt: str,
-    *,
-    limit: int | None,
-    preset: StepPreset,
-    batch_tokens: int,
+    options: SourceOptions,
 ) -> LabelledSource:
     """Scores the chains of a file; every step may be named. Chains too long for the model are left.
 
@@ -58,7 +70,7 @@ def from_files(
       ValueError: a bad row.
     """
     encode = PROMPTS[prompt](model.tokenizer, "number")
-    labelled = read_labelled_chains(path)[:limit]
+    labelled = read_labelled_chains(path)[: options.limit]
     given = [
         GivenChain(
             prompt=tuple(encode(chain.question)),
@@ -68,7 +80,9 @@ def from_files(
         for number, chain in enumerate(labelled, 1)
     ]
     fits = [i for i, chain in enumerate(given) if len(chain) <= model.config.max_positions]
-    figures = step_figures(model, [given[i] for i in fits], preset, batch_tokens=batch_tokens)
+    figures = step_figures(
+        model, [given[i] for i in fits], options.preset, batch_tokens=options.batch_tokens
+    )
     chains = []
     for i, own in zip(fits, figures, strict=True):
         if len(own.texts) != len(labelled[i].steps):
@@ -87,10 +101,7 @@ def from_run(
     model: LoadedModel,
     workdir: Path,
     method: str,
-    *,
-    limit: int | None,
-    preset: StepPreset,
-    batch_tokens: int,
+    options: SourceOptions,
 ) -> LabelledSource:
     """Scores the first passes of a method of a finished run.
 
@@ -110,7 +121,7 @@ def from_run(
             "the first wrong step of a chain is not known: use arithmetic_chains"
         )
     rows = [row for _, row in read_rows(workdir / "results.jsonl")]
-    own = [row for row in rows if row["method"] == method and row["error"] is None][:limit]
+    own = [row for row in rows if row["method"] == method and row["error"] is None][: options.limit]
     if not own:
         raise ValueError(f"{workdir} has no results of {method!r}")
     encode = PROMPTS[config.prompt](model.tokenizer, "number")
@@ -124,7 +135,9 @@ def from_run(
         for number, (row, text) in enumerate(zip(own, texts, strict=True), 1)
     ]
     read = [i for i, chain in enumerate(given) if chain.response]
-    figures = step_figures(model, [given[i] for i in read], preset, batch_tokens=batch_tokens)
+    figures = step_figures(
+        model, [given[i] for i in read], options.preset, batch_tokens=options.batch_tokens
+    )
     may_cut = _may_be_named(config.leco.exclude)
     chains = []
     for i, steps in zip(read, figures, strict=True):

@@ -143,9 +143,9 @@ def _figure_line(
     distances = []
     for chain in wrong:
         values = np.where(chain.candidates, chain.figures[name], np.inf)
-        distances.append(abs(int(np.argmin(values)) - chain.first_wrong))
+        distances.append(abs(int(np.argmin(values)) - _wrong(chain)))
     good = [chain.figures[name][: chain.first_wrong] for chain in (*wrong, *right)]
-    bad = np.array([chain.figures[name][chain.first_wrong] for chain in wrong])
+    bad = np.array([chain.figures[name][_wrong(chain)] for chain in wrong])
     worst, best = np.array([least(c) for c in wrong]), np.array([least(c) for c in right])
     return {
         "figure": name,
@@ -157,10 +157,15 @@ def _figure_line(
     }
 
 
+def _wrong(chain: LabelledFigures) -> int:
+    assert chain.first_wrong is not None
+    return chain.first_wrong
+
+
 def _chance_line(wrong: Sequence[LabelledFigures], right: Sequence[LabelledFigures]) -> dict:
     def share(chain: LabelledFigures, reach: int) -> float:
-        first = max(chain.first_wrong - reach, 0)  # type: ignore[operator]
-        near = chain.candidates[first : chain.first_wrong + reach + 1]  # type: ignore[operator]
+        first = max(_wrong(chain) - reach, 0)
+        near = chain.candidates[first : _wrong(chain) + reach + 1]
         return near.sum() / chain.candidates.sum()
 
     return {

@@ -72,10 +72,10 @@ def step_figures(
         )
     for name in ("score", "weakest_token"):
         against = against_place([chain.figures[name] for chain in made])
-        for chain, values in zip(made, against, strict=True):
-            chain.figures[f"{name}, position"] = values
-    for chain, values in zip(made, boundaries(tokens), strict=True):
-        chain.figures["adaptive_step"] = np.bincount(values, minlength=len(chain.texts)) * -1.0
+        for made_of, values in zip(made, against, strict=True):
+            made_of.figures[f"{name}, position"] = values
+    for made_of, values in zip(made, boundaries(tokens), strict=True):
+        made_of.figures["adaptive_step"] = -1.0 * np.bincount(values, minlength=len(made_of.texts))
     return made
 
 

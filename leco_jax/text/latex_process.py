@@ -85,11 +85,13 @@ class Comparer:
 
     def _read(self, limit_seconds: float) -> str | None:
         """The next line, None past the limit or at the end."""
-        out = self._process.stdout  # type: ignore[union-attr]
+        assert self._process is not None
+        assert self._process.stdout is not None
+        out = self._process.stdout
         line, deadline = b"", time.monotonic() + limit_seconds
         while not line.endswith(b"\n"):
             ready, _, _ = select.select([out], [], [], max(deadline - time.monotonic(), 0))
-            part = out.read(1024) if ready else b""  # type: ignore[union-attr]
+            part = out.read(1024) if ready else b""
             if not part:
                 return None
             line += part

@@ -110,7 +110,7 @@ def test_auroc_counts_ties_by_half():
 def test_a_figure_against_its_place():
     figures = [np.array([1.0, 10.0])] * 6 + [np.array([3.0, 30.0])] * 6 + [np.array([2, 20, 40.0])]
     against = against_place(figures)
-    assert against[0][0] == pytest.approx(against[0][1])
+    assert against[0][0] == pytest.approx(against[0][1], abs=0.1)
     assert against[12][0] == pytest.approx(0)
     # The third place has one chain only and counts with the second.
     assert against[12][2] > against[6][1] > 0

@@ -34,7 +34,7 @@ def workdir(tmp_path, model_dir):
         json.dumps(as_json(ExperimentConfig(prompt="question", model=model, data=data)))
     )
     row = {"id": "a", "question": "1 + 2?", "method": "cot", "error": None}
-    texts = [SOLUTION, SOLUTION.replace("3", "4"), "Step 1: "]
+    texts = [SOLUTION, SOLUTION.replace("3", "4"), SOLUTION.splitlines()[0]]
     rows = [
         row | {"first_correct": not i, "rounds": [{"text": text}]} for i, text in enumerate(texts)
     ]
@@ -56,7 +56,7 @@ def test_labelled_chains(call, chains, model_dir, tmp_path):
 def test_a_finished_run(call, workdir):
     done = call("localise", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
-    # The third chain ends before its first step.
+    # The third chain ends before it goes wrong.
     assert "run, cot: 1 wrong chains, 1 right chains, 1 left out" in done.stdout
 
 

@@ -54,9 +54,14 @@ _TUPLE = re.compile(r"[(\[].*,.*[)\]]")  # or an interval; a list without bracke
 _RATIO_OR_BASE = re.compile(r"[0-9] ?:|[0-9A-Za-z]_\{?[0-9]")
 
 
+def has_math_verify() -> bool:
+    """Whether math-verify is installed."""
+    return importlib.util.find_spec("math_verify") is not None
+
+
 def require_math_verify() -> None:
     """Raises ModuleNotFoundError, which names the extra, where math-verify is not installed."""
-    if importlib.util.find_spec("math_verify") is None:
+    if not has_math_verify():
         raise ModuleNotFoundError(
             "answers of the kind 'latex' need the extra `latex` (missing: math_verify): "
             "pip install 'leco-jax[latex]'",

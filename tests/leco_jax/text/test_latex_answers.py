@@ -1,4 +1,3 @@
-import importlib.util
 import time
 
 import pytest
@@ -10,7 +9,7 @@ from leco_jax.text.latex_answers import normal_form
 from leco_jax.text.latex_process import Comparer
 
 needs_math_verify = pytest.mark.skipif(
-    importlib.util.find_spec("math_verify") is None, reason="needs the extra `latex`"
+    not latex_answers.has_math_verify(), reason="needs the extra `latex`"
 )
 
 
@@ -57,8 +56,8 @@ def test_normal_form(text, form):
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch):
-    if importlib.util.find_spec("math_verify") is None:  # reading needs no math-verify
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    # Reading needs no math-verify.
+    monkeypatch.setattr(latex_answers, "has_math_verify", lambda: True)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +90,7 @@ def test_a_bad_gold_answer_is_refused():
 
 
 def test_without_the_extra_the_message_names_it(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(latex_answers, "has_math_verify", lambda: False)
     with pytest.raises(
         ModuleNotFoundError, match=r"extra `latex`.*pip install 'leco-jax\[latex\]'"
     ):

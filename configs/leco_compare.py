@@ -4,10 +4,11 @@ Command:   python -m launchers.leco --config=configs/leco_compare.py --workdir=r
            python -m launchers.compare --workdirs=runs/compare --rules=self_consistency --window=16
 Hardware:  2 CPU cores, 2 GB of memory
 Time:      8 min with --config.data.limit=20, beside much other work
-Result:    with it, to show that all run: chain of thought 15 of 20 at 78 tokens a problem, LeCo 14 at
-           135, on top of 5 samples 15 at 731, self-consistency of 10 14 at 773, adaptive 14 at 528,
-           DeepConf 14 at 938, reflective 15 at 619, RCI 3 at 198, CoT-decoding 11 at 376, forks 15
-           at 128, forks checked 16 at 113, corrections (tool use) 19 at 98. Too few to tell more.
+Result:    with it, to show that all run: chain of thought 15 of 20 at 78 tokens a problem, LeCo 14
+           at 135, on top of 5 samples 15 at 731, self-consistency of 10 14 at 773, adaptive 14 at
+           528, DeepConf 14 at 938, reflective 15 at 619, RCI 3 at 198, CoT-decoding 11 at 376,
+           forks 15 at 128, forks checked 16 at 113, corrections (tool use) 19 at 98.
+           Too few to tell more.
 
 More problems, another sampling seed: --config.data.limit=1000 --config.seed=1. Runs of several
 seeds are named together: --workdirs=runs/compare,runs/compare_1. What is greedy is the same for all

@@ -136,7 +136,7 @@ def token_stats_from_hidden(head: Head, asked: Asked, options: Options, layout: 
 
 
 def sums_from_logits(logits, asked: Asked, valid, options: Options) -> Partials:
-    return _run(
+    return run(
         "logits",
         functools.partial(logits_pallas_tpu.sums_from_logits, valid=valid, options=options),
         functools.partial(logits_xla.sums_from_logits, valid=valid, options=options),
@@ -149,7 +149,7 @@ def sums_from_logits(logits, asked: Asked, valid, options: Options) -> Partials:
 def sums_from_hidden(head: Head, columns, asked: Asked, valid, options: Options, layout: str):
     """Sums, target logits and the most likely tokens; see `hidden_xla.sums_from_hidden`."""
     rest = {"valid": valid, "options": options, "layout": layout}
-    return _run(
+    return run(
         "hidden states",
         functools.partial(hidden_pallas_tpu.sums_from_hidden, **rest),
         functools.partial(hidden_xla.sums_from_hidden, **rest),
@@ -159,7 +159,7 @@ def sums_from_hidden(head: Head, columns, asked: Asked, valid, options: Options,
     )
 
 
-def _run(source: str, kernel, plain, arrays, options: Options, unsupported: str | None):
+def run(source: str, kernel, plain, arrays, options: Options, unsupported: str | None):
     """Calls the TPU kernel or plain JAX, whichever the options name or the platform allows."""
     reason = _partitioned(*jax.tree.leaves(arrays)) or unsupported
     if options.implementation == "pallas_tpu":

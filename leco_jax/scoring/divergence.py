@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from leco_jax.scoring import api, shards
-from leco_jax.scoring.divergence_passes import DIRECTIONS, Pair, Side, divergence, terms_of
+from leco_jax.scoring.divergence_passes import divergence
+from leco_jax.scoring.divergence_terms import DIRECTIONS, Pair, Side, terms_of
 from leco_jax.scoring.types import Options
 
 REST = 1e-7  # the least probability, in float32, of all ids that a stored top k leaves out
@@ -124,7 +125,8 @@ def kl_from_hidden(
       teacher_logprobs: as for `kl`.
       mask: as for `kl`; rows that are masked out cost next to nothing.
       **options: `direction`, `temperature`, `teacher_temperature`, `soft_cap`, `teacher_soft_cap`,
-        `valid_vocab`, `teacher_gradient` and `axis_name` of `kl`.
+        `valid_vocab`, `teacher_gradient` and `axis_name` of `kl`, and `implementation`: "auto",
+        "xla" or "pallas_tpu" (bfloat16 or float32 of both models, no bias, one temperature each).
 
     Returns:
       `[..., T]` float32.
@@ -136,7 +138,7 @@ def kl_from_hidden(
     head = api.checked_head(hidden, unembed, bias, layout, pair.options[0])
     temperature = options.get("teacher_temperature")
     if _is_stored(teacher_hidden, teacher_ids, teacher_logprobs, temperature):
-        names = ("soft_cap", "temperature", "valid_vocab", "axis_name")
+        names = ("soft_cap", "temperature", "valid_vocab", "axis_name", "implementation")
         score = functools.partial(
             api.token_stats_from_hidden,
             hidden,
@@ -172,14 +174,23 @@ def _pair(
     valid_vocab: int | None = None,
     teacher_gradient: bool = False,
     axis_name=None,
+    implementation: str = "auto",
 ):
     """What is compared, and the factors of both models' rows."""
     if direction not in DIRECTIONS:
         raise ValueError(f"direction must be one of {tuple(DIRECTIONS)}; got {direction!r}")
+    if implementation == "reference":
+        raise ValueError('divergences have no implementation="reference"; pass "xla"')
     of_teacher = temperature if teacher_temperature is None else teacher_temperature
     numbers, scales = zip(*map(api.temperature_of, (temperature, of_teacher)), strict=True)
     student, teacher = (
-        Options(temperature=number, soft_cap=cap, valid_vocab=valid_vocab, axis_name=axis_name)
+        Options(
+            temperature=number,
+            soft_cap=cap,
+            valid_vocab=valid_vocab,
+            axis_name=axis_name,
+            implementation=implementation,
+        )
         for number, cap in zip(numbers, (soft_cap, teacher_soft_cap), strict=True)
     )
     pair = Pair(direction=direction, options=(student, teacher), teacher_gradient=teacher_gradient)

@@ -1,20 +1,11 @@
 """How two models' distributions differ: the differentiable function behind `scoring.kl`.
 
 Both logsumexps come first, from the passes that token statistics take; a second pass adds the terms
-p·log(p/q), a tile of both models' logits at a time. With log-probabilities u of the student and t
-of the teacher, and m of the middle (p + q)/2, the derivative by the student's tempered logits is
-
-    forward    p − q
-    reverse    p · (u − t − KL(p ‖ q))
-    jsd        p · (u − m − KL(p ‖ middle)) / 2
-
-and the teacher's is the same with the two exchanged, and with them forward and reverse.
+p·log(p/q), a tile of both models' logits at a time.
 """
 
-import dataclasses
 import functools
 import math
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +13,7 @@ from jax import lax
 
 from leco_jax.scoring import (
     dispatch,
+    divergence_pallas_tpu,
     gradients,
     hidden_xla,
     logits_xla,
@@ -29,35 +21,19 @@ from leco_jax.scoring import (
     shards,
     topk,
 )
+from leco_jax.scoring.divergence_terms import (
+    DIRECTIONS,
+    Level,
+    Pair,
+    Side,
+    derivative,
+    logprob,
+    terms_of,
+)
 from leco_jax.scoring.hidden_xla import Head
 from leco_jax.scoring.types import Asked, Options
 
 TILE = 2048  # columns of a tile of both models' logits
-DIRECTIONS = {"forward": "reverse", "reverse": "forward", "jsd": "jsd"}  # and what exchanges give
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Pair:
-    """What is compared, static under jit: the direction, and each model's distribution."""
-
-    direction: str
-    options: tuple[Options, Options]
-    layouts: tuple[str, str] = ("VD", "VD")
-    teacher_gradient: bool = False
-
-
-class Side(NamedTuple):
-    """A model: logits `[..., T, V]` or what they are made of, and the factor `[..., T]` or None."""
-
-    source: Any
-    scale: Any
-
-
-class Level(NamedTuple):
-    """Peak and logarithm of the mass of each row, `[..., T]`; +inf where it has no terms."""
-
-    peak: Any
-    log_mass: Any
 
 
 @functools.partial(jax.jit, static_argnames="pair")
@@ -90,8 +66,18 @@ def _forward(sides, mask, pair: Pair):
         Level(x.peak, jnp.where(seen, jnp.log(jnp.where(alive, x.mass, 1.0)), jnp.inf))
         for x in sums
     )
-    over = _over_logits if _whole(sides) else _over_hidden
-    terms = over(sides, levels, mask, shard, pair)
+    if _whole(sides):
+        terms = _over_logits(sides, levels, shard, pair)
+    else:
+        rest = {"valid": shard.valid, "pair": pair}
+        terms = dispatch.run(
+            "the divergence",
+            functools.partial(divergence_pallas_tpu.terms_from_hidden, **rest),
+            functools.partial(_over_hidden, **rest),
+            (sides, levels, mask),
+            pair.options[0],
+            divergence_pallas_tpu.unsupported(sides, pair),
+        )
     if axis is not None:
         terms = tuple(lax.psum(jnp.stack(terms), axis))
     value = jnp.where(alive, sum(terms), jnp.nan)
@@ -131,6 +117,11 @@ def _shard(sides, pair: Pair):
     return shards.shard_of(size, pair.options[0])
 
 
+def _logprob(x, scale, level: Level, options: Options):
+    level = Level(*(number[..., None] for number in level))
+    return logprob(partials.scaled(x, scale), level, options)
+
+
 def _sums(side: Side, mask, shard, options: Options, layout: str):
     """Peak and mass over this device's share of the vocabulary."""
     head = isinstance(side.source, Head)
@@ -144,37 +135,7 @@ def _sums(side: Side, mask, shard, options: Options, layout: str):
     return dispatch.sums_from_logits(side.source, asked, shard.valid, options)
 
 
-def _logprob(x, side_scale, level: Level, options: Options):
-    gap = partials.scaled_gap(partials.scaled(x, side_scale), level.peak[..., None], options)
-    return gap - level.log_mass[..., None]
-
-
-def terms_of(u, t, direction: str):
-    """What the student's and the teacher's share of the divergence sum up; see the module."""
-
-    def of(own, other):
-        p = jnp.exp(own)
-        gap = jnp.where(p != 0, own - other, 0.0)  # NaN is not 0, −inf − (−inf) would be
-        return p * gap
-
-    if direction == "jsd":
-        middle = jnp.logaddexp(u, t) - math.log(2.0)
-        return 0.5 * of(u, middle), 0.5 * of(t, middle)
-    return (of(u, t),) if direction == "reverse" else (of(t, u),)
-
-
-def _derivative(own, other, share, direction: str):
-    """By the tempered logits of the model whose log-probabilities are `own`."""
-    p = jnp.exp(own)
-    if direction == "forward":
-        return p - jnp.exp(other)
-    gap = own - other
-    if direction == "jsd":
-        gap = 0.5 * (own - (jnp.logaddexp(own, other) - math.log(2.0)))
-    return p * jnp.where(p != 0, gap - share[..., None], 0.0)
-
-
-def _over_logits(sides, levels, mask, shard, pair: Pair):
+def _over_logits(sides, levels, shard, pair: Pair):
     """Sums of the terms over logits in memory: by tiles on CPU, else one fused reduction."""
     return lax.platform_dependent(
         sides,
@@ -257,17 +218,17 @@ def _gradient(x, scales, i: int, levels, terms, cotangent, pair: Pair):
     logprobs = [_logprob(*each) for each in zip(x, scales, levels, pair.options, strict=True)]
     direction = DIRECTIONS[pair.direction] if i else pair.direction
     share = terms[i if len(terms) > 1 else 0]
-    gradient = cotangent[..., None] * _derivative(logprobs[i], logprobs[1 - i], share, direction)
+    gradient = cotangent[..., None] * derivative(logprobs[i], logprobs[1 - i], share, direction)
     gradient = gradients.through_cap(gradient, x[i], scales[i], pair.options[i])
     return jnp.where(levels[0].log_mass[..., None] != jnp.inf, gradient, 0.0)
 
 
-def _tiles(sides, mask, shard, pair: Pair):
+def _tiles(sides, mask, valid, pair: Pair):
     head = sides[0].source
     tiles, count, dynamic = hidden_xla.tiles_of(
-        head, mask, shard.valid, pair.layouts[0], sides[1].source.hidden, sides[1].source.unembed
+        head, mask, valid, pair.layouts[0], sides[1].source.hidden, sides[1].source.unembed
     )
-    return tiles, count, shard.valid if dynamic else None
+    return tiles, count, valid if dynamic else None
 
 
 def _blocks(sides, start, size, pair: Pair):
@@ -285,9 +246,9 @@ def _logits(hidden, blocks, pair: Pair):
     ]
 
 
-def _over_hidden(sides, levels, mask, shard, pair: Pair):
+def _over_hidden(sides, levels, mask, valid, pair: Pair):
     """Sums of the terms over tiles of both models' logits."""
-    tiles, count, valid = _tiles(sides, mask, shard, pair)
+    tiles, count, valid = _tiles(sides, mask, valid, pair)
     hidden = [side.source.hidden for side in sides]
     rows = tiles.split((hidden, [side.scale for side in sides], levels))
 
@@ -317,7 +278,7 @@ def _over_hidden(sides, levels, mask, shard, pair: Pair):
 
 def _of_hidden(sides, i: int, mask, weights, shard, pair: Pair) -> Head:
     """The cotangents of what the logits of side i are made of."""
-    tiles, count, valid = _tiles(sides, mask, shard, pair)
+    tiles, count, valid = _tiles(sides, mask, shard.valid, pair)
     hidden = [hidden_xla.masked(side.source.hidden, mask) for side in sides]
     rows = tiles.split((hidden, [side.scale for side in sides], weights))
 

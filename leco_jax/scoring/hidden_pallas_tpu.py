@@ -15,7 +15,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from leco_jax.scoring import pallas_tiles
 from leco_jax.scoring.hidden_xla import Head
-from leco_jax.scoring.pallas_tiles import GROUP, LANES, merge_rows_under_vmap
+from leco_jax.scoring.pallas_tiles import GROUP, LANES
 from leco_jax.scoring.shards import shape_like, vary_like
 from leco_jax.scoring.types import Asked, Options
 
@@ -33,9 +33,14 @@ def unsupported(head: Head, asked: Asked, options: Options) -> str | None:
         return 'the kernel keeps no top k; "xla" does'
     if hidden.dtype != unembed.dtype:
         return f"hidden is {hidden.dtype} and unembed {unembed.dtype}; cast one of them"
-    if hidden.shape[-1] % LANES:
-        return f"the width {hidden.shape[-1]} is not a multiple of {LANES}"
+    if not _blocks(hidden, unembed):
+        return f"no block of the width {hidden.shape[-1]} fits the memory of a core"
     return pallas_tiles.unsupported(hidden, asked, options)
+
+
+def _blocks(hidden, unembed) -> list[pallas_tiles.Blocks]:
+    width = hidden.shape[-1]
+    return pallas_tiles.fit(unembed.size // width, [width], hidden.dtype.itemsize)
 
 
 def sums_from_hidden(head: Head, columns, asked: Asked, valid, options: Options, layout: str):
@@ -46,44 +51,41 @@ def sums_from_hidden(head: Head, columns, asked: Asked, valid, options: Options,
     static = valid if isinstance(valid, int) else None
     call = functools.partial(_sums, static=static, options=options, layout=layout)
     valid = jnp.asarray(valid, jnp.int32).reshape(1)
-    sums_and_target = merge_rows_under_vmap(call, 2)(flat, columns.reshape(-1), unembed, valid)
+    wanted = None if asked.mask is None else asked.mask.reshape(-1)
+    arrays = [flat, columns.reshape(-1)]
+    sums_and_target = pallas_tiles.over_wanted_rows(call, wanted, arrays, unembed, valid)
     sums = pallas_tiles.unpack(sums_and_target[:-1], options)
     sums, target = jax.tree.map(lambda x: x.reshape(rows), (sums, sums_and_target[-1]))
     return sums, target[..., None], None
 
 
 def _sums(
-    hidden, token_columns, unembed, valid, *, static: int | None, options: Options, layout: str
+    wanted, hidden, token_columns, unembed, valid, *, static: int | None, options: Options, layout
 ):
     arrays = (valid, token_columns, hidden, unembed)
     valid, token_columns, hidden, unembed = (vary_like(x, *arrays) for x in arrays)
     count, width = hidden.shape
     vocab = unembed.shape[layout.index("V")]
-    blocks = pallas_tiles.blocks_for(pallas_tiles.HIDDEN)
-    rows = min(blocks.rows, pl.cdiv(count, LANES) * LANES)
-    columns = min(blocks.columns, pl.cdiv(vocab, LANES) * LANES)
-    depth = max(d for d in range(LANES, min(blocks.depth, width) + 1, LANES) if width % d == 0)
+    (blocks,) = _blocks(hidden, unembed)
+    rows, columns = min(blocks.rows, pl.cdiv(count, LANES) * LANES), blocks.columns
     tiles = pl.cdiv(vocab if static is None else static, columns)
     number = len(pallas_tiles.names(options)) + 1
-    block = (columns, depth) if layout == "VD" else (depth, columns)
-    place = (lambda i, j, k, _: (j, k)) if layout == "VD" else (lambda i, j, k, _: (k, j))
     return pl.pallas_call(
         functools.partial(
             _kernel,
             options=options,
             used_rows=min(rows, pl.cdiv(count, GROUP) * GROUP),
             columns=columns,
-            contract=layout.index("D"),
+            layout=layout,
             ragged=static is None or static % columns != 0,
         ),
         out_shape=shape_like((number, count), jnp.float32, hidden),
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=1,
-            grid=(pl.cdiv(count, rows), tiles, width // depth),
+            grid=(pl.cdiv(count if wanted is None else wanted, rows), tiles, width // blocks.depth),
             in_specs=[
                 pl.BlockSpec((1, rows), lambda i, j, k, _: (0, i)),
-                pl.BlockSpec((rows, depth), lambda i, j, k, _: (i, k)),
-                pl.BlockSpec(block, place),
+                *pallas_tiles.product_specs(rows, blocks, layout, lambda k: k),
             ],
             out_specs=pl.BlockSpec((number, rows), lambda i, j, k, _: (0, i)),
             scratch_shapes=[
@@ -93,10 +95,7 @@ def _sums(
                 *pallas_tiles.scratch(rows, options),
             ],
         ),
-        compiler_params=pltpu.CompilerParams(
-            dimension_semantics=("parallel", "arbitrary", "arbitrary"),
-            vmem_limit_bytes=blocks.vmem_limit,
-        ),
+        compiler_params=pallas_tiles.compiler_params(blocks, wanted),
         cost_estimate=pl.CostEstimate(
             flops=2 * count * width * vocab,
             transcendentals=count * vocab,
@@ -121,7 +120,7 @@ def _kernel(
     options: Options,
     used_rows: int,
     columns: int,
-    contract: int,
+    layout: str,
     ragged: bool,
 ):
     tile, step = pl.program_id(1), pl.program_id(2)
@@ -130,24 +129,9 @@ def _kernel(
     def _():
         pallas_tiles.reset(sums)
         target_ref[...] = jnp.zeros_like(target_ref)
-        # Each row's token in all lanes of the row, to be compared with column numbers.
-        token_lanes_ref[...] = jnp.broadcast_to(token_ref[...], (LANES, token_ref.shape[1])).T
+        token_lanes_ref[...] = pallas_tiles.in_lanes(token_ref[...])  # to compare with columns
 
-    product = lax.dot_general(
-        hidden_ref[...],
-        unembed_ref[...],
-        (((1,), (contract,)), ((), ())),
-        preferred_element_type=jnp.float32,
-    )
-
-    @pl.when(step == 0)
-    def _():
-        logits_ref[...] = product
-
-    @pl.when(step > 0)
-    def _():
-        logits_ref[...] += product
-
+    pallas_tiles.multiply(logits_ref, hidden_ref, unembed_ref, layout, step == 0)
     limit = valid_ref[0] - tile * columns
 
     def absorb(limit):

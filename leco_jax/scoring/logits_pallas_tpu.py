@@ -9,7 +9,6 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from leco_jax.scoring import pallas_tiles, topk
-from leco_jax.scoring.pallas_tiles import merge_rows_under_vmap
 from leco_jax.scoring.partials import Partials
 from leco_jax.scoring.shards import shape_like, vary_like
 from leco_jax.scoring.types import Options
@@ -22,7 +21,8 @@ def sums_from_logits(logits, scale, valid, options: Options) -> Partials:
     flat = logits.reshape(-1, vocab)
     static = valid if isinstance(valid, int) else None
     call = functools.partial(_sums, static=static, options=options)
-    stacked = merge_rows_under_vmap(call, 1)(flat, jnp.asarray(valid, jnp.int32).reshape(1))
+    valid = jnp.asarray(valid, jnp.int32).reshape(1)
+    stacked = pallas_tiles.over_wanted_rows(call, None, [flat], valid)
     sums = pallas_tiles.unpack(stacked, options)
     sums = jax.tree.map(lambda x: x.reshape(rows), sums)
     if options.needs_top:
@@ -30,7 +30,7 @@ def sums_from_logits(logits, scale, valid, options: Options) -> Partials:
     return sums
 
 
-def _sums(logits, valid, *, static: int | None, options: Options):
+def _sums(_, logits, valid, *, static: int | None, options: Options):
     valid, logits = vary_like(valid, logits), vary_like(logits, valid)
     count, vocab = logits.shape
     blocks = pallas_tiles.blocks_for(pallas_tiles.LOGITS)

@@ -30,6 +30,7 @@ LANES = 128
 GROUP = 8  # rows of one float32 register
 CHUNK = 1024
 MIB = 1 << 20
+VMEM = 15 * MIB  # what a kernel may take where the compiler's own limit holds, the rest spared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +53,25 @@ HIDDEN = {
 }
 
 
+MEGACORE = ("v4", "v5p")  # chips whose two cores share one kernel
+
+
 def chip() -> str:
     """The TPU that the surrounding mesh or the default backend has: "v5e", ..., or "other"."""
     try:
         return str(pltpu.get_tpu_info().chip_version)
     except Exception:  # no TPU here, or one that this jax does not know
         return "other"
+
+
+def compiler_params(blocks: Blocks, wanted=None) -> pltpu.CompilerParams:
+    """Of a grid of rows × columns × contraction; `wanted` as for `over_wanted_rows`."""
+    # Cores share a grid of known size; one that only the device knows matters where there are two.
+    shared = wanted is None or chip() in MEGACORE
+    return pltpu.CompilerParams(
+        dimension_semantics=("parallel" if shared else "arbitrary", "arbitrary", "arbitrary"),
+        vmem_limit_bytes=blocks.vmem_limit,
+    )
 
 
 def blocks_for(table: dict[str, Blocks]) -> Blocks:
@@ -76,34 +90,112 @@ def unsupported(x, asked: Asked, options: Options) -> str | None:
     return None
 
 
-def merge_rows_under_vmap(call, row_arguments: int):
-    """Wraps a kernel's call.
+def fit(vocab: int, widths, itemsize: int) -> list[Blocks]:
+    """Blocks for products of these widths, of which all tiles are in VMEM together.
+
+    A width without a good divisor is not divided; tiles are narrowed where that takes too much.
 
     Args:
-      call: (arrays whose first axis is rows..., other arrays...) -> `[sums, rows]`.
-      row_arguments: how many of its arguments have rows.
+      vocab: columns of the logits.
+      widths: of the products.
+      itemsize: bytes of each number.
 
     Returns:
-      The same function; batched rows are merged, and other batched arguments looped over.
+      Blocks for each width, or none where nothing fits.
+    """
+    blocks = blocks_for(HIDDEN)
+    room = VMEM if blocks.vmem_limit is None else blocks.vmem_limit
+    most = min(blocks.columns, pl.cdiv(vocab, LANES) * LANES)
+    for least in (blocks.depth // 2, LANES):
+        depths = [_depth(width, least, blocks.depth) for width in widths]
+        for columns in (most, most // 2 // LANES * LANES):
+            # Each product's logits and one tile that is being added; operands are read ahead.
+            taken = 4 * (len(depths) + 1) * blocks.rows * columns
+            taken += 2 * itemsize * (blocks.rows + columns) * sum(depths)
+            if columns and taken <= room:
+                return [dataclasses.replace(blocks, columns=columns, depth=d) for d in depths]
+    return []
+
+
+def _depth(width: int, least: int, most: int) -> int:
+    """The largest divisor in a range that lanes allow, or the width itself."""
+    return max((d for d in range(least, most + 1, LANES) if width % d == 0), default=width)
+
+
+def product_specs(rows: int, blocks: Blocks, layout: str, step) -> list:
+    """How a product's operands are read; `step` makes the last grid index the contraction's."""
+    by_columns = pl.BlockSpec(
+        (blocks.columns, blocks.depth) if layout == "VD" else (blocks.depth, blocks.columns),
+        lambda i, j, k, _: (j, step(k)) if layout == "VD" else (step(k), j),
+    )
+    return [pl.BlockSpec((rows, blocks.depth), lambda i, j, k, _: (i, step(k))), by_columns]
+
+
+def multiply(logits, hidden, unembed, layout: str, first):
+    """Adds a product to a tile of logits, or begins it where `first`."""
+    product = lax.dot_general(
+        hidden[...],
+        unembed[...],
+        (((1,), (layout.index("D"),)), ((), ())),
+        preferred_element_type=jnp.float32,
+    )
+
+    @pl.when(first)
+    def _():
+        logits[...] = product
+
+    @pl.when(~first)
+    def _():
+        logits[...] += product
+
+
+def in_lanes(row):
+    """`[1, rows]` as `[rows, LANES]`, each number in all lanes of its row."""
+    return jnp.broadcast_to(row, (LANES, row.shape[1])).T
+
+
+def over_wanted_rows(call, wanted, rows, *others):
+    """Calls a kernel, under vmap for all rows at once, and only for blocks with a wanted row.
+
+    Args:
+      call: (how many leading rows to compute or None for all, rows..., others...) ->
+        `[sums, rows]`.
+      wanted: `[rows]` bool, or None for all; the others get zeros.
+      rows: arrays whose first axis is rows.
+      *others: arrays that all rows share.
     """
 
+    def compute(rows, *others):
+        *rows, wanted = rows
+        if wanted is None or len(wanted) <= blocks_for(HIDDEN).rows:
+            return call(None, *rows, *others)
+        order = jnp.argsort(~wanted, stable=True)
+        found = call(wanted.sum(dtype=jnp.int32), *(x[order] for x in rows), *others)
+        return jnp.where(wanted, found[:, jnp.argsort(order)], 0.0)
+
+    return _merge_rows_under_vmap(compute)((*rows, wanted), *others)
+
+
+def _merge_rows_under_vmap(call):
+    """Batched rows are merged, and other batched arguments looped over."""
+
     @jax.custom_batching.custom_vmap
-    def merged(*arrays):
-        return call(*arrays)
+    def merged(rows, *others):
+        return call(rows, *others)
 
     @merged.def_vmap
-    def rule(size, batched, *arrays):
-        if any(batched[row_arguments:]):
+    def rule(size, batched, rows, *others):
+        if any(jax.tree.leaves(batched[1:])):
 
             def one(i):
-                return merged(*(x[i] if b else x for x, b in zip(arrays, batched, strict=True)))
+                here = jax.tree.map(lambda x, b: x[i] if b else x, (rows, *others), tuple(batched))
+                return merged(*here)
 
             return lax.map(one, jnp.arange(size)), True
-        rows = [
-            x if b else jnp.broadcast_to(x, (size, *x.shape))
-            for x, b in zip(arrays[:row_arguments], batched, strict=False)
-        ]
-        sums = merged(*(x.reshape(-1, *x.shape[2:]) for x in rows), *arrays[row_arguments:])
+        rows = jax.tree.map(
+            lambda x, b: x if b else jnp.broadcast_to(x, (size, *x.shape)), rows, batched[0]
+        )
+        sums = merged(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows), *others)
         return jnp.moveaxis(sums.reshape(sums.shape[0], size, -1), 1, 0), True
 
     return merged

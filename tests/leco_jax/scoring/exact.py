@@ -52,6 +52,36 @@ def token_stats(
     return found
 
 
+def divergence(
+    logits,
+    teacher,
+    *,
+    direction,
+    soft_cap=None,
+    temperature=1.0,
+    teacher_temperature=None,
+    valid_vocab=None,
+    xp=np,
+):
+    """The definition, on whole arrays, in the precision of the logits; `xp` is what computes it."""
+
+    def log_softmax(x, temperature):
+        x = x[..., :valid_vocab] / temperature
+        x = x - x.max(-1, keepdims=True)
+        return x - xp.log(xp.exp(x).sum(-1, keepdims=True))
+
+    capped = logits if soft_cap is None else soft_cap * xp.tanh(logits / soft_cap)
+    u = log_softmax(capped, temperature)
+    t = log_softmax(teacher, teacher_temperature or temperature)
+    if direction == "forward":
+        return (xp.exp(t) * (t - u)).sum(-1)
+    if direction == "reverse":
+        return (xp.exp(u) * (u - t)).sum(-1)
+    with np.errstate(invalid="ignore"):
+        middle = xp.logaddexp(u, t) - np.log(2.0)
+    return 0.5 * ((xp.exp(u) * (u - middle)).sum(-1) + (xp.exp(t) * (t - middle)).sum(-1))
+
+
 def step_scores(logprob, step_ids, *, num_steps, tau=0.3, heading_tokens=3, heading=None):
     """For one row `[T]`: a list of (average, divergence, transition, score, length)."""
     steps = []

@@ -111,6 +111,76 @@ def test_from_hidden(interpreted, layout, options):
 
 
 @pytest.mark.heavy
+def test_rows_that_are_masked_out_are_not_computed(interpreted, monkeypatch):
+    """Of three blocks of rows, those with the 130 wanted ones; under vmap all rows at once."""
+    keys = jax.random.split(jax.random.key(5), 3)
+    hidden = 0.2 * jax.random.normal(keys[0], (2, 192, 128))
+    unembed = jax.random.normal(keys[1], (300, 128))
+    tokens = jax.random.randint(keys[2], (2, 192), 0, 300)
+    mask = jnp.zeros((2, 192), bool).at[0, ::2].set(True).at[1, :34].set(True)
+
+    def stats(hidden, tokens, mask, **options):
+        return scoring.token_stats_from_hidden(
+            hidden, unembed, tokens, mask=mask, stats=SUMMED, **options
+        )
+
+    with interpreted():
+        found = jax.vmap(lambda *x: stats(*x, implementation="pallas_tpu"))(hidden, tokens, mask)
+    for a, b in zip(found, stats(hidden, tokens, mask), strict=True):
+        if a is not None:
+            np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("direction", "layout", "rows", "options"),
+    [
+        ("forward", "VD", (2, 70), {}),
+        ("reverse", "DV", (140,), {"soft_cap": 6.0, "temperature": 0.7, "valid_vocab": 650}),
+        pytest.param(
+            "jsd",
+            "VD",
+            (3,),
+            {"teacher_temperature": 1.3, "valid_vocab": 512},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_divergence_from_hidden(interpreted, direction, layout, rows, options):
+    """Widths that blocks divide, and one that they do not; a row of NaN, and half not wanted."""
+    keys = jax.random.split(jax.random.key(6), 4)
+    hidden = 0.2 * jax.random.normal(keys[0], (*rows, 384))
+    teacher = jax.random.normal(keys[1], (*rows, 72))
+    unembed = [jax.random.normal(keys[2], (702, 384)), 0.3 * jax.random.normal(keys[3], (702, 72))]
+    mask = jnp.arange(rows[-1]) % 2 == 0 if rows[-1] > 100 else jnp.ones(rows[-1], bool)
+    hidden = hidden.at[..., -1, :].set(jnp.nan)
+
+    def divergence(hidden, teacher, implementation):
+        student_unembed, teacher_unembed = (x.T if layout == "DV" else x for x in unembed)
+        return scoring.kl_from_hidden(
+            hidden,
+            student_unembed,
+            teacher,
+            teacher_unembed,
+            layout=layout,
+            direction=direction,
+            mask=jnp.broadcast_to(mask, rows),
+            implementation=implementation,
+            **options,
+        )
+
+    with interpreted():
+        found = divergence(hidden, teacher, "pallas_tpu")
+    np.testing.assert_allclose(found, divergence(hidden, teacher, "xla"), atol=2e-5)
+    logits = [
+        np.asarray(h, np.float64) @ np.asarray(w, np.float64).T
+        for h, w in zip((hidden, teacher), unembed, strict=True)
+    ]
+    wanted = exact.divergence(*logits, direction=direction, **options)
+    np.testing.assert_allclose(found, np.where(mask, wanted, 0.0), atol=1e-5)
+
+
+@pytest.mark.heavy
 def test_gradient_vmap_and_top_k_around_the_kernel(interpreted):
     logits, tokens = problem(14, 703, 3.0, jnp.float32)
     logits, tokens = logits.reshape(2, 7, 703), jnp.maximum(tokens, 0).reshape(2, 7)

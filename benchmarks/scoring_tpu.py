@@ -1,6 +1,6 @@
 """What the TPU compiler says of token scoring; no TPU is needed and nothing is timed.
 
-    python -m benchmarks.scoring_tpu [--json FILE] [--chips v5e,v5p,v6e] [--quick]
+    python -m benchmarks.scoring_tpu [--json FILE] [--chips v5e,v5p,v6e] [--quick | --spread]
 
 Compile-time figures for one chip: temporary bytes in HBM, bytes accessed over the least possible,
 collectives, and VLIW bundles per 1024 logits, read from the compiler's own schedule. Bundles count
@@ -10,33 +10,22 @@ them and the chip's clock follows which limit a kernel meets first, HBM or the v
 
 import functools
 import glob
+import itertools
 import os
 import re
 import tempfile
 
-os.environ["SCORING_TPU_DUMP"] = tempfile.mkdtemp(prefix="scoring_tpu_")
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["TPU_SKIP_MDS_QUERY"] = "1"
-os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
-os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
-os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-4"
-os.environ["LIBTPU_INIT_ARGS"] = (
-    f"--xla_jf_dump_to={os.environ['SCORING_TPU_DUMP']} --xla_jf_dump_llo_text=true"
-)
-
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.experimental import topologies
 from jax.sharding import AxisType
 
-from benchmarks import _common
+from benchmarks import _common, _tpu
 from benchmarks._common import Row
+from benchmarks._tpu import mesh
 from leco_jax import scoring
 from leco_jax.scoring import pallas_tiles
 
-DUMP = os.environ["SCORING_TPU_DUMP"]
-TOPOLOGIES = {"v4": "v4:2x2x1", "v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2"}
+DUMP = tempfile.mkdtemp(prefix="scoring_tpu_")
 HBM_GB_S = {"v4": 1228, "v5e": 819, "v5p": 2765, "v6e": 1640}
 CLOCK_GHZ = {"v4": 1.05, "v5e": 1.5, "v5p": 1.75, "v6e": 1.75}  # v6e's is assumed
 CORES = {"v4": 2, "v5e": 1, "v5p": 2, "v6e": 1}
@@ -54,31 +43,26 @@ def main():
     options = _common.parser(__doc__.splitlines()[0])
     options.add_argument("--chips", default="v5e,v5p,v6e", help="comma-separated")
     options.add_argument("--quick", action="store_true", help="leave out what compiles slowly")
+    options.add_argument("--spread", action="store_true", help="only what the compiler spreads")
     args = options.parse_args()
+    _tpu.prepare(
+        SCORING_TPU_DUMP=DUMP,
+        LIBTPU_INIT_ARGS=f"--xla_jf_dump_to={DUMP} --xla_jf_dump_llo_text=true",
+    )
     rows = []
-    for chip in args.chips.split(","):
+    for chip in () if args.spread else args.chips.split(","):
         rows += from_logits(chip) + vocab_parallel(chip)
         rows += from_hidden(chip, args.quick) + ([] if args.quick else divergence(chip))
+    if args.spread or not args.quick:
+        rows += spread()
     _common.report(rows, args.json)
-
-
-def mesh(chip, *sizes, axes=("data", "vocab")):
-    topology = topologies.get_topology_desc(platform="tpu", topology_name=TOPOLOGIES[chip])
-    devices = np.array(topology.devices[: int(np.prod(sizes))]).reshape(sizes)
-    return jax.sharding.Mesh(devices, axes[: len(sizes)], axis_types=(AxisType.Auto,) * len(sizes))
 
 
 def compile_for(on, function, *arrays, specs=None):
     """Compiles, and leaves the schedule of this program alone in DUMP."""
     for path in glob.glob(f"{DUMP}/*"):
         os.remove(path)
-    specs = specs or [P()] * len(arrays)
-    structs = [
-        jax.ShapeDtypeStruct(shape, dtype, sharding=jax.NamedSharding(on, spec))
-        for (shape, dtype), spec in zip(arrays, specs, strict=True)
-    ]
-    with jax.set_mesh(on):
-        return jax.jit(function).lower(*structs).compile()
+    return _tpu.compile_for(on, function, *arrays, specs=specs)
 
 
 def bundles(kernel: str) -> int:
@@ -197,8 +181,12 @@ def vocab_parallel(chip: str) -> list[Row]:
         out_specs=P("data"),
     )
     compiled = compile_for(on, function, LOGITS, TOKENS, specs=(P("data", "vocab"), P("data")))
+    return collectives(f"{chip}, vocabulary-parallel over 2 x 2 chips", compiled, 2)
+
+
+def collectives(label: str, compiled, reduces: int) -> list[Row]:
+    """So many all-reduces, and no all-gather."""
     text = compiled.as_text()
-    label = f"{chip}, vocabulary-parallel over 2 x 2 chips"
     return [
         Row(
             name=f"{label}: {kind}s",
@@ -206,7 +194,7 @@ def vocab_parallel(chip: str) -> list[Row]:
             unit="count",
             bound=f"ours == {promised}",
         )
-        for kind, promised in (("all-reduce", 2), ("all-gather", 0))
+        for kind, promised in (("all-reduce", reduces), ("all-gather", 0))
     ]
 
 
@@ -290,18 +278,73 @@ def divergence(chip: str) -> list[Row]:
 
     rows = []
     for kind, function, bound in (
-        ("forward", scoring.kl_from_hidden, 256),
+        ("forward, pallas_tpu", scoring.kl_from_hidden, 1),
+        ("forward, xla", functools.partial(scoring.kl_from_hidden, implementation="xla"), 256),
         ("gradient", jax.grad(loss, (0, 1)), 600),
     ):
         compiled = compile_for(on, function, *arrays)
         rows.append(
             Row(
-                name=f"{chip}, KL from hidden states, {kind}, xla: temporary HBM",
+                name=f"{chip}, KL from hidden states, {kind}: temporary HBM",
                 ours=_common.temporary_mb(compiled),
                 unit="MB",
                 bound=f"ours <= {bound}",
             )
         )
+    on = mesh(chip, 2, 2)
+    function = jax.shard_map(
+        functools.partial(scoring.kl_from_hidden, axis_name="vocab"),
+        mesh=on,
+        in_specs=(P("data"), P("vocab")) * 2,
+        out_specs=P("data"),
+    )
+    compiled = compile_for(on, function, *arrays, specs=(P("data"), P("vocab")) * 2)
+    return rows + collectives(f"{chip}, KL, vocabulary-parallel over 2 x 2 chips", compiled, 3)
+
+
+def spread() -> list[Row]:
+    """The unembedding spread by the compiler over v5e 2x4, without `shard_map`."""
+
+    def loss(*arrays):
+        return scoring.token_stats_from_hidden(*arrays).logprob.sum()
+
+    functions = {"forward": scoring.token_stats_from_hidden, "gradient": jax.grad(loss, (0, 1))}
+    layouts = {
+        "V over tensor, rows over fsdp": (P("fsdp"), P("tensor"), P("fsdp")),
+        "V over tensor, D over fsdp": (P(), P("tensor", "fsdp"), P()),
+        "V over tensor, D and rows over fsdp": (P("fsdp"), P("tensor", "fsdp"), P("fsdp")),
+    }
+    rows = []
+    for kind, (layout, specs), (what, function) in itertools.product(
+        (AxisType.Auto, AxisType.Explicit), layouts.items(), functions.items()
+    ):
+        on = mesh("v5e:2x4", 2, 4, axes=("fsdp", "tensor"), kind=kind)
+        compiled = _tpu.compile_for(on, function, HIDDEN, UNEMBED, TOKENS, specs=specs)
+        flops, found = _tpu.work(compiled)
+        share = {"forward": 2, "gradient": 8}[what] * T * D * V / 8
+        label = f"v5e 2x4, {kind.name}, {layout}, {what}"
+        kinds = [f"{n} x {k}{' in a loop' * loop}" for (k, loop), n in sorted(found.items())]
+        rows += [
+            Row(
+                name=f"{label}: all-gathers in a loop",
+                ours=float(found.get(("all-gather", True), 0)),
+                unit="count",
+                bound="ours == 0",
+                note=", ".join(kinds),
+            ),
+            Row(
+                name=f"{label}: operations over a share",
+                ours=flops / share,
+                unit="x",
+                bound="ours <= 1.05",
+            ),
+            Row(
+                name=f"{label}: temporary HBM",
+                ours=_common.temporary_mb(compiled),
+                unit="MB",
+                bound="ours <= 50" if what == "forward" else None,
+            ),
+        ]
     return rows
 
 

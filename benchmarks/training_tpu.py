@@ -6,14 +6,13 @@ Llama-3-8B, full weights with AdamW, 16 pairs x 2048 tokens. Needs libtpu (extra
 These are the compiler's figures, not measurements.
 """
 
-import os
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
-from benchmarks import _common
+from benchmarks import _common, _tpu
 from leco_jax.models.architectures import preset
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.llama import Llama
@@ -32,13 +31,6 @@ from w2s_jax.training.train_step import (
     split_model,
 )
 
-# libtpu describes a topology without a TPU.
-ENVIRONMENT = {
-    "TPU_SKIP_MDS_QUERY": "1",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-}
 GIGABYTE = 1e9
 CHIP_MEMORY = {"v5e": 15.75 * 2**30 / GIGABYTE, "v6e": 31.25 * 2**30 / GIGABYTE}
 
@@ -115,7 +107,7 @@ def main() -> None:
     parser.add_argument("--topology", default="v5e:4x4")
     parser.add_argument("--tensor", type=int, default=1)
     options = parser.parse_args()
-    os.environ.update(ENVIRONMENT)
+    _tpu.prepare()
     jax.config.update("jax_platforms", "cpu")
     model = preset("llama3_8b", param_dtype="float32", dtype="bfloat16")
     common = {"topology": options.topology, "tensor": options.tensor}

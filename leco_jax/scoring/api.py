@@ -105,7 +105,8 @@ def token_stats_from_hidden(
     (on TPU they are rounded to bfloat16 unless `jax.default_matmul_precision("highest")`).
 
     The TPU kernel has no top k, arg-max, bias, several ids per token or temperature per row: there
-    "auto" takes plain JAX.
+    "auto" takes plain JAX. Where there is a mask the wanted rows are brought to the front, which
+    copies the hidden states.
 
     Args:
       hidden: `[..., T, D]`, what the unembedding is applied to.

@@ -5,6 +5,7 @@ the teacher's. When both tiles of logits are complete their terms are added to e
 the tiles are overwritten: logits of neither model leave VMEM.
 """
 
+import dataclasses
 import functools
 
 import jax.numpy as jnp
@@ -51,12 +52,17 @@ def terms_from_hidden(sides, levels, mask, *, valid, pair: Pair):
     """
     heads = [side.source for side in sides]
     shape = heads[0].hidden.shape[:-1]
+    unembeds, layouts = zip(
+        *(pallas_tiles.readable(x.unembed, y) for x, y in zip(heads, pair.layouts, strict=True)),
+        strict=True,
+    )
+    pair = dataclasses.replace(pair, layouts=layouts)
     call = functools.partial(_terms, pair=pair, static=valid if isinstance(valid, int) else None)
     rows = [x.hidden.reshape(-1, x.hidden.shape[-1]) for x in heads]
     rows += [x.reshape(-1) for level in levels for x in level]
     wanted = None if mask is None else mask.reshape(-1)
-    others = (*(x.unembed for x in heads), jnp.asarray(valid, jnp.int32).reshape(1))
-    terms = pallas_tiles.over_wanted_rows(call, wanted, rows, *others)
+    valid = jnp.asarray(valid, jnp.int32).reshape(1)
+    terms = pallas_tiles.over_wanted_rows(call, wanted, rows, *unembeds, valid)
     return tuple(x.reshape(shape) for x in terms)
 
 

@@ -45,7 +45,7 @@ def _blocks(hidden, unembed) -> list[pallas_tiles.Blocks]:
 
 def sums_from_hidden(head: Head, columns, asked: Asked, valid, options: Options, layout: str):
     """Sums and target logits; arguments and results as in `hidden_xla`, without a top k."""
-    hidden, unembed = head.hidden, head.unembed
+    hidden, (unembed, layout) = head.hidden, pallas_tiles.readable(head.unembed, layout)
     *rows, width = hidden.shape
     flat = hidden.reshape(-1, width)
     static = valid if isinstance(valid, int) else None

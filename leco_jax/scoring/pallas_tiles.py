@@ -5,7 +5,8 @@ is the smallest block at which the bundles per element stop falling (compiler sc
 benchmarks/scoring_tpu.py). Hidden kernel: `rows` × `columns` float32 accumulators, `depth` of the
 contraction per grid step. Each product reads rows·depth + columns·depth numbers for
 rows·columns·depth multiplications, so the matrix unit is kept busy where
-rows·columns/(rows + columns) exceeds FLOPs over bytes of the chip: 241 (v5e), 166 (v5p), 560 (v6e).
+rows·columns/(rows + columns) exceeds FLOPs over bytes of the chip: 224 (v4), 241 (v5e), 187 (v5p),
+560 (v6e), 312 (7x).
 
 Running sums. Each of a row's 128 lanes keeps its own peak and sums, so the loop over a tile never
 crosses lanes; the lanes are combined once, after the last tile. Eight rows × CHUNK columns are in
@@ -44,15 +45,16 @@ class Blocks:
 
 
 # Keys are what `pltpu.get_tpu_info()` calls the chip; "other" compiles on every generation.
+# `python -m benchmarks.scoring_matrix --blocks` chooses.
 LOGITS = {"other": Blocks(256, 4096)}
 HIDDEN = {
+    "v4": Blocks(1024, 1024, 512),
     "v5e": Blocks(1024, 1024, 512, 64 * MIB),
     "v5p": Blocks(1024, 1024, 512, 48 * MIB),
     "v6e": Blocks(1024, 2048, 512, 64 * MIB),
+    "7x": Blocks(1024, 2048, 512, 48 * MIB),
     "other": Blocks(256, 1024, 512),
 }
-
-
 MEGACORE = ("v4", "v5p")  # chips whose two cores share one kernel
 
 
@@ -120,6 +122,16 @@ def fit(vocab: int, widths, itemsize: int) -> list[Blocks]:
 def _depth(width: int, least: int, most: int) -> int:
     """The largest divisor in a range that lanes allow, or the width itself."""
     return max((d for d in range(least, most + 1, LANES) if width % d == 0), default=width)
+
+
+def readable(unembed, layout: str):
+    """An unembedding and its layout as a kernel reads them without a copy.
+
+    XLA lays out an array whose last axis does not fill whole lanes the other way round.
+    """
+    if unembed.shape[1] % LANES and not unembed.shape[0] % LANES:
+        return unembed.T, layout[::-1]
+    return unembed, layout
 
 
 def product_specs(rows: int, blocks: Blocks, layout: str, step) -> list:

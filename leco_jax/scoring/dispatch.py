@@ -120,9 +120,14 @@ def _hidden_backward(options: Options, layout: str, saved, cotangents: TokenStat
     shard = shards.shard_of(head.unembed.shape[layout.index("V")], options)
     cotangents = shards.whole_cotangents(cotangents._replace(argmax=None), head.unembed, options)
     weights = gradients.coefficients(cotangents, asked, shard, kept, options)
-    found = hidden_xla.gradients_from_hidden(
-        head, asked, weights, kept, shard.valid, options, layout
-    )
+
+    def compute(unembeds, layouts):
+        here = head._replace(unembed=unembeds[0])
+        return hidden_xla.gradients_from_hidden(
+            here, asked, weights, kept, shard.valid, options, layouts[0]
+        )
+
+    found = in_readable_layouts(compute, [head.unembed], [layout], 0)
     return jax.tree.map(shards.sum_to_type, found, head), None
 
 
@@ -133,6 +138,31 @@ _from_hidden.defvjp(_hidden_forward_and_keep, _hidden_backward)
 def token_stats_from_hidden(head: Head, asked: Asked, options: Options, layout: str) -> TokenStats:
     """See `scoring.token_stats_from_hidden`."""
     return _from_hidden(head, asked, options, layout)
+
+
+def in_readable_layouts(compute, unembeds, layouts, i: int) -> Head:
+    """Calls what accumulates the cotangent of an unembedding; on TPU none is copied.
+
+    Args:
+      compute: (unembeddings, layouts) -> cotangents of the i-th head.
+      unembeds: of one model, or of two.
+      layouts: theirs.
+      i: whose cotangent is computed.
+    """
+    views = [pallas_tiles.readable(x, y)[1] for x, y in zip(unembeds, layouts, strict=True)]
+    if list(layouts) == views or shards.partitioned(*unembeds):
+        return compute(unembeds, layouts)
+
+    def turn(*unembeds):
+        turned = zip(unembeds, layouts, strict=True)
+        found = compute([pallas_tiles.readable(x, y)[0] for x, y in turned], views)
+        same = views[i] == layouts[i]
+        return found if same else found._replace(unembed=found.unembed.T)
+
+    def plain(*unembeds):
+        return compute(unembeds, layouts)
+
+    return lax.platform_dependent(*unembeds, tpu=turn, default=plain)
 
 
 def sums_from_logits(logits, asked: Asked, valid, options: Options) -> Partials:

@@ -4,6 +4,7 @@ Both logsumexps come first, from the passes that token statistics take; a second
 p·log(p/q), a tile of both models' logits at a time.
 """
 
+import dataclasses
 import functools
 import math
 
@@ -98,8 +99,12 @@ def _backward(pair: Pair, saved, cotangent):
     weights = (levels, terms, jnp.where(levels[0].log_mass != jnp.inf, cotangent, 0.0))
     found = []
     for i in range(1 + pair.teacher_gradient):
-        compute = _of_logits if _whole(sides) else _of_hidden
-        source = compute(sides, i, mask, weights, shard, pair)
+        if _whole(sides):
+            source = _of_logits(sides, i, mask, weights, shard, pair)
+        else:
+            compute = functools.partial(_of_hidden, sides, i, mask, weights, shard, pair)
+            unembeds = [side.source.unembed for side in sides]
+            source = dispatch.in_readable_layouts(compute, unembeds, pair.layouts, i)
         found.append(Side(jax.tree.map(shards.sum_to_type, source, sides[i].source), None))
     return (found[0], found[1] if pair.teacher_gradient else None), None
 
@@ -276,8 +281,13 @@ def _over_hidden(sides, levels, mask, valid, pair: Pair):
     return tiles.join(tiles.over_columns(add, carry, count))
 
 
-def _of_hidden(sides, i: int, mask, weights, shard, pair: Pair) -> Head:
+def _of_hidden(sides, i: int, mask, weights, shard, pair: Pair, unembeds, layouts) -> Head:
     """The cotangents of what the logits of side i are made of."""
+    sides = [
+        side._replace(source=side.source._replace(unembed=x))
+        for side, x in zip(sides, unembeds, strict=True)
+    ]
+    pair = dataclasses.replace(pair, layouts=tuple(layouts))
     tiles, count, valid = _tiles(sides, mask, shard.valid, pair)
     hidden = [hidden_xla.masked(side.source.hidden, mask) for side in sides]
     rows = tiles.split((hidden, [side.scale for side in sides], weights))

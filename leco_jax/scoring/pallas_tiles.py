@@ -31,7 +31,8 @@ LANES = 128
 GROUP = 8  # rows of one float32 register
 CHUNK = 1024
 MIB = 1 << 20
-VMEM = 15 * MIB  # what a kernel may take where the compiler's own limit holds, the rest spared
+VMEM = 16 * MIB  # the compiler's own limit, where a kernel names none
+SHARE = 0.85  # of the limit that tiles may take; the rest is for sums and the compiler's own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +96,7 @@ def unsupported(x, asked: Asked, options: Options) -> str | None:
 def fit(vocab: int, widths, itemsize: int) -> list[Blocks]:
     """Blocks for products of these widths, of which all tiles are in VMEM together.
 
-    A width without a good divisor is not divided; tiles are narrowed where that takes too much.
+    A width without a good divisor is not divided; tiles are made smaller where that takes too much.
 
     Args:
       vocab: columns of the logits.
@@ -106,22 +107,25 @@ def fit(vocab: int, widths, itemsize: int) -> list[Blocks]:
       Blocks for each width, or none where nothing fits.
     """
     blocks = blocks_for(HIDDEN)
-    room = VMEM if blocks.vmem_limit is None else blocks.vmem_limit
-    most = min(blocks.columns, pl.cdiv(vocab, LANES) * LANES)
+    room = SHARE * (VMEM if blocks.vmem_limit is None else blocks.vmem_limit)
+    rows, columns = blocks.rows, min(blocks.columns, pl.cdiv(vocab, LANES) * LANES)
     for least in (blocks.depth // 2, LANES):
         depths = [_depth(width, least, blocks.depth) for width in widths]
-        for columns in (most, most // 2 // LANES * LANES):
+        for parts in ((1, 1), (1, 2), (2, 2), (2, 4), (4, 4)):
+            r, c = (
+                max(1, x // n // LANES) * LANES for x, n in zip((rows, columns), parts, strict=True)
+            )
             # Each product's logits and one tile that is being added; operands are read ahead.
-            taken = 4 * (len(depths) + 1) * blocks.rows * columns
-            taken += 2 * itemsize * (blocks.rows + columns) * sum(depths)
-            if columns and taken <= room:
-                return [dataclasses.replace(blocks, columns=columns, depth=d) for d in depths]
+            taken = 4 * (len(depths) + 1) * r * c + 2 * itemsize * (r + c) * sum(depths)
+            if taken <= room:
+                return [dataclasses.replace(blocks, rows=r, columns=c, depth=d) for d in depths]
     return []
 
 
 def _depth(width: int, least: int, most: int) -> int:
-    """The largest divisor in a range that lanes allow, or the width itself."""
-    return max((d for d in range(least, most + 1, LANES) if width % d == 0), default=width)
+    """The largest divisor in a range that fills whole lanes, or the width itself."""
+    divisors = (d for d in range(LANES, most + 1, LANES) if d >= least and width % d == 0)
+    return max(divisors, default=width)
 
 
 def readable(unembed, layout: str):

@@ -21,8 +21,9 @@ def test_an_explicit_request_is_strict():
         scoring.token_stats(hidden @ unembed.T, tokens, implementation="pallas_tpu")
     with pytest.raises(ValueError, match="the XLA form serves GPUs"):
         scoring.token_stats_from_hidden(hidden, unembed, tokens, implementation="pallas_gpu")
-    with pytest.raises(ValueError, match="width 100 is not a multiple of 128"):
-        scoring.token_stats_from_hidden(hidden, unembed, tokens, implementation="pallas_tpu")
+    with pytest.raises(ValueError, match="no block of the width 20001 fits"):
+        wide = jnp.ones((4, 20001)), jnp.ones((300, 20001))
+        scoring.token_stats_from_hidden(*wide, tokens, implementation="pallas_tpu")
     with pytest.raises(ValueError, match="the kernel keeps no top k"):
         scoring.token_stats_from_hidden(
             hidden, unembed, tokens, stats=("topk_logprob",), implementation="pallas_tpu"
@@ -41,9 +42,11 @@ def test_auto_says_once_why_it_falls_back(caplog):
     hidden, unembed, tokens = small()
     with caplog.at_level(logging.INFO, logger="leco_jax.scoring"):
         for rows in (3, 4):  # two shapes, traced apart
-            scoring.token_stats_from_hidden(hidden[:rows], unembed, tokens[:rows])
+            scoring.token_stats_from_hidden(
+                hidden[:rows], unembed, tokens[:rows], bias=jnp.ones(300)
+            )
     assert [record.message for record in caplog.records] == [
-        '"auto" takes "xla" for hidden states: the width 100 is not a multiple of 128'
+        '"auto" takes "xla" for hidden states: the kernel adds no bias; "xla" does'
     ]
 
 

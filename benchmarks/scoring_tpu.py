@@ -1,6 +1,6 @@
 """What the TPU compiler says of token scoring; no TPU is needed and nothing is timed.
 
-    python -m benchmarks.scoring_tpu [--json FILE] [--chips v5e,v5p,v6e] [--quick | --spread]
+    python -m benchmarks.scoring_tpu [--json FILE] [--chips v5e,v5p,v6e] [--quick] [--only PART]
 
 Compile-time figures for one chip: temporary bytes in HBM, bytes accessed over the least possible,
 collectives, and VLIW bundles per 1024 logits, read from the compiler's own schedule. Bundles count
@@ -43,17 +43,23 @@ def main():
     options = _common.parser(__doc__.splitlines()[0])
     options.add_argument("--chips", default="v5e,v5p,v6e", help="comma-separated")
     options.add_argument("--quick", action="store_true", help="leave out what compiles slowly")
-    options.add_argument("--spread", action="store_true", help="only what the compiler spreads")
+    options.add_argument("--only", choices=("logits", "hidden", "kl", "spread"), help="one part")
     args = options.parse_args()
-    _tpu.prepare(
-        SCORING_TPU_DUMP=DUMP,
-        LIBTPU_INIT_ARGS=f"--xla_jf_dump_to={DUMP} --xla_jf_dump_llo_text=true",
-    )
+    schedules = args.only in (None, "logits")  # are read from a dump, which takes its time
+    dump = f"--xla_jf_dump_to={DUMP} --xla_jf_dump_llo_text=true" if schedules else ""
+    _tpu.prepare(LIBTPU_INIT_ARGS=dump)
+    parts = {
+        "logits": lambda chip: from_logits(chip) + vocab_parallel(chip),
+        "hidden": functools.partial(from_hidden, quick=args.quick),
+        "kl": divergence,
+    }
+    slow = ("kl", "spread") if args.quick else ()
     rows = []
-    for chip in () if args.spread else args.chips.split(","):
-        rows += from_logits(chip) + vocab_parallel(chip)
-        rows += from_hidden(chip, args.quick) + ([] if args.quick else divergence(chip))
-    if args.spread or not args.quick:
+    for chip in args.chips.split(","):
+        for name, part in parts.items():
+            if args.only in (None, name) and name not in slow:
+                rows += part(chip)
+    if args.only in (None, "spread") and "spread" not in slow:
         rows += spread()
     _common.report(rows, args.json)
 
@@ -221,7 +227,9 @@ def from_hidden(chip: str, quick: bool) -> list[Row]:
     for implementation, limit in (("pallas_tpu", 1), ("xla", 256)):
         if quick and implementation == "xla":
             continue
-        function = functools.partial(scoring.token_stats_from_hidden, implementation=implementation)
+        function = functools.partial(
+            scoring.token_stats_from_hidden, stats=FULL, implementation=implementation
+        )
         compiled = compile_for(on, function, HIDDEN, UNEMBED, TOKENS)
         rows.append(
             Row(
@@ -302,50 +310,54 @@ def divergence(chip: str) -> list[Row]:
     return rows + collectives(f"{chip}, KL, vocabulary-parallel over 2 x 2 chips", compiled, 3)
 
 
+LAYOUTS = {
+    "V over tensor, rows over fsdp": (P("fsdp"), P("tensor"), P("fsdp")),
+    "V over tensor, D over fsdp": (P(), P("tensor", "fsdp"), P()),
+    "V over tensor, D and rows over fsdp": (P("fsdp"), P("tensor", "fsdp"), P("fsdp")),
+}
+
+
 def spread() -> list[Row]:
     """The unembedding spread by the compiler over v5e 2x4, without `shard_map`."""
+    cases = itertools.product((AxisType.Auto, AxisType.Explicit), LAYOUTS, ("forward", "gradient"))
+    return [row for case in cases for row in of_layout(*case)]
+
+
+def of_layout(kind: AxisType, layout: str, what: str) -> list[Row]:
+    """Collectives, operations and memory of one device."""
 
     def loss(*arrays):
         return scoring.token_stats_from_hidden(*arrays).logprob.sum()
 
-    functions = {"forward": scoring.token_stats_from_hidden, "gradient": jax.grad(loss, (0, 1))}
-    layouts = {
-        "V over tensor, rows over fsdp": (P("fsdp"), P("tensor"), P("fsdp")),
-        "V over tensor, D over fsdp": (P(), P("tensor", "fsdp"), P()),
-        "V over tensor, D and rows over fsdp": (P("fsdp"), P("tensor", "fsdp"), P("fsdp")),
-    }
-    rows = []
-    for kind, (layout, specs), (what, function) in itertools.product(
-        (AxisType.Auto, AxisType.Explicit), layouts.items(), functions.items()
-    ):
-        on = mesh("v5e:2x4", 2, 4, axes=("fsdp", "tensor"), kind=kind)
-        compiled = _tpu.compile_for(on, function, HIDDEN, UNEMBED, TOKENS, specs=specs)
-        flops, found = _tpu.work(compiled)
-        share = {"forward": 2, "gradient": 8}[what] * T * D * V / 8
-        label = f"v5e 2x4, {kind.name}, {layout}, {what}"
-        kinds = [f"{n} x {k}{' in a loop' * loop}" for (k, loop), n in sorted(found.items())]
-        rows += [
-            Row(
-                name=f"{label}: all-gathers in a loop",
-                ours=float(found.get(("all-gather", True), 0)),
-                unit="count",
-                bound="ours == 0",
-                note=", ".join(kinds),
-            ),
-            Row(
-                name=f"{label}: operations over a share",
-                ours=flops / share,
-                unit="x",
-                bound="ours <= 1.05",
-            ),
-            Row(
-                name=f"{label}: temporary HBM",
-                ours=_common.temporary_mb(compiled),
-                unit="MB",
-                bound="ours <= 50" if what == "forward" else None,
-            ),
-        ]
-    return rows
+    function = jax.grad(loss, (0, 1)) if what == "gradient" else scoring.token_stats_from_hidden
+    on = mesh("v5e:2x4", 2, 4, axes=("fsdp", "tensor"), kind=kind)
+    arrays = HIDDEN, UNEMBED, TOKENS
+    compiled = _tpu.compile_for(on, function, *arrays, specs=LAYOUTS[layout])
+    flops, found = _tpu.work(compiled)
+    share = {"forward": 2, "gradient": 8}[what] * T * D * V / 8
+    label = f"v5e 2x4, {kind.name}, {layout}, {what}"
+    kinds = [f"{n} x {k}{' in a loop' * loop}" for (k, loop), n in sorted(found.items())]
+    return [
+        Row(
+            name=f"{label}: all-gathers in a loop",
+            ours=float(found.get(("all-gather", True), 0)),
+            unit="count",
+            bound="ours == 0",
+            note=", ".join(kinds),
+        ),
+        Row(
+            name=f"{label}: operations over a share",
+            ours=flops / share,
+            unit="x",
+            bound="ours <= 1.05",
+        ),
+        Row(
+            name=f"{label}: temporary HBM",
+            ours=_common.temporary_mb(compiled),
+            unit="MB",
+            bound="ours <= 50" if what == "forward" else None,
+        ),
+    ]
 
 
 def against_tokamax(label: str, on, ours: float) -> Row:

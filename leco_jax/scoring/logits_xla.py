@@ -114,8 +114,11 @@ def _sums_of_rows(load, rows, vocab: int, valid, options: Options, example) -> P
         ids = start + jnp.arange(width).reshape(width // LANES, LANES)
         return partials.absorb(sums, x, -2, options, ids, ids < valid if dynamic else None)
 
-    sums = jax.tree.map(lambda x: vary_like(x, example), partials.empty((*rows, LANES), options))
     whole = not dynamic and math.prod(rows) * count <= WHOLE  # else vmap may hide rows
+    if whole and not (options.needs_dot or options.needs_total or options.needs_argmax):
+        sums = jax.tree.map(lambda x: vary_like(x, example), partials.empty(rows, options))
+        return partials.absorb(sums, load(column=0, width=count), -1, options, jnp.arange(count))
+    sums = jax.tree.map(lambda x: vary_like(x, example), partials.empty((*rows, LANES), options))
     tile = max(count // LANES * LANES, LANES) if whole else TILE
     tiles, rest = divmod(count, tile)
     if tiles:

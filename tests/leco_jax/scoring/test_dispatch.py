@@ -21,8 +21,8 @@ def test_an_explicit_request_is_strict():
         scoring.token_stats(hidden @ unembed.T, tokens, implementation="pallas_tpu")
     with pytest.raises(ValueError, match="the XLA form serves GPUs"):
         scoring.token_stats_from_hidden(hidden, unembed, tokens, implementation="pallas_gpu")
+    wide = jnp.ones((4, 20001)), jnp.ones((300, 20001))
     with pytest.raises(ValueError, match="no block of the width 20001 fits"):
-        wide = jnp.ones((4, 20001)), jnp.ones((300, 20001))
         scoring.token_stats_from_hidden(*wide, tokens, implementation="pallas_tpu")
     with pytest.raises(ValueError, match="the kernel keeps no top k"):
         scoring.token_stats_from_hidden(

@@ -12,6 +12,7 @@ from leco_jax.scoring.divergence_passes import divergence
 from leco_jax.scoring.divergence_terms import DIRECTIONS, Pair, Side, terms_of
 from leco_jax.scoring.types import Options
 
+OF_STUDENT = ("soft_cap", "temperature", "valid_vocab", "axis_name", "implementation")
 REST = 1e-7  # the least probability, in float32, of all ids that a stored top k leaves out
 
 
@@ -21,15 +22,8 @@ def kl(
     *,
     teacher_ids=None,
     teacher_logprobs=None,
-    direction: str = "forward",
-    temperature: Any = 1.0,
-    teacher_temperature: Any = None,
-    soft_cap: float | None = None,
-    teacher_soft_cap: float | None = None,
-    valid_vocab: int | None = None,
     mask=None,
-    teacher_gradient: bool = False,
-    axis_name=None,
+    **options,
 ):
     """Divergence of each token's distribution from a teacher's, in nats.
 
@@ -48,15 +42,18 @@ def kl(
       teacher_logits: `[..., T, V]`; or else
       teacher_ids: `[..., T, K]` different ids; negative ones are ignored.
       teacher_logprobs: `[..., T, K]` their log-probabilities, in nats.
-      direction: "forward", "reverse" or "jsd".
-      temperature: of the student; a number, or an array that fits `[..., T]`.
-      teacher_temperature: of the teacher's logits; None for the student's.
-      soft_cap: of the student's logits, before the temperature.
-      teacher_soft_cap: of the teacher's.
-      valid_vocab: how many leading ids exist; None for all.
       mask: `[..., T]` bool, rows to compute; the others are 0 and have no gradient.
-      teacher_gradient: differentiate in the teacher too; else it is a constant.
-      axis_name: the mesh axis (inside `shard_map`) that shards both vocabularies evenly.
+      **options:
+
+        direction: "forward" (the default), "reverse" or "jsd".
+        temperature: of the student; a number, or an array that fits `[..., T]`.
+        teacher_temperature: of the teacher's logits; None for the student's.
+        soft_cap: of the student's logits, before the temperature.
+        teacher_soft_cap: of the teacher's.
+        valid_vocab: how many leading ids exist; None for all.
+        teacher_gradient: differentiate in the teacher too; else it is a constant.
+        axis_name: the mesh axis (inside `shard_map`) that shards both vocabularies evenly.
+        implementation: "auto", "xla" or "pallas_tpu", as in `token_stats`.
 
     Returns:
       `[..., T]` float32, never negative beyond rounding. NaN where either row has NaN, +inf or
@@ -66,29 +63,12 @@ def kl(
     Raises:
       ValueError: arguments that do not fit.
     """
-    pair, scales = _pair(
-        direction=direction,
-        temperature=temperature,
-        teacher_temperature=teacher_temperature,
-        soft_cap=soft_cap,
-        teacher_soft_cap=teacher_soft_cap,
-        valid_vocab=valid_vocab,
-        teacher_gradient=teacher_gradient,
-        axis_name=axis_name,
-    )
+    pair, scales = _pair(**options)
     logits = api.floats(logits, "logits")
     api.check_vocabulary(logits, logits.shape[-1], "logits", pair.options[0])
-    if _is_stored(teacher_logits, teacher_ids, teacher_logprobs, teacher_temperature):
-        score = functools.partial(
-            api.token_stats,
-            logits,
-            soft_cap=soft_cap,
-            temperature=temperature,
-            valid_vocab=valid_vocab,
-            mask=mask,
-            axis_name=axis_name,
-        )
-        return _against_stored(score, teacher_ids, teacher_logprobs, direction, mask)
+    if _is_stored(teacher_logits, teacher_ids, teacher_logprobs, options):
+        score = functools.partial(api.token_stats, logits)
+        return _against_stored(score, teacher_ids, teacher_logprobs, mask, options)
     teacher = api.floats(teacher_logits, "teacher_logits")
     if teacher.shape != logits.shape:
         raise ValueError(f"teacher_logits {teacher.shape} must have the shape {logits.shape}")
@@ -124,9 +104,8 @@ def kl_from_hidden(
       teacher_ids: as for `kl`.
       teacher_logprobs: as for `kl`.
       mask: as for `kl`; rows that are masked out cost next to nothing.
-      **options: `direction`, `temperature`, `teacher_temperature`, `soft_cap`, `teacher_soft_cap`,
-        `valid_vocab`, `teacher_gradient` and `axis_name` of `kl`, and `implementation`: "auto",
-        "xla" or "pallas_tpu" (bfloat16 or float32 of both models, no bias, one temperature each).
+      **options: as for `kl`; the TPU kernel takes bfloat16 or float32 of both models, no bias, and
+        one temperature each, known when tracing.
 
     Returns:
       `[..., T]` float32.
@@ -136,20 +115,11 @@ def kl_from_hidden(
     """
     pair, scales = _pair(**options)
     head = api.checked_head(hidden, unembed, bias, layout, pair.options[0])
-    temperature = options.get("teacher_temperature")
-    if _is_stored(teacher_hidden, teacher_ids, teacher_logprobs, temperature):
-        names = ("soft_cap", "temperature", "valid_vocab", "axis_name", "implementation")
+    if _is_stored(teacher_hidden, teacher_ids, teacher_logprobs, options):
         score = functools.partial(
-            api.token_stats_from_hidden,
-            hidden,
-            unembed,
-            layout=layout,
-            bias=bias,
-            mask=mask,
-            **{name: x for name, x in options.items() if name in names},
+            api.token_stats_from_hidden, hidden, unembed, layout=layout, bias=bias
         )
-        direction = options.get("direction", "forward")
-        return _against_stored(score, teacher_ids, teacher_logprobs, direction, mask)
+        return _against_stored(score, teacher_ids, teacher_logprobs, mask, options)
     layouts = (layout, layout if teacher_layout is None else teacher_layout)
     teacher = api.checked_head(
         teacher_hidden, teacher_unembed, teacher_bias, layouts[1], pair.options[1], "teacher_"
@@ -197,24 +167,26 @@ def _pair(
     return pair, scales
 
 
-def _is_stored(teacher, ids, logprobs, temperature) -> bool:
+def _is_stored(teacher, ids, logprobs, options) -> bool:
     """Whether the teacher is a stored top k; refuses none, half of one, and two."""
     if (ids is None) != (logprobs is None) or (ids is None) == (teacher is None):
         raise ValueError(
             "pass one teacher: its logits or hidden states, or teacher_ids with teacher_logprobs"
         )
-    if ids is not None and temperature is not None:
+    if ids is not None and options.get("teacher_temperature") is not None:
         raise ValueError("teacher_temperature does not apply to stored log-probabilities")
     return ids is not None
 
 
-def _against_stored(score, ids, logprobs, direction: str, mask):
+def _against_stored(score, ids, logprobs, mask, options):
     """The divergence over k + 1 outcomes, by JAX's own derivative of K log-probabilities."""
+    direction = options.get("direction", "forward")
+    of_student = {name: x for name, x in options.items() if name in OF_STUDENT}
     ids, t = jnp.asarray(ids), lax.stop_gradient(api.floats(logprobs, "teacher_logprobs"))
     if ids.shape != t.shape:
         raise ValueError(f"teacher_ids {ids.shape} and teacher_logprobs {t.shape} differ in shape")
     there = ids >= 0
-    u, t = score(ids).logprob, jnp.where(there, t.astype(jnp.float32), 0.0)
+    u, t = score(ids, mask=mask, **of_student).logprob, jnp.where(there, t.astype(jnp.float32), 0.0)
     rest = [
         jnp.log(jnp.maximum(1.0 - jnp.where(there, jnp.exp(x), 0.0).sum(-1), REST)) for x in (u, t)
     ]

@@ -35,14 +35,10 @@ def calibration_error(bins: Sequence[Bin]) -> float | None:
     return gaps / total if total else None
 
 
-def auroc(confidences: Sequence[float], right: Sequence[bool]) -> float | None:
-    """The share of pairs of a right and a wrong answer in which the right one has more confidence.
-
-    Equal confidences count half (Mann-Whitney). None where all answers are right, or all wrong.
-    """
-    figures, correct = np.asarray(confidences, float), np.asarray(right, bool)
-    good, bad = np.sort(figures[correct]), figures[~correct]
-    if not len(good) or not len(bad):
+def auroc(large: np.ndarray, small: np.ndarray) -> float | None:
+    """How often a value of `large` exceeds one of `small`, ties by half; None without values."""
+    if not len(large) or not len(small):
         return None
-    below = np.searchsorted(good, bad, "left") + np.searchsorted(good, bad, "right")
-    return float(1 - below.sum() / (2 * len(good) * len(bad)))
+    ordered = np.sort(small)
+    below = np.searchsorted(ordered, large, "left") + np.searchsorted(ordered, large, "right")
+    return float(below.sum() / (2 * len(large) * len(small)))

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from leco_jax.evaluation.calibration import auroc
+
 FIGURE_COLUMNS = (
     ("figure", ""), ("exact", ".1%"), ("within_one", ".1%"), ("steps", ".3f"), ("chains", ".3f"),
     ("false_alarms", ".1%"),
@@ -176,13 +178,3 @@ def _chance_line(wrong: Sequence[LabelledFigures], right: Sequence[LabelledFigur
         "chains": 0.5 if right else None,
         "false_alarms": _FOUND if right else None,
     }
-
-
-def auroc(large: np.ndarray, small: np.ndarray) -> float | None:
-    """How often a value of `large` exceeds one of `small`, ties by half; None without values."""
-    if not len(large) or not len(small):
-        return None
-    ordered = np.sort(small)
-    below = np.searchsorted(ordered, large, "left")
-    equal = np.searchsorted(ordered, large, "right") - below
-    return float((below + 0.5 * equal).sum() / (len(large) * len(small)))

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from leco_jax.evaluation.calibration import Bin, auroc, calibration_error, reliability
 from leco_jax.evaluation.chain_browser import answer_masses, browser_data, rounds_of
 from leco_jax.evaluation.charts import Chart, Series, chart, forest, log_ticks, ticks
@@ -71,7 +73,9 @@ class Report:
             figures = {name: [found[name] for _, found in answered] for name in _FIGURES}
             self._bins[method] = reliability(figures["mass"], right)
             line |= {name: sums[method][name] for name in _COUNTS}
-            line |= {f"AUROC of {name}": auroc(figures[name], right) for name in _FIGURES}
+            for name in _FIGURES:
+                values, correct = np.asarray(figures[name], float), np.asarray(right, bool)
+                line[f"AUROC of {name}"] = auroc(values[correct], values[~correct])
             line["answered"] = len(answered)
             line["ECE of mass"] = calibration_error(self._bins[method])
 

@@ -3,7 +3,6 @@ import pytest
 
 from leco_jax.evaluation.localisation import (
     LabelledFigures,
-    auroc,
     figure_table,
     first_wrong_step,
     localisation,
@@ -101,10 +100,6 @@ def test_without_right_chains_nothing_is_said_of_them():
         assert chance[name] is None
     assert line["steps"] is None
     assert line["exact"] == 1
-
-
-def test_auroc_counts_ties_by_half():
-    assert auroc(np.array([1, 2, 3]), np.array([0, 2])) == pytest.approx((1 + 1.5 + 2) / 6)
 
 
 def test_a_figure_against_its_place():

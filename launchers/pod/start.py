@@ -141,7 +141,7 @@ def _wait_until_active(state: list[str]) -> None:
 
 def _cluster(kind: slices.Slice, command: list[str], commit: str) -> int:
     """GKE: an image, then a JobSet, of our own making or of xpk's."""
-    name, image, manifest = _NAME.value, _IMAGE.value, ""
+    name, image, manifest = _NAME.value, str(_IMAGE.value), ""
     if ":" not in image.rpartition("/")[2]:
         image = f"{image}:{commit}"
         file = "--file=launchers/pod/Dockerfile"

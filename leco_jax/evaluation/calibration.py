@@ -11,7 +11,7 @@ class Bin(NamedTuple):
 
     confidence: float
     correct: float
-    count: int
+    answers: int
 
 
 def reliability(
@@ -30,8 +30,8 @@ def reliability(
 
 def calibration_error(bins: Sequence[Bin]) -> float | None:
     """The expected calibration error: the mean of |confidence - correct| over all answers."""
-    total = sum(one.count for one in bins)
-    gaps = sum(one.count * abs(one.confidence - one.correct) for one in bins)
+    total = sum(one.answers for one in bins)
+    gaps = sum(one.answers * abs(one.confidence - one.correct) for one in bins)
     return gaps / total if total else None
 
 

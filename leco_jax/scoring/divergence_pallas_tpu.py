@@ -164,8 +164,8 @@ def _kernel(
     def absorb(limit):
         def group(i, _):
             here = pl.ds(pl.multiple_of(i * GROUP, GROUP), GROUP)
-            own = [ref[here, :] for ref in levels]
-            own = own[:2], own[2:]
+            shifts = [ref[here, :] for ref in levels]
+            own = shifts[:2], shifts[2:]
             totals = [ref[here, :] for ref in sums]
             for column in range(0, columns, LANES):
                 lanes = pl.ds(column, LANES)

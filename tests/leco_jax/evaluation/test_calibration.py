@@ -20,7 +20,7 @@ def test_auroc_is_the_share_of_pairs_in_order_with_ties_for_half():
 def test_bins_have_equal_numbers_and_the_error_is_their_mean_distance():
     confidences = [i / 20 for i in range(20)]
     low, high = reliability(confidences, [False] * 10 + [True] * 10)
-    assert (low.count, high.count) == (10, 10)
+    assert (low.answers, high.answers) == (10, 10)
     assert (low.correct, high.correct) == (0.0, 1.0)
     assert low.confidence == pytest.approx(0.225)
     # |0.225 - 0| and |0.725 - 1|, of ten each.

@@ -14,10 +14,10 @@ from leco_jax.reasoning.selection import FinalRule, final_answer
 
 
 class Resume(NamedTuple):
-    """How a chain goes on: the arguments of `Engine.resume`.
+    """How a chain goes on.
 
     Attributes:
-      keep, append, sampling, forbid, watch: see there.
+      keep, append, sampling, forbid, watch: as in `Engine.resume`.
       cut: the step at which it is cut, for the results; None where no step is.
       answers: where the next round's answer is looked for: in the whole chain, behind what is
         appended, or nowhere, as in a round that only prepares the next one.

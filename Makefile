@@ -43,6 +43,7 @@ test-slow: $(TEST_ENV)/.installed
 # One worker: each test has processes of its own.
 test-multihost: $(TEST_ENV)/.installed
 	$(CPU) $(TEST_ENV)/bin/python -m pytest tests/launchers/test_processes.py \
+	  tests/launchers/test_shared_work.py tests/launchers/test_shared_runs.py \
 	  tests/w2s_jax/training/test_processes.py tests/w2s_jax/training/data/test_process_rows.py \
 	  tests/leco_jax/decoding/test_sharded_engine.py
 

@@ -3,14 +3,16 @@
     python -m launchers.leco --config=configs/leco_arithmetic.py --workdir=runs/leco
 
 Any field of the config can be set on the command line: --config.data.limit=50. A run that was
-interrupted goes on where it was when the same command is given again.
+interrupted goes on where it was when the same command is given again, by any number of processes.
+On a pod every host runs the same command; on other hosts --coordinator, --num_processes and
+--process_id say who is who. All share the problems.
 
 Exit codes: 0 done; 1 a flag, a config or a file is wrong (the message says which); 3 done, but some
-results failed and count as wrong (they are named under the table); 75 interrupted, run the same
-command again.
+results failed and count as wrong (they are named under the table); 75 interrupted, or another
+process died: run the same command again.
 """
 
-from launchers import processes, runtime
+from launchers import processes, runtime, shared_work
 from leco_jax.evaluation.experiment import run_experiment
 from leco_jax.evaluation.experiment_config import ExperimentConfig
 from leco_jax.evaluation.summary import (
@@ -31,7 +33,8 @@ def main() -> int:
     workdir = local_path(_WORKDIR.value)
     config = _CONFIG(ExperimentConfig)
     with runtime.stop_requested() as stop:
-        run = run_experiment(config, workdir, stop=stop)
+        among = shared_work.find(config.mesh.tensor)
+        run = run_experiment(config, workdir, stop=stop, processes=among)
     print(format_table(run.summary, SUMMARY_COLUMNS))
     print(SUMMARY_CAPTION)
     print("\n".join(["", *conclusions(run.summary)]))
@@ -47,4 +50,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    runtime.run(processes.alone(main))
+    runtime.run(processes.together(main))

@@ -177,7 +177,7 @@ class _Link:
                     if line == _DONE:
                         waiting.unregister(key.fileobj)
                         continue
-                    died = f"{key.data} died: the same command goes on from the last checkpoint"
+                    died = f"{key.data} died: the same command goes on from what is saved"
                     code, message = json.loads(line) if line else (runtime.RESUME, died)
                     self._end(code, message, message)
 

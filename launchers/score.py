@@ -7,20 +7,25 @@ the model's chat template turns into one; each gives an output line with the num
 its "id" if it has one, token_logprobs, sum_logprob and steps. If a line is bad nothing is written,
 unless --skip_bad leaves it out.
 
+On a pod every host runs the same command; on other hosts --coordinator, --num_processes and
+--process_id say who is who. All share the chains.
+
 Exit codes: 0 done; 1 something is wrong (the message says what), and nothing was written; 3 done,
-but --skip_bad left lines out.
+but --skip_bad left lines out; 75 another process died, and nothing was written.
 """
 
+import itertools
 from pathlib import Path
 
 from absl import flags
 
-from launchers import processes, runtime
-from leco_jax.evaluation.chain_scoring import read_chains, score_chains
-from leco_jax.models.loading import load_model
-from leco_jax.progress import progress_bar
+from launchers import processes, runtime, shared_work
+from leco_jax.evaluation.chain_scoring import read_chains
+from leco_jax.evaluation.processes import same_everywhere
+from leco_jax.evaluation.score_file import load_replicas, write_scores
 from leco_jax.scoring.presets import PRESETS
-from leco_jax.storage.jsonl import numbered_lines, write_rows
+from leco_jax.storage.hashes import content_hash
+from leco_jax.storage.jsonl import numbered_lines
 from leco_jax.storage.paths import check_output
 
 _MODEL = flags.DEFINE_string(
@@ -33,6 +38,9 @@ _SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "Leave bad lines out instead of
 _DTYPE = flags.DEFINE_enum(
     "dtype", None, ["float32", "bfloat16"], "Of matrix products; default: the checkpoint's."
 )
+_TENSOR = flags.DEFINE_integer(
+    "tensor", 1, "Devices that share each matrix of one replica of the model.", lower_bound=1
+)
 _BATCH = flags.DEFINE_integer(
     "batch_tokens", 4096, "Most tokens of a batch, padding included.", lower_bound=1
 )
@@ -43,17 +51,27 @@ def main() -> int:
     source = Path(_INPUT.value)
     target = check_output(_OUTPUT.value, inputs=[source, _MODEL.value])
     lines = list(numbered_lines(source))
-    model = load_model(_MODEL.value, dtype=_DTYPE.value)
+    among = shared_work.find(_TENSOR.value)
+    decides = {
+        "input": content_hash(source), "preset": _PRESET.value, "batch_tokens": _BATCH.value,
+        "dtype": _DTYPE.value, "model": _MODEL.value,
+    }  # fmt: skip
+    same_everywhere(among, "flags", decides)
+    replicas = load_replicas(_MODEL.value, among, tensor=_TENSOR.value, dtype=_DTYPE.value)
+    first = next(replicas)
+    model = first.model
     chains, bad = read_chains(lines, model.tokenizer, max_length=model.config.max_positions)
     for line in bad:
         runtime.log.error("%s, line %d: %s", source, line.number, line.reason)
     if bad and not _SKIP_BAD.value:
         return runtime.fail(f"{len(bad)} bad lines; nothing was written (--skip_bad drops them)")
-    rows = score_chains(model, chains, PRESETS[_PRESET.value], batch_tokens=_BATCH.value)
-    write_rows(target, progress_bar(rows, total=len(chains), unit="chain"))
+    write_scores(
+        target, itertools.chain([first], replicas), chains, PRESETS[_PRESET.value],
+        batch_tokens=_BATCH.value, processes=among,
+    )  # fmt: skip
     runtime.log.info("%d chains scored, %d lines left out: %s", len(chains), len(bad), target)
     return runtime.SOME_FAILED if bad else runtime.DONE
 
 
 if __name__ == "__main__":
-    runtime.run(processes.alone(main))
+    runtime.run(processes.together(main))

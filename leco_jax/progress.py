@@ -14,11 +14,17 @@ _SECONDS = 10.0
 
 
 def progress_bar(
-    items: Iterable[Any] | None = None, *, total: int, unit: str, initial: int = 0, label: str = ""
+    items: Iterable[Any] | None = None,
+    *,
+    total: int | None,
+    unit: str,
+    initial: int = 0,
+    label: str = "",
 ) -> tqdm.tqdm:
     """Makes a bar for the terminal, or one that writes messages, at most one in ten seconds.
 
-    Without `items` the caller counts by `update`; `initial` units were there before.
+    Without `items` the caller counts by `update`; `initial` units were there before; without
+    `total` nobody knows how many there will be.
     """
     kind: Any
     kind, options = (tqdm.tqdm, {}) if sys.stderr.isatty() else (_Lines, {"file": io.StringIO()})

@@ -1,7 +1,8 @@
 """The generation engine: a queue of requests and a fixed number of slots that decode together.
 
 One thread, one loop. `submit`, `resume` and `cancel` return at once; `step` fills free slots,
-decodes a chunk of tokens for every row, and returns the chains that ended. A chain's tokens (in
+decodes a chunk of tokens for every row, and returns the chains that ended; as `begin_step` and
+`end_step` it leaves the host free while the device decodes. A chain's tokens (in
 float32) depend on its own request and on the number of slots, not on the other rows. The same holds
 for its statistics except for their last digits: the cache is as long as the longest chain in it,
 and its length sets the order in which attention sums.
@@ -107,6 +108,7 @@ class Engine:
         self._token_bytes = token_bytes
         self._queue: collections.deque[Chain] = collections.deque()
         self._cancelled: list[Chain] = []  # since the last step
+        self._decoded: programs.Decoded | None = None  # of a step that has begun
         self._rows: list[Chain | None] = [None] * slots
         self._poisoned: set[int] = set()  # rows whose slots may hold NaN
         self._cache = RowCache(config, rows=slots, longest=max_length + chunk, mesh=mesh)
@@ -228,19 +230,31 @@ class Engine:
         """Rows decoded together."""
         return len(self._rows)
 
+    @property
+    def free(self) -> int:
+        """Slots without a chain."""
+        return self._rows.count(None)
+
     def step(self) -> list[Chain]:
         """Decodes one chunk; returns the chains that ended in it or were cancelled before it."""
+        self.begin_step()
+        return self.end_step()
+
+    def begin_step(self) -> None:
+        """Fills free slots and starts to decode a chunk; `end_step` has to be called next."""
+        self._admit()
+        if any(c and not c.done for c in self._rows):
+            longest = max(cached_tokens(c) for c in self._rows if c is not None)
+            self._cache.fit(longest + self._chunk + 1)
+            self._cache.arrays, self._decoded = self._decode(programs.decode)
+            self.counters.row_steps += self._chunk * self.slots
+
+    def end_step(self) -> list[Chain]:
+        """Waits for the chunk; returns what `step` does."""
         cancelled = [chain for chain in self._cancelled if chain.done]  # not resumed meanwhile
         self._cancelled = []
-        self._admit()
-        if not any(c and not c.done for c in self._rows):
-            return cancelled
-        longest = max(cached_tokens(c) for c in self._rows if c is not None)
-        self._cache.fit(longest + self._chunk + 1)
-        self._cache.arrays, decoded = self._decode(programs.decode)
-        decoded = jax.device_get(decoded)
-        self.counters.row_steps += self._chunk * self.slots
-        return cancelled + self._harvest(decoded)
+        decoded, self._decoded = self._decoded, None
+        return cancelled if decoded is None else cancelled + self._harvest(jax.device_get(decoded))
 
     def lowered(self) -> dict[str, jax.stages.Lowered]:
         """The programs at their current shapes, to be compiled and read: "decode" and "insert"."""

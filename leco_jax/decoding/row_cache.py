@@ -154,7 +154,8 @@ def check_fits(config: ModelConfig, *, rows: int, slots: int, mesh: Mesh | None)
     Raises:
       OutOfMemoryError: it would not fit.
     """
-    stats = jax.local_devices()[0].memory_stats() or {}
+    devices = jax.local_devices() if mesh is None else mesh.local_devices
+    stats = devices[0].memory_stats() or {}
     if "bytes_limit" not in stats:
         return
     free = stats["bytes_limit"] - stats.get("bytes_in_use", 0)

@@ -1,13 +1,16 @@
 """Scores of chains that were written elsewhere: read from JSONL, teacher-forced, batch by batch."""
 
+import collections
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from leco_jax import scoring
 from leco_jax.models import transformer
@@ -21,6 +24,8 @@ from leco_jax.shapes import power_of_two
 from leco_jax.storage.jsonl import parse_row
 from leco_jax.text.chat import encode_chat
 from leco_jax.text.tokenizer import Tokenizer
+
+R = TypeVar("R")
 
 _WINDOW = 1024  # chains that are sorted by length, scored and handed on together
 _STEP_FIELDS = ("text", "tokens", "average", "divergence", "transition", "score")
@@ -112,6 +117,13 @@ def _encode_prompt(row: dict[str, Any], tokenizer: Tokenizer) -> list[int]:
     return encode_chat(tokenizer, messages)
 
 
+class Replica(NamedTuple):
+    """A model and the devices that it lies on; no mesh: the default device."""
+
+    model: LoadedModel
+    mesh: Mesh | None = None
+
+
 def score_chains(
     model: LoadedModel, chains: Sequence[GivenChain], preset: StepPreset, *, batch_tokens: int
 ) -> Iterator[dict[str, Any]]:
@@ -159,23 +171,92 @@ def token_figures(
     Raises:
       ValueError: a chain's figures are not finite; the message names its line.
     """
+    batches = make_batches(chains, batch_tokens)
+    found = _figures([Replica(model)], chains, batches, stats, topk)
+    yield from in_order((number, own) for number, own, _ in found)
+
+
+def make_batches(chains: Sequence[GivenChain], batch_tokens: int) -> list[list[int]]:
+    """The numbers of the chains of each batch, similar in length; a window after the other.
+
+    `batch_tokens` is as for `score_chains`; ValueError if it is below 1.
+    """
     if batch_tokens < 1:
         raise ValueError(f"batch_tokens must be at least 1, not {batch_tokens}")
+    batches: list[list[int]] = []
     for start in range(0, len(chains), _WINDOW):
-        window = chains[start : start + _WINDOW]
-        by_length = sorted(range(len(window)), key=lambda i: len(window[i]))
-        done: dict[int, dict[str, np.ndarray]] = {}
-        for batch in _batches([window[i] for i in by_length], batch_tokens):
-            found = _score_batch(model, batch, stats, topk)
-            for row, chain in enumerate(batch):
-                own = {name: values[row, : len(chain.response)] for name, values in found.items()}
-                if not all(np.isfinite(values).all() for values in own.values()):
-                    raise ValueError(
-                        f"line {chain.named['line']}: the model's log-probabilities of this "
-                        "response are not all finite: its weights or this dtype are broken"
-                    )
-                done[by_length[len(done)]] = own
-        yield from (done[i] for i in range(len(window)))
+        window = range(start, min(start + _WINDOW, len(chains)))
+        by_length = sorted(window, key=lambda i: len(chains[i]))
+        batches += _cut(by_length, [len(chains[i]) for i in by_length], batch_tokens)
+    return batches
+
+
+def score_batches(
+    replicas: Iterable[Replica],
+    chains: Sequence[GivenChain],
+    batches: Iterable[list[int]],
+    preset: StepPreset,
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Scores batches, one on each replica at a time; yields each chain's number and row.
+
+    A replica is asked for when those before it are busy, a batch when the one before it is under
+    way.
+
+    Raises:
+      ValueError: a row's figures are not finite; the message names its line.
+    """
+    for i, own, replica in _figures(replicas, chains, batches, preset.stats, preset.topk):
+        yield i, _row(chains[i], own, replica.model.tokenizer, preset)
+
+
+def _figures(
+    replicas: Iterable[Replica],
+    chains: Sequence[GivenChain],
+    batches: Iterable[list[int]],
+    names: tuple[str, ...],
+    topk: int,
+) -> Iterator[tuple[int, dict[str, np.ndarray], Replica]]:
+    """The number of each chain, its response's statistics `[T]`, and what computed them."""
+    source, more = iter(batches), iter(replicas)
+    running: collections.deque = collections.deque()
+    free: list[Replica] = []
+    following = next(source, None)
+    while following is not None or running:
+        unused = None
+        if following is not None:
+            unused = free.pop() if free else next(more, None)
+        if following is not None and unused is not None:
+            scores = _score_batch(unused, [chains[i] for i in following], names, topk)
+            running.append((unused, following, scores))
+            following = next(source, None)
+            continue
+        replica, numbers, scores = running.popleft()
+        stats = {name: np.asarray(getattr(scores, name)) for name in names}
+        free.append(replica)
+        for row, i in enumerate(numbers):
+            own = {name: values[row, : len(chains[i].response)] for name, values in stats.items()}
+            if not all(np.isfinite(values).all() for values in own.values()):
+                raise ValueError(
+                    f"line {chains[i].named['line']}: the model's log-probabilities of this "
+                    "response are not all finite: its weights or this dtype are broken"
+                )
+            yield i, own, replica
+
+
+def in_order(rows: Iterable[tuple[int, R]]) -> Iterator[R]:
+    """Rows by their numbers, 0 first; holds back those that come early."""
+    early: dict[int, R] = {}
+    following = 0
+    for number, row in rows:
+        early[number] = row
+        while following in early:
+            yield early.pop(following)
+            following += 1
+
+
+def by_window(numbered: tuple[int, Any]) -> int:
+    """What the rows of `score_batches` rise in: their window, where the batches do."""
+    return numbered[0] // _WINDOW
 
 
 def _row(
@@ -191,23 +272,23 @@ def _row(
     }
 
 
-def _batches(chains: Sequence[GivenChain], batch_tokens: int) -> Iterator[list[GivenChain]]:
+def _cut(numbers: list[int], lengths: list[int], batch_tokens: int) -> Iterator[list[int]]:
     """Cuts chains sorted by length where the padded batch would grow too large."""
-    batch: list[GivenChain] = []
-    for chain in chains:
-        length = power_of_two(len(chain), least=16)
+    batch: list[int] = []
+    for number, tokens in zip(numbers, lengths, strict=True):
+        length = power_of_two(tokens, least=16)
         if batch and power_of_two(len(batch) + 1) * length > batch_tokens:
             yield batch
             batch = []
-        batch.append(chain)
+        batch.append(number)
     if batch:
         yield batch
 
 
 def _score_batch(
-    model: LoadedModel, batch: Sequence[GivenChain], stats: tuple[str, ...], topk: int
-) -> dict[str, np.ndarray]:
-    """Statistics `[B, R]` of the responses' tokens, aligned at their first ones."""
+    replica: Replica, batch: Sequence[GivenChain], stats: tuple[str, ...], topk: int
+) -> scoring.TokenStats:
+    """Statistics `[B, R]` of the responses' tokens, aligned at their first ones; not waited for."""
     rows = power_of_two(len(batch))
     length = power_of_two(max(map(len, batch)), least=16)
     longest = power_of_two(max(len(c.response) for c in batch), least=16)
@@ -219,10 +300,13 @@ def _score_batch(
         tokens_BT[b, : len(both)] = both
         targets_BR[b, : len(chain.response)] = chain.response
         first_B[b] = len(chain.prompt) - 1
-    out = _token_stats(
-        model.params, tokens_BT, first_B, targets_BR, config=model.config, stats=stats, topk=topk
-    )
-    return {name: np.asarray(getattr(out, name)) for name in stats}
+    model = replica.model
+    on_mesh = contextlib.nullcontext() if replica.mesh is None else jax.set_mesh(replica.mesh)
+    with on_mesh:
+        return _token_stats(
+            model.params, tokens_BT, first_B, targets_BR,
+            config=model.config, stats=stats, topk=topk,
+        )  # fmt: skip
 
 
 @functools.partial(jax.jit, static_argnames=("config", "stats", "topk"))

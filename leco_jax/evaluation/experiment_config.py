@@ -106,7 +106,7 @@ class EngineOptions:
     """The engine.
 
     Attributes:
-      slots: chains decoded together.
+      slots: chains that each replica of the model decodes together.
       chunk: tokens between two looks at them.
       capture: whose distribution the statistics are of: "raw", the model's, or "processed", the
         one that is sampled from.
@@ -129,6 +129,22 @@ class EngineOptions:
         for name in ("slots", "chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshOptions:
+    """The devices; they may change while a run is interrupted.
+
+    Attributes:
+      tensor: devices that share each matrix of one replica of the model. There are as many replicas
+        as the devices allow; where one has more devices than a process, all devices are one.
+    """
+
+    tensor: int = 1
+
+    def __post_init__(self):
+        if self.tensor < 1:
+            raise ValueError(f"tensor={self.tensor} must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,6 +194,7 @@ class ExperimentConfig:
     act_fork: ActConfig = part(ActConfig, act="fork")
     correct: CorrectConfig = part(CorrectConfig)
     engine: EngineOptions = part(EngineOptions)
+    mesh: MeshOptions = part(MeshOptions)
 
     def __post_init__(self):
         check(self)

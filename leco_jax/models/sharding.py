@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 
@@ -79,6 +80,24 @@ def make_mesh(
             allow_split_physical_axes=True,
         )
     return Mesh(placed, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def replica_meshes(tensor: int) -> list[Mesh]:
+    """Meshes of `tensor` devices each, as many as this process's devices allow, for one model each.
+
+    They are all near each other: chips of one host.
+
+    Raises:
+      ValueError: `tensor` does not divide the number of this process's devices.
+    """
+    devices = jax.local_devices()
+    if tensor < 1 or len(devices) % tensor:
+        raise ValueError(
+            f"mesh.tensor={tensor}: a replica of the model has so many devices, and this process "
+            f"has {len(devices)}: choose a divisor"
+        )
+    groups = np.array(devices).reshape(-1, 1, 1, tensor)
+    return [Mesh(group, MESH_AXES, axis_types=(AxisType.Auto,) * 3) for group in groups]
 
 
 def mesh_sizes(

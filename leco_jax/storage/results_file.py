@@ -9,11 +9,17 @@ from leco_jax.storage.files import write_bytes
 from leco_jax.storage.jsonl import encode_row, parse_row
 
 
+def part_path(path: Path, process: int | str) -> Path:
+    """Where a process writes its part of a results file, as one of several."""
+    return path.with_name(f"{path.stem}.part{process}{path.suffix}")
+
+
 class ResultsFile:
     """Appends results as they come, and knows after a restart which ones are there.
 
     Every line is on disk before the next one is written. A line that a kill cut short is removed
-    when the file is opened again. One process at a time: see `workdir.lock`.
+    when the file is opened again. One process at a time (see `workdir.lock`): of several, each
+    appends to a part of its own (`part_path`), and one of them joins the parts.
     """
 
     def __init__(self, path: Path, *, key: Callable[[dict], Any]):
@@ -25,23 +31,9 @@ class ResultsFile:
         self.path = path
         self._key = key
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.rows: dict[Any, dict] = {}
-        data = path.read_bytes() if path.exists() else b""
-        whole = data[: data.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                row = parse_row(line)
-                name = key(row)
-                if name in self.rows:
-                    raise ValueError(f"a second result for {name!r}")
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{path}, line {number}, is not a result of this program ({error}): choose "
-                    "another --workdir, or move the file away"
-                ) from None
-            self.rows[name] = row
+        self.rows, length = self._read(path)
         self._file = path.open("ab")
-        self._file.truncate(len(whole))
+        self._file.truncate(length)
 
     def __contains__(self, key: Any) -> bool:
         return key in self.rows
@@ -56,6 +48,32 @@ class ResultsFile:
         self._file.flush()
         os.fsync(self._file.fileno())
 
+    def join(self) -> int:
+        """Takes the rows of all parts over and removes the parts; returns how many were new.
+
+        A row of a part that is there already is left out: a kill came before the part was removed.
+
+        Raises:
+          ValueError: a line is not a result, or two different ones have one key.
+        """
+        parts = sorted(self.path.parent.glob(part_path(self.path, "*").name))
+        before = len(self.rows)
+        for part in parts:
+            for key, row in self._read(part)[0].items():
+                if key not in self.rows:
+                    self._file.write(self._line(key, row))
+                    self.rows[key] = row
+                elif self.rows[key] != row:
+                    raise ValueError(
+                        f"{part} and {self.path} have different results for {key!r}: choose "
+                        "another --workdir, or move one of the files away"
+                    )
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        for part in parts:
+            part.unlink()
+        return len(self.rows) - before
+
     def close(self, *, order: Iterable[Any] = ()) -> None:
         """Closes the file, its lines put in the given order of keys first (atomically)."""
         self._file.close()
@@ -64,6 +82,25 @@ class ResultsFile:
         if list(ordered) != list(self.rows):
             write_bytes(self.path, b"".join(self._line(*item) for item in ordered.items()))
             self.rows = ordered
+
+    def _read(self, path: Path) -> tuple[dict[Any, dict], int]:
+        """The rows of a file's whole lines, and the bytes of these."""
+        rows: dict[Any, dict] = {}
+        data = path.read_bytes() if path.exists() else b""
+        whole = data[: data.rfind(b"\n") + 1]
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                row = parse_row(line)
+                name = self._key(row)
+                if name in rows:
+                    raise ValueError(f"a second result for {name!r}")
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{path}, line {number}, is not a result of this program ({error}): choose "
+                    "another --workdir, or move the file away"
+                ) from None
+            rows[name] = row
+        return rows, len(whole)
 
     def _line(self, key: Any, row: dict) -> bytes:
         return encode_row(row, place=f"{self.path}, result {key!r}")

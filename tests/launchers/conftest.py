@@ -21,6 +21,8 @@ def model_dir(tmp_path_factory):
 
 
 @pytest.fixture
-def call(capsys, caplog):
-    """Launchers in this process, by name and flags."""
+def call(capsys, caplog, monkeypatch):
+    """Launchers in this process, by name and flags; they generate on one of its devices."""
+    # A replica on each of the eight would be compiled eight times.
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
     return Caller(capsys, caplog)

@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from leco_jax.decoding.request import Chain, Request
-from leco_jax.decoding.tasks import run_tasks, together
+from leco_jax.decoding.tasks import run_tasks, run_units, together
 
 REQUEST = Request(prompt=(1,), max_new_tokens=1)
 
@@ -12,8 +12,9 @@ REQUEST = Request(prompt=(1,), max_new_tokens=1)
 class _Engine:
     slots = 2
 
-    def __init__(self):
+    def __init__(self, log=None):
         self.queue = []
+        self.log = [] if log is None else log
 
     @property
     def waiting(self):
@@ -23,7 +24,14 @@ class _Engine:
         self.queue.append(Chain(request))
         return self.queue[-1]
 
-    def step(self):
+    @property
+    def free(self):
+        return self.slots
+
+    def begin_step(self):
+        self.log.append((self, len(self.queue)))
+
+    def end_step(self):
         ended, self.queue = self.queue, []
         for chain in ended:
             chain.finish = "length"
@@ -93,3 +101,35 @@ def test_an_error_in_one_of_several_closes_the_others():
     (outcome,) = run_tasks(engine, [(0, together([other(), _task(engine, 2, ValueError("x"))]))])
     assert str(outcome.error) == "x"
     assert closed == [True]
+
+
+def _units(numbers):
+    for number in numbers:
+        yield lambda engine, n=number: [((n, i, engine), _task(engine, n)) for i in range(2)]
+
+
+def test_units_go_to_the_first_engine_with_room_and_engines_are_made_when_they_are_needed():
+    log, made = [], []
+
+    def engines(count):
+        for _ in range(count):
+            made.append(_Engine(log))
+            yield made[-1]
+
+    taken = []
+    units = (taken.append(n) or unit for n, unit in enumerate(_units([1] * 6)))
+    coming = run_units(engines(3), units)
+    first = next(coming)
+    # Each has as many chains as slots, and no unit is taken before its turn, before any ends.
+    assert log == [(engine, 2) for engine in made]
+    assert len(made) == 3
+    assert taken == [0, 1, 2]
+    outcomes = [first, *coming]
+    assert taken == list(range(6))
+    assert sorted(o.result for o in outcomes) == [1] * 12
+    assert {o.key[2] for o in outcomes} == set(made)
+    assert [engine for engine, _ in log] == made * 2
+
+    made.clear()
+    assert len(list(run_units(engines(3), _units([1])))) == 2
+    assert len(made) == 2  # the first was full; the second finds nothing left

@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 
 from leco_jax.evaluation import chain_scoring
-from leco_jax.evaluation.chain_scoring import read_chains, score_chains
+from leco_jax.evaluation.chain_scoring import (
+    Replica,
+    in_order,
+    make_batches,
+    read_chains,
+    score_batches,
+    score_chains,
+)
 from leco_jax.models.llama import Llama
 from leco_jax.models.loading import LoadedModel, load_model
+from leco_jax.models.sharding import replica_meshes
 from leco_jax.scoring.presets import PRESETS
 from leco_jax.storage.jsonl import numbered_lines
 
@@ -117,3 +125,27 @@ def test_a_row_whose_figures_are_not_finite_is_refused_and_named(model):
     chains, _ = read_chains(_lines(*rows)[1:], model.tokenizer, max_length=99)
     with pytest.raises(ValueError, match="line 2: the model's log-probabilities of this"):
         list(score_chains(broken, chains, PRESETS["paper"], batch_tokens=99))
+
+
+@pytest.mark.heavy
+def test_replicas_score_as_one_does_and_are_loaded_when_those_before_are_busy(model, batches):
+    rows = [{"prompt": "1 + " * n, "response": "2\n3", "id": n} for n in (9, 1, 5, 30, 2, 7, 31)]
+    chains, _ = read_chains(_lines(*rows), model.tokenizer, max_length=999)
+    whole = list(score_chains(model, chains, PRESETS["paper"], batch_tokens=64))
+    shapes, loaded = list(batches), []
+
+    def replicas():
+        for mesh in replica_meshes(2):
+            loaded.append(mesh)
+            yield Replica(load_model("arithmetic-1m", dtype="float32", mesh=mesh), mesh)
+
+    numbers = make_batches(chains, 64)
+    ours = list(in_order(score_batches(replicas(), chains, numbers, PRESETS["paper"])))
+    assert batches[len(shapes) :] == shapes
+    assert len(loaded) == min(len(numbers), 4)
+    for row, again in zip(whole, ours, strict=True):
+        assert row["id"] == again["id"]
+        np.testing.assert_allclose(row["token_logprobs"], again["token_logprobs"], atol=1e-5)
+    loaded.clear()
+    assert len(list(score_batches(replicas(), chains, numbers[:1], PRESETS["paper"]))) > 0
+    assert len(loaded) == 1

@@ -3,11 +3,18 @@
 import dataclasses
 import json
 
+import jax
 import pytest
 
 from configs import leco_compare
 from leco_jax.evaluation.experiment import run_experiment
 from leco_jax.evaluation.experiment_config import METHODS, experiment_config
+
+
+@pytest.fixture(autouse=True)
+def _one_replica(monkeypatch):
+    """A replica on each of the eight devices would be compiled eight times."""
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
 
 
 def _config(**fields):
@@ -72,6 +79,25 @@ def test_a_run_that_was_stopped_adds_up_and_a_finished_one_is_left_alone(tmp_pat
     # A call with nothing left to do changes nothing, even when it is asked to stop.
     assert run_experiment(_config(), workdir, stop=lambda: True).left == 0
     assert _summary(workdir) == found
+
+
+@pytest.mark.heavy
+def test_replicas_share_the_problems_and_find_the_same(tmp_path, monkeypatch):
+    config = _config(**{"data.limit": 5})
+    run_experiment(config, tmp_path / "one")
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:4])
+    config.mesh.tensor = 2
+    run_experiment(config, tmp_path / "two")
+    for ours, theirs in zip(_rows(tmp_path / "two"), _rows(tmp_path / "one"), strict=True):
+        assert (ours["id"], ours["method"]) == (theirs["id"], theirs["method"])
+        for round_, other in zip(ours["rounds"], theirs["rounds"], strict=True):
+            assert round_["text"] == other["text"]
+            assert round_["sum_logprob"] == pytest.approx(other["sum_logprob"], abs=1e-3)
+    found, expected = (_summary(tmp_path / name)["tokens"] for name in ("two", "one"))
+    assert found["sampled"] == expected["sampled"]
+    # The number of devices is not what a directory is bound to.
+    config.mesh.tensor = 4
+    assert run_experiment(config, tmp_path / "two").left == 0
 
 
 def test_a_stop_does_not_wait_for_the_next_result(tmp_path):

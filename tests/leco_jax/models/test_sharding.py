@@ -11,7 +11,14 @@ import pytest
 from leco_jax.models import transformer
 from leco_jax.models.architectures import preset
 from leco_jax.models.attention import causal_attend
-from leco_jax.models.sharding import RULES, Fallback, constrain, make_mesh, resolve
+from leco_jax.models.sharding import (
+    RULES,
+    Fallback,
+    constrain,
+    make_mesh,
+    replica_meshes,
+    resolve,
+)
 from leco_jax.models.weights import param_shardings, unstack_layers
 
 CONFIG = preset("tiny", vocab_size=64, width=32, mlp_width=48, head_width=8)
@@ -156,6 +163,15 @@ def test_custom_rules_reach_weights_and_activations(params, tokens, want, run):
     with jax.set_mesh(mesh):
         got = run(jax.device_put(params, shardings), CONFIG, tokens, rules=rules)
     np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+def test_replicas_share_a_processs_devices(monkeypatch):
+    found = replica_meshes(2)
+    assert [dict(mesh.shape) for mesh in found] == [{"data": 1, "fsdp": 1, "tensor": 2}] * 4
+    assert [d for mesh in found for d in mesh.devices.flat] == jax.devices()
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:6])
+    with pytest.raises(ValueError, match=r"mesh\.tensor=4: .* has 6: choose a divisor"):
+        replica_meshes(4)
 
 
 def test_make_mesh():

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from leco_jax.storage.results_file import ResultsFile
+from leco_jax.storage.results_file import ResultsFile, part_path
 
 
 def _open(path):
@@ -63,3 +63,33 @@ def test_a_result_that_is_not_finite_is_refused_and_leaves_the_file_as_it_was(tm
     file.append({"id": "b", "rounds": []})
     file.close()
     assert _ids(path) == ["a", "b"]
+
+
+def test_parts_are_joined_once_whatever_a_kill_left(tmp_path):
+    path = tmp_path / "results.jsonl"
+    for process, names in enumerate(("ab", "c")):
+        part = _open(part_path(path, process))
+        for name in names:
+            part.append({"id": name})
+        part.close()
+    with part_path(path, 1).open("ab") as file:
+        file.write(b'{"id": "d", "te')
+    whole = _open(path)
+    whole.append({"id": "a"})  # as if a kill had come before the part was removed
+    assert whole.join() == 2
+    whole.close(order=["c", "b", "a"])
+    assert _ids(path) == ["c", "b", "a"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_different_results_of_one_key_are_refused_and_both_stay(tmp_path):
+    path = tmp_path / "results.jsonl"
+    part = _open(part_path(path, 3))
+    part.append({"id": "a", "text": "x"})
+    part.close()
+    whole = _open(path)
+    whole.append({"id": "a", "text": "y"})
+    with pytest.raises(ValueError, match=r"results\.part3\.jsonl and .* different results for 'a'"):
+        whole.join()
+    whole.close()
+    assert len(list(tmp_path.iterdir())) == 2

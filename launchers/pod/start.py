@@ -70,7 +70,8 @@ def main(command: list[str]) -> int:
     if not command or any("\n" in word for word in command):
         raise ValueError("after -- one command without line breaks: -- launchers.sft --config=...")
     commit = _git("rev-parse", "HEAD")[:12]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # A shell's background job ignores Ctrl-C.
+        signal.signal(number, signal.default_int_handler)
     try:
         return (_queued if how == "queued" else _cluster)(kind, command, commit)
     except KeyboardInterrupt:

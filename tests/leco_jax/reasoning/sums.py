@@ -32,6 +32,15 @@ TABLE = {
     SAYS5: {EOS: 0.99},
     SAYS4: {EOS: 0.99},
 }
+# Two weak tokens: "hmm" (0.6) in a first step, at 1, and the result of the sum (0.5), at 6.
+WEAK = {
+    Q: {TWO: 0.99},
+    TWO: {HMM: 0.6, WELL: 0.3},
+    HMM: {NL: 0.99},
+    WELL: {NL: 0.99},
+    NL: {ONE: 0.99},
+    EQUALS: {FIVE: 0.5, FOUR: 0.45},
+}
 WRONG = "Step 1: 2 + 2 = 5\nStep 2: The answer is \\boxed{5}."
 RIGHT = "Step 1: 2 + 2 = 4\n\nStep 2: The answer is \\boxed{4}."
 

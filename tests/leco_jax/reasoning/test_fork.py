@@ -13,26 +13,16 @@ from tests.leco_jax.reasoning.sums import (
     HMM,
     NL,
     NL5,
-    ONE,
     RIGHT,
     SAYS5,
     SO,
     TWO,
+    WEAK,
     WELL,
     WRONG,
-    Q,
     run_on_sum,
 )  # fmt: skip
 
-# Two weak tokens: "hmm" in a first step, and the result of the sum.
-WEAK = {
-    Q: {TWO: 0.99},
-    TWO: {HMM: 0.6, WELL: 0.3},
-    HMM: {NL: 0.99},
-    WELL: {NL: 0.99},
-    NL: {ONE: 0.99},
-    EQUALS: {FIVE: 0.5, FOUR: 0.45},
-}
 C = 0.99
 # Everything but the weak tokens: Q, label, break, label, 2 +, 2 =, break, answer, end.
 REST = C**8

@@ -181,6 +181,60 @@ def test_divergence_from_hidden(interpreted, direction, layout, rows, options):
 
 
 @pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("what", "layout", "width", "vocab"),
+    [
+        ("logprob", "VD", 72, 256),
+        pytest.param("logprob", "DV", 256, 301, marks=pytest.mark.slow),
+        pytest.param("KL", "VD", 72, 256, marks=pytest.mark.slow),
+    ],
+)
+def test_gradients_of_an_unembedding_that_is_turned(
+    interpreted, monkeypatch, what, layout, width, vocab
+):
+    """Its last axis does not fill whole lanes: on TPU it is read the other way round."""
+    turned = []
+
+    def lowered_for_tpu(*arrays, default, tpu=None, **_):
+        turned.append(tpu is not None)
+        return (tpu or default)(*arrays)
+
+    monkeypatch.setattr(jax.lax, "platform_dependent", lowered_for_tpu)
+    keys = jax.random.split(jax.random.key(8), 3)
+    hidden, teacher = jax.random.normal(keys[0], (2, 9, width)).at[0, 0].set(jnp.nan)
+    unembed, teacher_unembed = 0.2 * jax.random.normal(keys[1], (2, vocab, width))
+    if layout == "DV":
+        unembed, teacher_unembed = unembed.T, teacher_unembed.T
+    tokens = jax.random.randint(keys[2], (9,), 0, vocab - 2)
+    mask = jnp.arange(9) % 3 > 0
+    weights = jnp.cos(jnp.arange(9.0)) * mask
+
+    def ours(*arrays):
+        options = {"layout": layout, "mask": mask, "valid_vocab": vocab - 2}
+        options["implementation"] = "pallas_tpu"
+        if what == "KL":
+            value = scoring.kl_from_hidden(*arrays, teacher_gradient=True, **options)
+        else:
+            value = scoring.token_stats_from_hidden(*arrays[:2], tokens, **options).logprob
+        return (weights * value).sum()
+
+    def plain(*arrays):
+        heads = zip(arrays[::2], arrays[1::2], strict=True)
+        logits = [jnp.where(mask[:, None], h, 0) @ (w.T if layout == "VD" else w) for h, w in heads]
+        u, t = jax.nn.log_softmax(jnp.stack(logits)[..., : vocab - 2])
+        value = jnp.take_along_axis(u, tokens[:, None], -1)[:, 0]
+        return (weights * ((jnp.exp(t) * (t - u)).sum(-1) if what == "KL" else value)).sum()
+
+    arrays = hidden, unembed, teacher, teacher_unembed
+    wanted = jax.grad(plain, range(4))(*arrays)
+    with interpreted():
+        found = jax.grad(ours, range(4))(*arrays)
+    assert turned
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, atol=3e-6 * float(jnp.abs(b).max()))
+
+
+@pytest.mark.heavy
 def test_gradient_vmap_and_top_k_around_the_kernel(interpreted):
     logits, tokens = problem(14, 703, 3.0, jnp.float32)
     logits, tokens = logits.reshape(2, 7, 703), jnp.maximum(tokens, 0).reshape(2, 7)

@@ -149,11 +149,7 @@ def _kernel(
         )
 
     last = step == pl.num_programs(2) - 1
-    if ragged:
-        pl.when(last & (limit >= columns))(lambda: absorb(None))
-        pl.when(last & (limit > 0) & (limit < columns))(lambda: absorb(limit))
-    else:
-        pl.when(last)(lambda: absorb(None))
+    pallas_tiles.absorb_once(absorb, limit, columns, ragged, last)
 
     @pl.when(last & (tile == pl.num_programs(1) - 1))
     def _():

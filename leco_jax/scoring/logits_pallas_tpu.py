@@ -77,19 +77,12 @@ def _kernel(valid_ref, logits_ref, out_ref, *sums, options: Options, shape, ragg
     def _():
         pallas_tiles.reset(sums)
 
+    def absorb(limit):
+        unroll = True if limit is None else 1  # one tile of many is ragged: a short program
+        pallas_tiles.absorb(load, shape, sums, options, limit=limit, unroll=unroll)
+
     limit = valid_ref[0] - tile * columns
-    if ragged:
-
-        @pl.when(limit >= columns)
-        def _():
-            pallas_tiles.absorb(load, shape, sums, options)
-
-        @pl.when((limit > 0) & (limit < columns))
-        def _():  # one tile of many: rolled, to keep the program short
-            pallas_tiles.absorb(load, shape, sums, options, limit=limit, unroll=1)
-
-    else:
-        pallas_tiles.absorb(load, shape, sums, options)
+    pallas_tiles.absorb_once(absorb, limit, columns, ragged)
 
     @pl.when(tile == pl.num_programs(1) - 1)
     def _():

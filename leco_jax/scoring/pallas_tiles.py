@@ -167,6 +167,23 @@ def multiply(logits, hidden, unembed, layout: str, first):
         logits[...] += product
 
 
+def absorb_once(absorb, limit, columns: int, ragged: bool, complete=True):
+    """Calls absorb(None or how many columns count) when a tile of logits is complete.
+
+    Args:
+      absorb: adds the tile to the sums; masks only what is not whole.
+      limit: how many columns from the tile's first on count.
+      columns: of the tile.
+      ragged: whether any tile has columns that do not count.
+      complete: whether the last product was added.
+    """
+    if ragged:
+        pl.when(complete & (limit >= columns))(lambda: absorb(None))
+        pl.when(complete & (limit > 0) & (limit < columns))(lambda: absorb(limit))
+    else:
+        pl.when(complete)(lambda: absorb(None))
+
+
 def in_lanes(row):
     """`[1, rows]` as `[rows, LANES]`, each number in all lanes of its row."""
     return jnp.broadcast_to(row, (LANES, row.shape[1])).T

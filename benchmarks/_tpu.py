@@ -86,11 +86,20 @@ def work(compiled) -> tuple[float, dict[tuple[str, bool], int]]:
             match = re.fullmatch("(all-reduce|all-gather|reduce-scatter|all-to-all)(-start)?", kind)
             if match:
                 found[match[1], in_loop] += 1
-            count = re.search(r"known_trip_count\W+n\W+(\d+)", rest)
             for attribute, called in re.findall(r"(body|calls|to_apply)=%?([\w.\-]+)", rest):
                 loop = attribute == "body"
-                often = int(count[1]) if loop and count else 1
-                visit(called, turns * often, in_loop or loop)
+                visit(called, turns * (turns_of(rest) if loop else 1), in_loop or loop)
+
+    def turns_of(loop: str) -> int:
+        """How often a loop turns that counts from 0: what its condition compares the count with."""
+        known = re.search(r"known_trip_count\W+n\W+(\d+)", loop)
+        if known:
+            return int(known[1])
+        condition = programs[re.search(r"condition=%?([\w.\-]+)", loop)[1]]
+        ends = [x[1] for line in condition if (x := re.search(r"= s32\S* constant\((\d+)\)", line))]
+        if len(ends) != 1 or not any("direction=LT" in line for line in condition):
+            raise RuntimeError(f"cannot tell how often a loop turns: {loop[:200]}")
+        return int(ends[0])
 
     visit("entry", 1, False)
     return flops, dict(found)

@@ -277,6 +277,7 @@ def test_a_vocabulary_spread_by_the_compiler_is_not_gathered(kind):
     compiled = compiled_on_a_slice(scoring.token_stats_from_hidden, kind, *specs)
     assert set(tpu.collectives(compiled)) == {"all-reduce"}
     assert tpu.temporary_bytes(compiled) < 50 * MB
+    assert tpu.work(compiled)[0] == pytest.approx(2 * T * V * D / 8, rel=0.05)
 
 
 @pytest.mark.slow
@@ -285,6 +286,7 @@ def test_nor_in_the_gradient():
     compiled = compiled_on_a_slice(jax.grad(loss_of, (0, 1)), AxisType.Auto, *specs)
     assert set(tpu.collectives(compiled)) == {"all-reduce"}
     assert tpu.temporary_bytes(compiled) < 600 * MB  # of which 525: this device's dW in float32
+    assert tpu.work(compiled)[0] == pytest.approx(8 * T * V * D / 8, rel=0.05)
 
 
 @pytest.mark.slow

@@ -2,9 +2,17 @@
 
 import re
 
-from benchmarks._tpu import TOPOLOGIES, compile_for, mesh
+from benchmarks._tpu import TOPOLOGIES, compile_for, mesh, work
 
-__all__ = ["TOPOLOGIES", "collectives", "compile_for", "mesh", "runs_a_kernel", "temporary_bytes"]
+__all__ = [
+    "TOPOLOGIES",
+    "collectives",
+    "compile_for",
+    "mesh",
+    "runs_a_kernel",
+    "temporary_bytes",
+    "work",
+]
 
 
 def temporary_bytes(compiled) -> int:

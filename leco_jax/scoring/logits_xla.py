@@ -75,6 +75,9 @@ def _by_tiles(arrays, valid, options: Options) -> Partials:
         arrays = jax.tree.map(lambda x: x[None], arrays)
         return jax.tree.map(lambda x: x[0], _by_tiles(arrays, valid, options))
     load = loader(logits, scale, options)
+    few = isinstance(valid, int) and math.prod(logits.shape[:-1]) * valid <= WHOLE
+    if few and logits.dtype.itemsize < 4 and _peak_and_mass_alone(options):
+        return _few_narrow(logits[..., :valid], scale, options)
 
     def block(row, size):
         shape = (*logits.shape[:-2], size)
@@ -83,6 +86,22 @@ def _by_tiles(arrays, valid, options: Options) -> Partials:
 
     lead = math.prod(logits.shape[:-2])
     return topk.over_blocks(block, logits.shape[-2], max(1, ROWS // max(1, lead)))
+
+
+def _peak_and_mass_alone(options: Options) -> bool:
+    return not (options.needs_dot or options.needs_total or options.needs_argmax)
+
+
+def _few_narrow(logits, scale, options: Options) -> Partials:
+    """Peak and mass of few rows, in two passes as the plain idiom takes, without a float32 copy.
+
+    The barrier gives the second pass a conversion of its own: one that both share is stored.
+    """
+    peak = partials.cap(logits.max(-1, keepdims=True), options, scale)
+    peak = jnp.maximum(peak, partials.LOWEST)
+    x = partials.cap(lax.optimization_barrier(logits), options, scale)
+    mass = jnp.exp(partials.scaled_gap(x, peak, options)).sum(-1)
+    return Partials(peak.squeeze(-1), mass)
 
 
 def loader(logits, scale, options: Options):
@@ -115,7 +134,7 @@ def _sums_of_rows(load, rows, vocab: int, valid, options: Options, example) -> P
         return partials.absorb(sums, x, -2, options, ids, ids < valid if dynamic else None)
 
     whole = not dynamic and math.prod(rows) * count <= WHOLE  # else vmap may hide rows
-    if whole and not (options.needs_dot or options.needs_total or options.needs_argmax):
+    if whole and _peak_and_mass_alone(options):
         sums = jax.tree.map(lambda x: vary_like(x, example), partials.empty(rows, options))
         return partials.absorb(sums, load(column=0, width=count), -1, options, jnp.arange(count))
     sums = jax.tree.map(lambda x: vary_like(x, example), partials.empty((*rows, LANES), options))

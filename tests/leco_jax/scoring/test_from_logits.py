@@ -198,6 +198,33 @@ def test_memory_is_a_tile_of_logits():
     assert compiled.memory_analysis().temp_size_in_bytes < 0.05 * 256 * 49152 * 4
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("dtype", "options"),
+    [
+        (jnp.bfloat16, {"soft_cap": 5.0, "temperature": 0.5, "valid_vocab": 400}),
+        (jnp.float16, {}),
+    ],
+)
+def test_few_rows_of_narrow_logits(dtype, options):
+    """Log-probabilities alone go a way of their own, also with a temperature per row."""
+    logits, tokens = logits_and_tokens((7, 500), 4.0, dtype=dtype)
+    logits = logits.at[0, 3:].set(-jnp.inf).at[1].set(-jnp.inf).at[2, 9].set(jnp.nan)
+    found = scoring.token_stats(logits, tokens % 400, **options).logprob
+    wanted = exact.token_stats(logits.astype(jnp.float32), tokens % 400, **options)["logprob"]
+    assert_close(found, wanted, 1e-5)
+    temperature = jnp.full(7, options.get("temperature", 1.0))
+    found = scoring.token_stats(logits, tokens % 400, **options | {"temperature": temperature})
+    assert_close(found.logprob, wanted, 2e-5)
+
+
+def test_few_rows_of_bfloat16_are_not_copied():
+    logits = jax.ShapeDtypeStruct((64, 49152), jnp.bfloat16)
+    tokens = jax.ShapeDtypeStruct((64,), jnp.int32)
+    compiled = jax.jit(scoring.token_stats).lower(logits, tokens).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 1e4
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -6,6 +6,8 @@ Llama-3-8B, full weights with AdamW, 16 pairs x 2048 tokens. Needs libtpu (extra
 These are the compiler's figures, not measurements.
 """
 
+import math
+import re
 from unittest import mock
 
 import jax
@@ -101,6 +103,17 @@ def memory(compiled) -> dict[str, float]:
     }
 
 
+def largest_all_reduce(compiled) -> float:
+    """Gigabytes of the largest array that an all-reduce gives to every chip."""
+    sizes = [0.0]
+    for line in compiled.as_text().splitlines():
+        result = re.match(r"\s+(?:ROOT )?%?[\w.\-]+ = (.*?) all-reduce(?:-start)?\(", line)
+        for dtype, shape in re.findall(r"(bf16|f32)\[([\d,]+)\]", result[1] if result else ""):
+            width = 2 if dtype == "bf16" else 4
+            sizes.append(width * math.prod(map(int, shape.split(","))) / GIGABYTE)
+    return max(sizes)
+
+
 def main() -> None:
     """Compiles both and prints the table."""
     parser = _common.parser(__doc__.splitlines()[0])
@@ -111,7 +124,8 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     model = preset("llama3_8b", param_dtype="float32", dtype="bfloat16")
     common = {"topology": options.topology, "tensor": options.tensor}
-    ours = memory(compile_dpo_step(model, **common))
+    compiled = compile_dpo_step(model, **common)
+    ours = memory(compiled)
     try:
         peer = memory(compile_dpo_step(model, peer=True, **common))
         peer_name, note = "same step, stored logits", ""
@@ -135,6 +149,12 @@ def main() -> None:
             peer_name=peer_name,
             unit="share",
             bound="ours <= 1",
+        ),
+        _common.Row(
+            name=f"DPO step Llama-3-8B {options.topology}: largest all-reduce",
+            ours=largest_all_reduce(compiled),
+            unit="GB",
+            bound="ours <= 0.1",
         ),
     ]
     if peer:

@@ -70,8 +70,8 @@ def rounds_of(row: Mapping[str, Any]) -> list[Any]:
 def answer_masses(rounds: Sequence[Any]) -> dict[str, float]:
     """For each answer the sum of the probabilities of the different chains that end in it."""
     top = math.exp(scale(rounds))
-    found = masses([chain.answer for chain in rounds], lambda a, b: a == b, rounds)
-    return {one.answer: one.weight * top for one in found}
+    votes = masses([chain.answer for chain in rounds], lambda a, b: a == b, rounds)
+    return {one.answer: one.weight * top for one in votes}
 
 
 def _outcome(row: Mapping[str, Any]) -> str:

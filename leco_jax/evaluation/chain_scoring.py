@@ -172,8 +172,8 @@ def token_figures(
       ValueError: a chain's figures are not finite; the message names its line.
     """
     batches = make_batches(chains, batch_tokens)
-    found = _figures([Replica(model)], chains, batches, stats, topk)
-    yield from in_order((number, own) for number, own, _ in found)
+    figures = _figures([Replica(model)], chains, batches, stats, topk)
+    yield from in_order((number, own) for number, own, _ in figures)
 
 
 def make_batches(chains: Sequence[GivenChain], batch_tokens: int) -> list[list[int]]:

@@ -93,22 +93,22 @@ def compare(rows: Iterable[Mapping[str, Any]], *, against: str) -> list[dict[str
     base = methods.pop(against)
     own = _line(against, base)
     lines = [own]
-    for method, found in methods.items():
-        line = _line(method, found)
+    for method, by_problem in methods.items():
+        line = _line(method, by_problem)
         line["ratio"] = line["sampled"] / own["sampled"] if own["sampled"] else None
-        lines.append(line | _difference(found, base))
+        lines.append(line | _difference(by_problem, base))
     return lines
 
 
-def _difference(found: Mapping, base: Mapping) -> dict[str, Any]:
+def _difference(by_problem: Mapping, base: Mapping) -> dict[str, Any]:
     """What tells two methods apart, over the problems and seeds that both have."""
     if len({seed for _, seed in base}) == 1:  # it stands beside all seeds of the other one
-        seeds = {seed for _, seed in found}
+        seeds = {seed for _, seed in by_problem}
         base = {(name, seed): row for (name, _), row in base.items() for seed in seeds}
     right: dict[str, list[bool]] = collections.defaultdict(list)
     there: dict[str, list[bool]] = collections.defaultdict(list)
-    for name, seed in sorted(found.keys() & base.keys()):
-        right[name].append(found[name, seed]["correct"])
+    for name, seed in sorted(by_problem.keys() & base.keys()):
+        right[name].append(by_problem[name, seed]["correct"])
         there[name].append(base[name, seed]["correct"])
     if not right:
         return dict.fromkeys(("points", "low", "high", "gained", "lost", "p"))
@@ -126,10 +126,10 @@ def _difference(found: Mapping, base: Mapping) -> dict[str, Any]:
     }
 
 
-def _line(method: str, found: Mapping[tuple[str, int], Mapping[str, Any]]) -> dict[str, Any]:
-    good = [row for row in found.values() if row["error"] is None]
+def _line(method: str, by_problem: Mapping[tuple[str, int], Mapping[str, Any]]) -> dict[str, Any]:
+    good = [row for row in by_problem.values() if row["error"] is None]
     seeds: dict[int, list[bool]] = collections.defaultdict(list)
-    for (_, seed), row in found.items():
+    for (_, seed), row in by_problem.items():
         seeds[seed].append(row["correct"])
     shares = [float(np.mean(own)) for own in seeds.values()] if len(seeds) > 1 else []
 
@@ -140,9 +140,9 @@ def _line(method: str, found: Mapping[tuple[str, int], Mapping[str, Any]]) -> di
     return none | {
         "method": method,
         "signal": next((row["signal"] for row in good), None),
-        "problems": len({name for name, _ in found}),
+        "problems": len({name for name, _ in by_problem}),
         "seeds": len(seeds),
-        "correct": sum(row["correct"] for row in found.values()) / len(found),
+        "correct": sum(row["correct"] for row in by_problem.values()) / len(by_problem),
         "worst": min(shares, default=None),
         "best": max(shares, default=None),
         "calls": mean(len(row["rounds"]) for row in good),

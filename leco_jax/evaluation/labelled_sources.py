@@ -150,10 +150,10 @@ def from_run(
     left_out = len(given) - len(chains)
     cuts = []
     if any(row["method"] == "leco" for row in rows):
-        found = localisation(rows, solutions)
+        cut_at = localisation(rows, solutions)
         cuts = [
-            {"figure": f"LeCo's {found.chains} cuts", "exact": found.exact}
-            | {"within_one": found.within_one}
+            {"figure": f"LeCo's {cut_at.chains} cuts", "exact": cut_at.exact}
+            | {"within_one": cut_at.within_one}
             | dict.fromkeys(("steps", "chains", "false_alarms"))
         ]
     return LabelledSource(

@@ -68,9 +68,13 @@ class Report:
         for line in self.lines:
             method = line["method"]
             own = [(row, _confidences(row)) for row in self._rows if row["method"] == method]
-            answered = [(row["correct"], found) for row, found in own if found is not None]
+            answered = [
+                (row["correct"], confidences) for row, confidences in own if confidences is not None
+            ]
             right = [correct for correct, _ in answered]
-            figures = {name: [found[name] for _, found in answered] for name in _FIGURES}
+            figures = {
+                name: [confidences[name] for _, confidences in answered] for name in _FIGURES
+            }
             self._bins[method] = reliability(figures["mass"], right)
             line |= {name: sums[method][name] for name in _COUNTS}
             for name in _FIGURES:
@@ -130,12 +134,12 @@ class Report:
     def _forest(self) -> Table:
         """The table of methods with the intervals drawn, and their axis below."""
         head, rows, texts, _ = self._table(_METHODS)
-        found = [
+        intervals = [
             None if line["points"] is None else (line["low"], line["points"], line["high"])
             for line in self.lines
         ]
         at = head.index("low")
-        lines = zip([*rows, [""] * len(head)], forest(found), strict=True)
+        lines = zip([*rows, [""] * len(head)], forest(intervals), strict=True)
         drawn = [[*row[:at], cell, *row[at:]] for row, cell in lines]
         return Table([*head[:at], f"points over {self._against}", *head[at:]], drawn, texts)
 

@@ -32,7 +32,7 @@ class Llama(nnx.Module):
       embed: [V, D]; `final_norm`: [D]; `unembed`: [V, D], absent from a tied model.
       layers: {"q_proj": [L, D, N, H], ...} stacked, or a list of one dict per layer (`unstack`).
       lora: what `adapters` are; None: there are none.
-      adapters: {"q_proj": {"a": [L', D, R], "b": [L', R, N, H]}, ...}; see `leco_jax.models.lora`.
+      adapters: {"q_proj": {"a": [L', D, R], "b": [L', R, N * H]}, ...}; see `leco_jax.models.lora`.
     """
 
     def __init__(

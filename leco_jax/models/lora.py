@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from leco_jax.models.config import ModelConfig
-from leco_jax.models.sharding import RULES, Rules
+from leco_jax.models.sharding import RULES, Rules, gather
 from leco_jax.models.weights import (
     Params,
     Weight,
@@ -38,6 +38,20 @@ from leco_jax.models.weights import (
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 Adapters = dict[str, dict[str, jax.Array]]
+
+# Logical axes of one layer's A [X, R] and B [R, Y] as they are stored, and, by the letter of an
+# `einsum`, as a product uses them.
+_AXES_A = ("lora_inputs", "rank")
+_AXES_B = ("rank", "lora_outputs")
+_USED = {
+    "D": "act_embed",
+    "N": "act_heads",
+    "I": "act_heads",
+    "K": "act_kv_heads",
+    "H": "head_width",
+    "J": "head_width",
+    "F": "act_mlp",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,8 +106,8 @@ class AdaptedWeight:
     """A projection with its adapter in the array's place, stacked [L, ...] or one layer's."""
 
     base: jax.Array  # the projection, input dimensions before output dimensions
-    a: jax.Array  # [(L,) *inputs, R]
-    b: jax.Array  # [(L,) R, *outputs]
+    a: jax.Array  # [(L,) X, R]; X inputs, those of several dimensions end to end
+    b: jax.Array  # [(L,) R, Y]; Y outputs, the same
     keys: jax.Array | None  # typed PRNG key per layer for dropout; None: no dropout
     scale: float  # factor of the low-rank product
     dropout: float  # share of inputs dropped
@@ -109,34 +123,40 @@ class AdaptedWeight:
             keep = jax.random.bernoulli(self.keys, 1 - self.dropout, x.shape)
             x = jnp.where(keep, x / (1 - self.dropout), 0).astype(x.dtype)
         low = "".join([*rows, "R"])
-        z = jnp.einsum(f"{inputs},{''.join(contracted)}R->{low}", x, self.a.astype(dtype))
-        delta = jnp.einsum(f"{low},R{''.join(made)}->{outputs}", z, self.b.astype(dtype))
+        z = jnp.einsum(f"{inputs},{''.join(contracted)}R->{low}", x, self._a(contracted, dtype))
+        delta = jnp.einsum(f"{low},R{''.join(made)}->{outputs}", z, self._b(made, dtype))
         return y + self.scale * delta
+
+    def _a(self, letters: list[str], dtype: Any) -> jax.Array:
+        shape = (*self.base.shape[: len(letters)], self.a.shape[-1])
+        used = (*(_USED[letter] for letter in letters), "rank")
+        return gather(self.a.astype(dtype), _AXES_A, used, shape=shape)
+
+    def _b(self, letters: list[str], dtype: Any) -> jax.Array:
+        shape = (self.b.shape[0], *self.base.shape[-len(letters) :])
+        used = ("rank", *(_USED[letter] for letter in letters))
+        return gather(self.b.astype(dtype), _AXES_B, used, shape=shape)
 
 
 def adapter_table(config: ModelConfig, lora: LoraConfig) -> dict[str, Weight]:
     """Every adapter matrix by its path ("q_proj/a"), derived from the base weight's line."""
     if not lora.rank:
         raise ValueError("LoRA rank=0 means no adapters: there are none to make")
-    sizes = {**config.sizes, "L": len(lora.layer_indices(config)), "R": lora.rank}
+    layers = len(lora.layer_indices(config))
     table = {}
     for target in lora.targets:
         base = weight_table(config)[f"layers/{target}"]
-        axes = {**dict(zip(base.dims, base.axes, strict=True)), "R": "rank"}
-        outputs, inputs = base.stored.split(",")
-        fan_in = math.prod(sizes[letter] for letter in inputs)
+        outputs, inputs = (
+            math.prod(config.sizes[letter] for letter in side) for side in base.stored.split(",")
+        )
         # A is drawn and B is zero: at the start the adapted model is the base model.
-        draw = jax.nn.initializers.normal(fan_in**-0.5)
-        for name, dims, init in (
-            ("a", f"L{inputs}R", draw),
-            ("b", f"LR{outputs}", jax.nn.initializers.zeros),
+        draw = jax.nn.initializers.normal(inputs**-0.5)
+        for name, dims, shape, axes, init in (
+            ("a", "LXR", (inputs, lora.rank), _AXES_A, draw),
+            ("b", "LRY", (lora.rank, outputs), _AXES_B, jax.nn.initializers.zeros),
         ):
             table[f"{target}/{name}"] = dataclasses.replace(
-                base,
-                dims=dims,
-                shape=tuple(sizes[d] for d in dims),
-                axes=tuple(axes[d] for d in dims),
-                init=init,
+                base, dims=dims, shape=(layers, *shape), axes=("layers", *axes), init=init
             )
     return table
 
@@ -144,9 +164,8 @@ def adapter_table(config: ModelConfig, lora: LoraConfig) -> dict[str, Weight]:
 def adapter_shardings(
     config: ModelConfig, lora: LoraConfig, mesh: Mesh, rules: Rules = RULES
 ) -> dict[str, dict[str, NamedSharding]]:
-    """The sharding of every adapter matrix: as its base weight's dimensions, the rank whole."""
-    table = adapter_table(config, lora)
-    return table_shardings(table, mesh, {**rules, "rank": None}, name="lora ")
+    """The sharding of every adapter matrix: inputs and outputs over all devices, the rank whole."""
+    return table_shardings(adapter_table(config, lora), mesh, rules, name="lora ")
 
 
 def init_adapters(
@@ -163,7 +182,7 @@ def init_adapters(
     A matrix depends on the typed PRNG key and its path, not on the mesh (None: the default device).
 
     Returns:
-      {"q_proj": {"a": [L', D, R], "b": [L', R, N, H]}, ...} with L' adapted layers.
+      {"q_proj": {"a": [L', D, R], "b": [L', R, N * H]}, ...} with L' adapted layers.
     """
     table = adapter_table(config, lora)
     shardings = None if mesh is None else adapter_shardings(config, lora, mesh, rules)
@@ -218,9 +237,8 @@ def merge(params: Params, adapters: Adapters, lora: LoraConfig) -> Params:
     new = dict(layers)
     for name, pair in adapters.items():
         a, b = (_all_layers(pair[k], lora, num_layers).astype(jnp.float32) for k in ("a", "b"))
-        # [L, *inputs, R] x [L, R, *outputs]: the base weight's own order of dimensions.
-        delta = jax.vmap(functools.partial(jnp.tensordot, axes=1))(a, b)
         base = layers[name]
+        delta = jnp.matmul(a, b).reshape(base.shape)  # inputs before outputs, as in the weight
         new[name] = (base.astype(jnp.float32) + lora.scale * delta).astype(base.dtype)
     return {**params, "layers": new}
 

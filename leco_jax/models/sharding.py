@@ -1,5 +1,6 @@
 """Where every axis of every array lives: one table from logical axes to mesh axes."""
 
+import functools
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,10 @@ RULES: dict[str, MeshAxes] = {
     "kv_heads": "tensor",
     "head_width": None,
     "mlp": "tensor",
+    # adapters: over both axes, or what belongs to the axis that a matrix lacks is replicated
+    "lora_inputs": ("tensor", "fsdp"),
+    "lora_outputs": ("tensor", "fsdp"),
+    "rank": None,
     # activations
     "batch": ("data", "fsdp"),
     "length": None,
@@ -186,6 +191,54 @@ def constrain(x: jax.Array, *axes: str, rules: Rules = RULES) -> jax.Array:
     auto = automatic_axes()
     spec, _ = resolve("activation", x.shape, axes, auto, rules)
     return jax.lax.with_sharding_constraint(x, spec) if auto else x
+
+
+def gather(
+    x: jax.Array,
+    stored: Sequence[str],
+    used: Sequence[str],
+    *,
+    shape: Sequence[int] | None = None,
+    rules: Rules = RULES,
+) -> jax.Array:
+    """A weight sharded as a product uses it, with a gradient that is sharded as the weight is.
+
+    `constrain` alone asks the same of a gradient as of its value: every device would receive the
+    whole sum for a weight of which it stores a part. With a mesh set, forward-mode derivatives
+    do not go through.
+
+    Args:
+      x: the weight.
+      stored: its logical axes.
+      used: the logical axes of the result.
+      shape: the result's shape; default: that of `x`.
+      rules: logical axis -> mesh axis.
+    """
+    auto = automatic_axes()
+    shape = tuple(x.shape if shape is None else shape)
+    if not auto:
+        return x.reshape(shape)
+    stored_spec, _ = resolve("weight", x.shape, stored, auto, rules)
+    used_spec, _ = resolve("weight", shape, used, auto, rules)
+    return _gather(x, stored_spec, used_spec, shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _gather(x, stored: jax.P, used: jax.P, shape: tuple[int, ...]):
+    del stored
+    return jax.lax.with_sharding_constraint(x.reshape(shape), used)
+
+
+def _gather_forward(x, stored, used, shape):
+    return _gather(x, stored, used, shape), x.shape
+
+
+def _gather_backward(stored, used, shape, stored_shape, gradient):
+    del used, shape
+    return (jax.lax.with_sharding_constraint(gradient.reshape(stored_shape), stored),)
+
+
+_gather.defvjp(_gather_forward, _gather_backward)
 
 
 def automatic_axes() -> dict[str, int]:

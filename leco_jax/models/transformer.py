@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.rope import rope_table, rotate
-from leco_jax.models.sharding import RULES, Rules, constrain
+from leco_jax.models.sharding import RULES, Rules, constrain, gather
 
 # (q_BTNH, k_BTKH, v_BTKH, one layer's state) -> (out_BTNH, that layer's new state). The attention
 # scales its scores by 1 / sqrt(H) itself; rotary embedding is already applied.
@@ -45,7 +45,7 @@ def embed(
 ) -> jax.Array:
     """Token embeddings [B, T, D] in the compute dtype, scaled if the config asks for it."""
     # Rows whole and tokens batch-sharded, or the partitioner gathers every device's result.
-    table_VD = constrain(params["embed"], "vocab", "act_embed", rules=rules)
+    table_VD = gather(params["embed"], ("vocab", "embed"), ("vocab", "act_embed"), rules=rules)
     tokens_BT = constrain(tokens_BT, "batch", "length", rules=rules)
     hidden_BTD = jnp.take(table_VD, tokens_BT, axis=0).astype(config.dtype)
     if config.scale_embedding:

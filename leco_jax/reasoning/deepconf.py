@@ -103,8 +103,8 @@ def deepconf(
             counts = chain.finish != LOW_CONFIDENCE and not floor.would_end(chain)
             votes.append(answer if counts else None)
             weights.append(lowest_confidence(chain, window=config.window) if chain.tokens else 0.0)
-        found = sorted(c.weight for c in tally(votes, question.equal, weights=weights))
-        if config.consensus is not None and found and found[-1] >= config.consensus * sum(found):
+        masses = sorted(c.weight for c in tally(votes, question.equal, weights=weights))
+        if config.consensus is not None and masses and masses[-1] >= config.consensus * sum(masses):
             stopped = "stable"
             break
         left = config.samples - len(samples.chains)

@@ -213,7 +213,7 @@ def _is_settled(
     if config.checks.filter and all(config.checks.failure(chain.text) for chain in rounds.whole):
         return False  # the first chain that passes will count alone
     voting = config.checks.filtered(rounds.whole, rounds.answers)
-    found = sorted((c.weight for c in masses(voting, question.equal, rounds.whole)), reverse=True)
-    best, second = [*found, 0.0, 0.0][:2]
+    weights = sorted((c.weight for c in masses(voting, question.equal, rounds.whole)), reverse=True)
+    best, second = [*weights, 0.0, 0.0][:2]
     top = scale(rounds.whole)
     return best > second + sum(place.room(top) for place in places)

@@ -45,7 +45,7 @@ def leco_samples(
       config: how many samples, and LeCo's options.
     """
     own = config.leco.with_rules()
-    found = yield from together(
+    chains = yield from together(
         leco_rounds(
             engine,
             reader,
@@ -54,14 +54,14 @@ def leco_samples(
         )
         for number in range(config.samples)
     )
-    answers = [one.answer(question, rule=own.final_rule, checks=own.checks) for one in found]
+    answers = [one.answer(question, rule=own.final_rule, checks=own.checks) for one in chains]
     return question.result(
         method="leco_samples",
-        answers=found[0].answers,
+        answers=chains[0].answers,
         answer=vote(answers, question.equal),
         stopped="samples",
-        rounds=[each for one in found for each in one.every],
-        in_sequence=max(len(one.every) for one in found),
+        rounds=[each for one in chains for each in one.every],
+        in_sequence=max(len(one.every) for one in chains),
         independent=False,
         config=config,
     )

@@ -133,26 +133,26 @@ class _Calculation(NamedTuple):
 
 def _calculations(symbols: Sequence[_Symbol]) -> list[_Calculation]:
     """Splits the symbols of one side into calculations; an operand in words is `unknown`."""
-    found = [_Calculation([], [])]
+    calculations = [_Calculation([], [])]
     words, last = False, -1  # since the last symbol of the calculation; where they end
     for symbol in symbols:
-        own = found[-1].symbols
+        own = calculations[-1].symbols
         before = own[-1].kind if own else "start"
         if symbol.kind == "other":
-            found.append(_Calculation([], []))
+            calculations.append(_Calculation([], []))
             words = False
             continue
         if symbol.kind == "word":
             if own and symbol.text != "/":
-                found[-1].words.append(symbol.text.lower())
+                calculations[-1].words.append(symbol.text.lower())
                 if symbol.start == own[-1].end and len(symbol.text) < 3:  # 24 - 2xy
                     own.append(symbol._replace(kind="unknown", text="?"))
             words, last = True, symbol.end
             continue
         if symbol.kind in ("number", "open", "unknown"):
             if before in ("number", "close") and (words or before == symbol.kind == "number"):
-                found.append(_Calculation([], []))
-                own, before = found[-1].symbols, "start"
+                calculations.append(_Calculation([], []))
+                own, before = calculations[-1].symbols, "start"
             if before in ("number", "close"):  # 2(3 + 4)
                 own.append(symbol._replace(kind="operator", text="*", end=symbol.start))
             elif words and (before == "operator" or symbol.start == last):  # f(0)
@@ -161,9 +161,9 @@ def _calculations(symbols: Sequence[_Symbol]) -> list[_Calculation]:
             own.append(symbol._replace(kind="unknown", text="?"))
         own.append(symbol)
         words = False
-    if words and found[-1].symbols and found[-1].symbols[-1].kind == "operator":
-        found[-1].symbols.append(symbols[-1]._replace(kind="unknown", text="?"))
-    return found
+    if words and calculations[-1].symbols and calculations[-1].symbols[-1].kind == "operator":
+        calculations[-1].symbols.append(symbols[-1]._replace(kind="unknown", text="?"))
+    return calculations
 
 
 def _failure(left: Sequence[_Symbol], right: Sequence[_Symbol]) -> Failure | None:

@@ -40,12 +40,12 @@ def reader(key: str) -> Callable[[str], ParsedAnswer]:
     def read(text: str) -> ParsedAnswer:
         text = text.partition("Question")[0].strip()
         match = after_key.search(text)
-        found = match[1] if match else ""
-        if not found:
-            found = _number_of_sentence(text)
-        if "</s>" in found:
-            found = found[:-4]  # wherever it stands
-        return parsed(normal_form(found) or None, found, f"no {key!r} in the last line")
+        answer = match[1] if match else ""
+        if not answer:
+            answer = _number_of_sentence(text)
+        if "</s>" in answer:
+            answer = answer[:-4]  # wherever it stands
+        return parsed(normal_form(answer) or None, answer, f"no {key!r} in the last line")
 
     return read
 

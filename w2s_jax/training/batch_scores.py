@@ -8,6 +8,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from leco_jax import scoring
+from leco_jax.models import attention_splash_tpu
 from leco_jax.models.attention import causal_attend
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.transformer import forward, unembedding
@@ -66,9 +67,12 @@ def batch_stats(
         name: batch[name].reshape(-1, shape[-1])
         for name in ("tokens", "targets", "positions", "segment_ids")
     }
-    attend = causal_attend(
-        rows["positions"], config, segment_ids_BT=rows["segment_ids"], block=_BLOCK
-    )
+    if _platform(mesh) == "tpu" and attention_splash_tpu.fits(shape[-1], config, _tensor(mesh)):
+        attend = attention_splash_tpu.splash_attend(config, segment_ids_BT=rows["segment_ids"])
+    else:
+        attend = causal_attend(
+            rows["positions"], config, segment_ids_BT=rows["segment_ids"], block=_BLOCK
+        )
     hidden_BTD, _ = forward(
         params, rows["tokens"], rows["positions"], config=config, attend=attend, remat=remat
     )
@@ -84,6 +88,14 @@ def batch_stats(
             scored = _score(params, chosen_BCD, targets_BC, config, mesh, stats)
             scored = jax.tree.map(lambda x: _put_back(x, mask_BT), scored)
     return jax.tree.map(lambda x: x.reshape(shape), scored)
+
+
+def _platform(mesh: Mesh | None) -> str:
+    return jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+
+
+def _tensor(mesh: Mesh | None) -> int:
+    return 1 if mesh is None else mesh.shape["tensor"]
 
 
 def row_logprobs(
@@ -120,12 +132,22 @@ def _score(params, hidden_BTD, targets_BT, config, mesh, stats):
     )
     if mesh is not None and mesh.size > 1:
         # By hand, not left to the compiler: each device goes through its own tokens in chunks.
-        tensor, rows = mesh.shape["tensor"], jax.P(BATCH_AXES)
-        axis_name = "tensor" if tensor > 1 and config.vocab_size % tensor == 0 else None
+        tensor, fsdp, rows = mesh.shape["tensor"], mesh.shape["fsdp"], jax.P(BATCH_AXES)
+        vocab_axis = "tensor" if tensor > 1 and config.vocab_size % tensor == 0 else None
+        width_axis = "fsdp" if fsdp > 1 and config.width % fsdp == 0 else None
         score = jax.shard_map(
-            functools.partial(score, axis_name=axis_name),
+            functools.partial(_score_shard, score, vocab_axis, width_axis),
             mesh=mesh,
-            in_specs=(rows, jax.P(axis_name), rows),
+            in_specs=(rows, jax.P(vocab_axis, width_axis), rows),
             out_specs=rows,
         )
     return score(hidden_BTD, unembed_VD, targets_BT)
+
+
+def _score_shard(score, vocab_axis, width_axis, hidden_BTD, unembed_VD, targets_BT):
+    if width_axis is not None:
+        # Gathered here, so that the sum of its gradient over "fsdp" is a reduce-scatter; cast
+        # first, so that the sum over "data" is of the part that is left.
+        unembed_VD = jax.lax.pcast(unembed_VD, "data", to="varying")
+        unembed_VD = jax.lax.all_gather(unembed_VD, width_axis, axis=1, tiled=True)
+    return score(hidden_BTD, unembed_VD, targets_BT, axis_name=vocab_axis)

@@ -49,3 +49,11 @@ def test_runs_that_differ_in_the_seed_are_seeds_of_the_same_methods(run):
     assert line["points"] == pytest.approx(50)
     assert (line["worst"], line["best"]) == (pytest.approx(2 / 3), 1.0)
     assert line["p"] == 0.5  # two problems that differ, not three runs
+
+
+def test_a_line_of_an_older_version_is_named(run):
+    workdir = run("old", 0, (True, True, False))
+    path = workdir / "results.jsonl"
+    path.write_text(path.read_text().replace(', "cost": {"rounds": 1}', "", 1))
+    with pytest.raises(ValueError, match=r"results.jsonl, line 1: the line has no cost"):
+        list(stored_rows([workdir]))

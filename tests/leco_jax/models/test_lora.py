@@ -179,17 +179,11 @@ def test_dropout_depends_on_key_and_layer_and_averages_out(params):
     np.testing.assert_allclose(out.mean((0, 1)), exact[0, 0], atol=0.05)
 
 
-def test_adapters_are_sharded_as_their_base_weights():
+def test_inputs_and_outputs_of_adapters_are_sharded_over_all_devices():
     mesh = make_mesh(data=1, fsdp=4, tensor=2)
-    lora = lo.LoraConfig(rank=4)
-    base = param_shardings(CONFIG, mesh)["layers"]
-    ours = lo.adapter_shardings(CONFIG, lora, mesh)
-    for name, dims_in in (("q_proj", 1), ("o_proj", 2), ("down_proj", 1)):
-        spec = tuple(base[name].spec)
-        assert tuple(ours[name]["a"].spec) == (*spec[: 1 + dims_in], None)
-        assert tuple(ours[name]["b"].spec) == (spec[0], None, *spec[1 + dims_in :])
-    assert ours["q_proj"]["a"].spec[1] == "fsdp"
-    assert ours["q_proj"]["b"].spec[2] == "tensor"
+    for group in lo.adapter_shardings(CONFIG, lo.LoraConfig(rank=4), mesh).values():
+        assert tuple(group["a"].spec) == (None, ("tensor", "fsdp"), None)
+        assert tuple(group["b"].spec) == (None, None, ("tensor", "fsdp"))
 
 
 @pytest.mark.heavy

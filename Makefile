@@ -84,7 +84,7 @@ $(RUN_ENV)/.installed: pyproject.toml | $(RUN_ENV)/bin/python
 	touch $@
 
 $(TEST_ENV)/.installed: pyproject.toml | $(TEST_ENV)/bin/python
-	$(TEST_ENV)/bin/python -m pip install --quiet --editable '.[experiments,dev,aot]'
+	$(TEST_ENV)/bin/python -m pip install --quiet --editable '.[experiments,gcs,dev,aot]'
 	touch $@
 
 $(OLDEST_ENV)/.installed: pyproject.toml | $(OLDEST_ENV)/bin/python
@@ -95,7 +95,7 @@ $(OLDEST_ENV)/.installed: pyproject.toml | $(OLDEST_ENV)/bin/python
 # A CPU build of torch where one is offered by that version; any other works as well.
 $(TEST_ENV)/.parity: $(TEST_ENV)/.installed
 	$(TEST_ENV)/bin/python -m pip install --quiet torch==2.13.0
-	$(TEST_ENV)/bin/python -m pip install --quiet --editable '.[experiments,dev,aot,parity]'
+	$(TEST_ENV)/bin/python -m pip install --quiet --editable '.[experiments,gcs,dev,aot,parity]'
 	touch $@
 
 clean:

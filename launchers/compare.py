@@ -31,7 +31,7 @@ from leco_jax.evaluation.stored_votes import stored_votes
 from leco_jax.evaluation.summary import format_table
 from leco_jax.reasoning.leco import LecoConfig
 from leco_jax.storage.files import read_json
-from leco_jax.storage.paths import local_path
+from leco_jax.storage.paths import as_path
 
 _WORKDIRS = flags.DEFINE_list("workdirs", None, "Of launchers.leco, by commas.", required=True)
 _AGAINST = flags.DEFINE_string("against", "cot", "The method that the others are compared with.")
@@ -42,7 +42,7 @@ _SENSITIVITY = flags.DEFINE_string("sensitivity", None, "A method to be tried wi
 
 def main() -> int:
     """Prints the tables."""
-    workdirs = [local_path(name) for name in _WORKDIRS.value]
+    workdirs = [as_path(name) for name in _WORKDIRS.value]
     used = (_RULES.value, _SENSITIVITY.value)
     # Of other methods' chains, which may be many, only their cost is kept.
     rows = [

@@ -21,7 +21,7 @@ from leco_jax.evaluation.summary import (
     conclusions,
     format_table,
 )
-from leco_jax.storage.paths import local_path
+from leco_jax.storage.paths import as_path
 
 _CONFIG = runtime.define_config("What to run.")
 _WORKDIR = runtime.define_workdir("Where the results go.")
@@ -30,7 +30,7 @@ _NAMED = 20  # failures
 
 def main() -> int:
     """Runs the experiment and prints its table."""
-    workdir = local_path(_WORKDIR.value)
+    workdir = as_path(_WORKDIR.value)
     config = _CONFIG(ExperimentConfig)
     with runtime.stop_requested() as stop:
         among = shared_work.find(config.mesh.tensor)

@@ -13,8 +13,6 @@ Labels are used to count hits, for nothing else.
 Exit codes: 0 done; 1 a flag or a file is wrong (the message says which).
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from launchers import processes, runtime
@@ -25,7 +23,7 @@ from leco_jax.evaluation.summary import format_table
 from leco_jax.models.loading import load_model
 from leco_jax.scoring.presets import PRESETS
 from leco_jax.storage.files import read_json, write_json
-from leco_jax.storage.paths import check_output, local_path
+from leco_jax.storage.paths import as_path, check_output
 
 _CHAINS = flags.DEFINE_list("chains", None, "JSONL files of labelled chains, by commas.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Of launchers.leco, in place of --chains.")
@@ -50,7 +48,7 @@ def main() -> int:
     if (_CHAINS.value is None) == (_WORKDIR.value is None):
         raise ValueError("give either --chains or --workdir")
     target = check_output(_JSON.value, inputs=_CHAINS.value or ()) if _JSON.value else None
-    workdir = None if _WORKDIR.value is None else local_path(_WORKDIR.value)
+    workdir = None if _WORKDIR.value is None else as_path(_WORKDIR.value)
     name = _MODEL.value
     if name is None:
         if workdir is None:
@@ -63,7 +61,7 @@ def main() -> int:
     if workdir is not None:
         found = [from_run(model, workdir, _METHOD.value, options)]
     else:
-        paths = map(Path, _CHAINS.value or ())
+        paths = map(as_path, _CHAINS.value or ())
         found = [from_file(model, path, _PROMPT.value, options) for path in paths]
     tables = []
     for source in found:

@@ -14,7 +14,7 @@ from absl import flags
 from launchers import runtime
 from leco_jax.evaluation.report import Report
 from leco_jax.storage.files import write_text
-from leco_jax.storage.paths import local_path
+from leco_jax.storage.paths import as_path
 
 _WORKDIRS = flags.DEFINE_list("workdirs", None, "Of launchers.leco, by commas.", required=True)
 _OUTPUT = flags.DEFINE_list("output", None, "Files: .html, .md or .csv, by commas.", required=True)
@@ -24,11 +24,11 @@ _AGAINST = flags.DEFINE_string("against", "cot", "The method that the others are
 def main() -> int:
     """Writes the files."""
     forms = {".html": Report.html, ".md": Report.markdown, ".csv": Report.csv}
-    outputs = [local_path(name) for name in _OUTPUT.value]
+    outputs = [as_path(name) for name in _OUTPUT.value]
     for path in outputs:
         if path.suffix not in forms:
             raise ValueError(f"--output={path}: name a file that ends in {', '.join(forms)}")
-    report = Report([local_path(name) for name in _WORKDIRS.value], against=_AGAINST.value)
+    report = Report([as_path(name) for name in _WORKDIRS.value], against=_AGAINST.value)
     for path in outputs:
         write_text(path, forms[path.suffix](report))
         print(path)

@@ -15,7 +15,6 @@ but --skip_bad left lines out; 75 another process died, and nothing was written.
 """
 
 import itertools
-from pathlib import Path
 
 from absl import flags
 
@@ -26,7 +25,7 @@ from leco_jax.evaluation.score_file import load_replicas, write_scores
 from leco_jax.scoring.presets import PRESETS
 from leco_jax.storage.hashes import content_hash
 from leco_jax.storage.jsonl import numbered_lines
-from leco_jax.storage.paths import check_output
+from leco_jax.storage.paths import as_path, check_output
 
 _MODEL = flags.DEFINE_string(
     "model", None, "A known model's name, a directory or a .gguf file.", required=True
@@ -48,7 +47,7 @@ _BATCH = flags.DEFINE_integer(
 
 def main() -> int:
     """Scores one file."""
-    source = Path(_INPUT.value)
+    source = as_path(_INPUT.value)
     target = check_output(_OUTPUT.value, inputs=[source, _MODEL.value])
     lines = list(numbered_lines(source))
     among = shared_work.find(_TENSOR.value)

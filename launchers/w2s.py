@@ -20,7 +20,7 @@ from absl import flags
 
 from launchers import processes, runtime
 from leco_jax.evaluation.summary import format_table
-from leco_jax.storage.paths import cache_dir, local_path
+from leco_jax.storage.paths import as_path, cache_dir
 from w2s_jax.pipeline.graph import Interrupted
 from w2s_jax.pipeline.pipeline_config import PipelineConfig
 from w2s_jax.pipeline.report import model_columns, model_rows
@@ -47,7 +47,7 @@ def main() -> int:
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "programs"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-    config, workdir = _CONFIG(PipelineConfig), local_path(_WORKDIR.value)
+    config, workdir = _CONFIG(PipelineConfig), as_path(_WORKDIR.value)
     chosen = {"stage": _STAGE.value, "until": _UNTIL.value}
     if _DRY_RUN.value:
         return _print_plan(plan(config, workdir, devices=_DEVICES.value, **chosen))

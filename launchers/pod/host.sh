@@ -14,7 +14,7 @@ setup)
   PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv
   python3 -m uv venv --quiet --allow-existing --python 3.11 "$environment"
   python3 -m uv pip install --quiet --python "$environment/bin/python" \
-    --requirement pyproject.toml --extra experiments --extra tpu \
+    --requirement pyproject.toml --extra experiments --extra tpu --extra gcs \
     --constraint requirements_lock.txt
   ;;
 run)

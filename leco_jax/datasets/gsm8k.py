@@ -10,7 +10,7 @@ from leco_jax.datasets.problem import Problem, gsm8k_gold
 from leco_jax.datasets.problem_rows import prepared_problems
 from leco_jax.storage.files import write_bytes
 from leco_jax.storage.jsonl import read_rows
-from leco_jax.storage.paths import cache_dir
+from leco_jax.storage.paths import as_path, cache_dir
 
 SPLITS = ("train", "test")
 URL = (
@@ -29,7 +29,7 @@ def load_gsm8k(split: str, data_dir: str | Path | None = None) -> list[Problem]:
       FileNotFoundError: no such file, or no network.
       ValueError: a malformed row, or gold answers that cannot be read; the message names the lines.
     """
-    file = _download(split) if data_dir is None else _given_file(split, Path(data_dir).expanduser())
+    file = _download(split) if data_dir is None else _given_file(split, data_dir)
     return prepared_problems(
         "gsm8k",
         split,
@@ -46,8 +46,8 @@ def _row(row: dict[str, Any]) -> dict[str, str]:
     return {"question": row["question"], "gold": gsm8k_gold(solution), "solution": solution}
 
 
-def _given_file(split: str, directory: Path) -> Path:
-    file = directory / f"{split}.jsonl"
+def _given_file(split: str, directory: str | Path) -> Path:
+    file = as_path(directory).expanduser() / f"{split}.jsonl"
     if not file.is_file():
         raise FileNotFoundError(
             f"GSM8K's split {split!r} needs {file}, which does not exist; data_dir is a "

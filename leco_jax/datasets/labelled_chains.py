@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from leco_jax.storage.jsonl import check_texts, field_names, read_rows
+from leco_jax.storage.paths import as_path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ def read_labelled_chains(path: str | Path) -> list[LabelledChain]:
       FileNotFoundError: there is no such file.
       ValueError: a row of none of the shapes, or without a chain; the message names its line.
     """
-    path = Path(path)
+    path = as_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     chains: list[LabelledChain] = []

@@ -14,6 +14,7 @@ from leco_jax.datasets.problem import Problem
 from leco_jax.datasets.problem_rows import Rows, prepared_problems, source_file
 from leco_jax.storage.files import read_json
 from leco_jax.storage.jsonl import check_texts, read_rows
+from leco_jax.storage.paths import as_path
 from leco_jax.text.answer_regions import last_boxed
 
 SUBJECTS = (
@@ -54,7 +55,7 @@ def load_math(split: str, data_dir: str | Path | None = None) -> list[Problem]:
 
 
 def _source(half: str, data_dir: str | Path | None) -> tuple[list[Path], Any]:
-    tree = Path(data_dir or "").expanduser() / half
+    tree = as_path(data_dir or "").expanduser() / half
     if data_dir is not None and tree.is_dir():
         found = [(s, f) for s in SUBJECTS for f in sorted((tree / s).glob("*.json"), key=_number)]
         if not found:

@@ -10,6 +10,7 @@ from typing import Any
 from leco_jax.datasets.prepared import prepared_builder, records
 from leco_jax.datasets.problem import Problem
 from leco_jax.storage.files import read_json
+from leco_jax.storage.paths import as_path
 from leco_jax.text.gold import make_each, read_gold
 
 Rows = Iterable[tuple[str, dict[str, Any]]]  # each with its place: "FILE, line 3"
@@ -93,7 +94,7 @@ def source_file(
         raise FileNotFoundError(
             f"{data_set} is not downloaded: give data_dir, a directory with {wanted} ({origin})"
         )
-    directory = Path(data_dir).expanduser()
+    directory = as_path(data_dir).expanduser()
     for name in names:
         if (directory / name).is_file():
             return directory / name

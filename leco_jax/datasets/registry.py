@@ -14,6 +14,7 @@ from leco_jax.datasets import big_bench_mistake as mistakes
 from leco_jax.datasets import gsm8k, math_problems, svamp
 from leco_jax.datasets import questions_with_options as options
 from leco_jax.datasets.problem import Problem, graded_by, load_problem_file
+from leco_jax.storage.paths import as_path, is_remote
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,8 @@ def load_problems(
     if limit is not None and limit < 0:
         raise ValueError(f"limit={limit} is negative; leave it out for all problems")
     if name.endswith(".jsonl"):
-        path = Path(data_dir or "") / name.replace("{split}", split)
+        named = name.replace("{split}", split)
+        path = as_path(named) if is_remote(named) else as_path(data_dir or "") / named
         problems = load_problem_file(path.expanduser(), skip_bad_gold=skip_bad_gold)
         return graded_by(problems[:limit], grader)
     if name not in DATASETS:

@@ -20,6 +20,7 @@ from leco_jax.progress import progress_bar
 from leco_jax.scoring.presets import StepPreset
 from leco_jax.storage.files import scratch_directory
 from leco_jax.storage.jsonl import read_rows, write_rows
+from leco_jax.storage.paths import as_path
 
 
 def write_scores(
@@ -44,7 +45,7 @@ def write_scores(
         write_rows(target, progress_bar(rows, total=len(chains), unit="chain"))
         return
     with scratch_directory(target) if processes.lead else contextlib.nullcontext() as draft:
-        directory = Path(processes.exchange(None if draft is None else str(draft))[0])
+        directory = as_path(processes.exchange(None if draft is None else str(draft))[0])
         if not directory.is_dir():
             raise ValueError(
                 f"{directory} is not there, and process 0 has made it: all processes need an "

@@ -16,9 +16,15 @@ import os
 import secrets
 import shutil
 import socket
+import tempfile
+import threading
+import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from leco_jax.storage.paths import as_path, is_remote, object_store
 
 _MAX_DEPTH = 100  # levels of nested JSON; Python's own limit depends on the caller's stack
 
@@ -29,8 +35,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     The draft is in the same directory (made if missing), under a name that no other writer has and
     with the suffix of `path`. The target of a symbolic link is replaced, not the link. ValueError
-    if `path` is a directory or a device.
+    if `path` is a directory or a device. Below gs:// the draft is local, and is uploaded then.
     """
+    if is_remote(path):
+        with tempfile.TemporaryDirectory() as directory:
+            local = Path(directory) / as_path(path).name
+            local.touch()
+            yield local
+            object_store(path).upload(local, as_path(path))
+        return
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise ValueError(f"{path} is not a regular file: name another one to write")
@@ -58,27 +71,227 @@ def new_directory(path: str | Path) -> Iterator[Path]:
                 raise
 
 
-def replace_directory(path: Path, made: Path) -> None:
-    """Moves a finished directory to `path`, in the place of one that may be there."""
+def replace_directory(path: Path, made: Path, *, last: str) -> None:
+    """Moves a finished directory to `path`, in the place of one that may be there.
+
+    `last` is the file that tells whole directories from others: below gs://, where files move one
+    by one, it comes last.
+    """
+    if is_remote(path):
+        object_store(path).move_tree(made, path, last=last)
+        return
     with scratch_directory(path) as old:
         if path.exists():
             path.rename(old / "old")
         made.rename(path)
 
 
+def remove_directory(path: Path) -> None:
+    """Removes a directory with all that it holds."""
+    if is_remote(path):
+        object_store(path).remove_tree(path)
+    else:
+        shutil.rmtree(path)
+
+
 @contextlib.contextmanager
 def scratch_directory(path: str | Path) -> Iterator[Path]:
     """Yields an empty directory on the file system of `path`, removed when the block ends."""
-    target = Path(path)
+    target = as_path(path)
+    if is_remote(target):
+        with _remote_scratch(target) as draft:
+            yield draft
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     with _draft(target, directory=True) as draft:
         yield draft
 
 
+@contextlib.contextmanager
+def local_directory(path: Path) -> Iterator[Path]:
+    """Yields a local directory for programs that know no other; its files are at `path` then."""
+    if not is_remote(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+        object_store(path).upload(Path(directory), path)
+
+
+@contextlib.contextmanager
+def local_copy(path: Path) -> Iterator[Path]:
+    """Yields a local file that holds what `path` does, for programs that know no other."""
+    if not is_remote(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as directory:
+        object_store(path).download(path, Path(directory) / path.name)
+        yield Path(directory) / path.name
+
+
 def remove_drafts(directory: str | Path) -> None:
     """Removes what killed writers of this host left anywhere below a directory."""
+    if is_remote(directory):
+        return  # drafts are local there
     for left in Path(directory).rglob(f".*-{glob.escape(socket.gethostname())}-*.tmp*"):
         _remove_unless_locked(left)
+
+
+def process_start(pid: int) -> str:
+    """What tells a process of this host from others that had its number; "none" without one."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # Behind the name, which may hold anything: the state, and as 20th the start in clock ticks.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "none"
+    return "none" if fields[0] == "Z" else f"{boot}-{fields[19]}"
+
+
+class Ranges:
+    """The bytes of a file, of which parts are read."""
+
+    def __init__(self, path: Path):
+        """Opens a file."""
+        self._path = path
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+        self.size = os.fstat(self._file).st_size
+        # Each part is read whole: what the kernel would read beyond it belongs to other hosts.
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def read(self, start: int, length: int) -> bytes | bytearray:
+        """`length` bytes from `start` on; ValueError if the file ends before."""
+        data = bytearray(length)
+        view, done = memoryview(data), 0
+        while done < length:
+            count = os.preadv(self._file, [view[done:]], start + done)
+            if not count:
+                raise ValueError(f"{self._path}: ends at {start + done}")
+            done += count
+        return data
+
+
+class RemoteRanges(Ranges):
+    """The bytes of an object below gs://."""
+
+    def __init__(self, path: Path):
+        """Asks for its size."""
+        self._path, self.size = path, path.stat().st_size
+
+    def read(self, start: int, length: int) -> bytes | bytearray:
+        """As of a file."""
+        if not length:
+            return b""
+        data = object_store(self._path).read_range(self._path, start, length)
+        if len(data) != length:
+            raise ValueError(f"{self._path}: ends at {start + len(data)}")
+        return data
+
+
+def open_ranges(path: Path) -> Ranges:
+    """What reads parts of a file."""
+    return RemoteRanges(path) if is_remote(path) else Ranges(path)
+
+
+class Lines:
+    """A file to which lines are added; a `durable` one outlives the host."""
+
+    def __init__(self, path: Path, *, length: int, durable: bool):
+        """Opens a file, made if missing, to go on behind its first `length` bytes."""
+        self._durable = durable
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
+        self._file.truncate(length)
+
+    def add(self, lines: bytes) -> None:
+        """Adds whole lines, which outlive this process."""
+        self._file.write(lines)
+        self._file.flush()
+        if self._durable:
+            os.fsync(self._file.fileno())
+
+    def flush(self) -> None:
+        """Waits until all is written: it is."""
+
+    def close(self) -> None:
+        """Ends."""
+        self._file.close()
+
+
+class RemoteLines:
+    """Lines added to an object below gs://: in objects of their own, whose names begin with its.
+
+    A new one is written at most every few seconds; a kill loses the lines since then.
+    """
+
+    _SECONDS = 5.0
+
+    def __init__(self, path: Path):
+        """Makes the object if it is missing."""
+        self._path, self._remote = path, object_store(path)
+        self._waiting: list[bytes] = []
+        self._changing = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._written = -math.inf
+        if not path.is_file():
+            self._remote.write(path, b"")
+
+    def add(self, lines: bytes) -> None:
+        """Adds whole lines."""
+        with self._changing:
+            self._waiting.append(lines)
+            left = self._written + self._SECONDS - time.monotonic()
+            if left <= 0:
+                self._write()
+            elif self._timer is None:
+                self._timer = threading.Timer(left, self._write_later)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def flush(self) -> None:
+        """Writes what waits."""
+        with self._changing:
+            self._write()
+
+    def close(self) -> None:
+        """Ends, all written."""
+        self.flush()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _write_later(self) -> None:
+        with self._changing:
+            self._timer = None
+            # What fails here waits for the next call, which says so.
+            with contextlib.suppress(OSError):
+                self._write()
+
+    def _write(self) -> None:
+        if any(self._waiting):
+            name = f"{self._path.name}.{time.time_ns():020}"
+            self._remote.write(self._path.with_name(name), b"".join(self._waiting))
+            self._waiting.clear()
+            self._written = time.monotonic()
+
+
+def added(path: Path) -> list[Path]:
+    """The objects below gs:// that `RemoteLines` wrote behind `path`, in order; else none."""
+    return sorted(path.parent.glob(f"{path.name}.[0-9]*")) if is_remote(path) else []
+
+
+def settle(path: Path, data: bytes) -> None:
+    """Writes a file anew, with what `RemoteLines` wrote behind it."""
+    behind = added(path)
+    write_bytes(path, data)
+    for file in behind:
+        file.unlink()
+
+
+def open_lines(path: Path, *, length: int, durable: bool = True) -> Lines | RemoteLines:
+    """What adds lines to a file behind its first `length` bytes; an object is not cut."""
+    return RemoteLines(path) if is_remote(path) else Lines(path, length=length, durable=durable)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -100,7 +313,7 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """Reads a JSON file; ValueError as `parse_json`, with the file's name."""
     try:
-        return parse_json(Path(path).read_bytes())
+        return parse_json(as_path(path).read_bytes())
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -167,6 +380,22 @@ def _draft(target: Path, *, directory: bool) -> Iterator[Path]:
     finally:
         _remove(draft)
         os.close(handle)
+
+
+@contextlib.contextmanager
+def _remote_scratch(target: Path) -> Iterator[Path]:
+    """A directory beside `target` that names its process, so that a later one can remove it."""
+    remote, start = object_store(target), f".{target.name}-{socket.gethostname()}-"
+    for left in target.parent.glob(f"{start}*.tmp"):
+        pid, _, started = left.name.removeprefix(start).removesuffix(".tmp").partition("-")
+        if process_start(int(pid)) != started:
+            remote.remove_tree(left)
+    draft = target.with_name(f"{start}{os.getpid()}-{process_start(os.getpid())}.tmp")
+    remote.write(draft / "made", b"")  # else nobody sees the directory
+    try:
+        yield draft
+    finally:
+        remote.remove_tree(draft)
 
 
 def _remove_unless_locked(draft: Path) -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from leco_jax.storage.files import read_json, write_json
-from leco_jax.storage.paths import cache_dir
+from leco_jax.storage.paths import as_path, cache_dir
 
 _LARGE = 1 << 20  # bytes; smaller files are hashed each time
 _SETTLED = 10**8  # ns; a younger file may change again without a change of its time
@@ -20,7 +20,7 @@ def content_hash(path: str | Path) -> str:
 
     A large file's hash is kept in the cache directory while its size and times stay the same.
     """
-    path = Path(path).resolve()
+    path = as_path(path).resolve()
     stat = path.stat()
     if stat.st_size < _LARGE:
         return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()

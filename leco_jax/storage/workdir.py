@@ -1,5 +1,7 @@
 """A directory that belongs to one configuration, and to one process at a time."""
 
+from __future__ import annotations
+
 import contextlib
 import datetime
 import errno
@@ -7,12 +9,14 @@ import fcntl
 import json
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from leco_jax.storage.files import read_json, write_json
+from leco_jax.storage.files import process_start, read_json, write_json
+from leco_jax.storage.paths import is_remote, object_store
 
 _log = logging.getLogger(__name__)
 _LOCK = ".lock"
@@ -27,22 +31,59 @@ def lock(workdir: Path) -> Iterator[None]:
     """Holds a work directory (of several processes, the first alone); BusyError if another does.
 
     It is made if missing, and removed if it is then still empty. The kernel frees the lock of a
-    process that was killed.
+    process that was killed; below gs:// the next process on the same host does, and elsewhere the
+    message says how.
     """
-    new = not workdir.exists()
-    path = workdir / _LOCK
+    with _lock_object(workdir / _LOCK) if is_remote(workdir) else _lock_file(workdir / _LOCK):
+        yield
+
+
+def _holder() -> str:
+    since = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{socket.gethostname()}, process {os.getpid()}, since {since}"
+
+
+@contextlib.contextmanager
+def _lock_object(path: Path) -> Iterator[None]:
+    """Holds a lock that is there while an object is; the object names its process."""
+    remote = object_store(path)
+    own = [socket.gethostname(), str(os.getpid()), process_start(os.getpid()), secrets.token_hex(4)]
+    text = f"{_holder()}\n{' '.join(own)}"
+    while not remote.create(path, text.encode()):
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            generation, held = path.stat().st_mtime_ns // 1000, path.read_bytes().decode()
+            if held == text:
+                break  # the answer to the first attempt was lost
+            named, _, other = held.partition("\n")
+            host, pid, started, *_ = [*other.split(), "", "", ""]
+            if not pid or host != own[0] or process_start(int(pid)) == started:
+                raise BusyError(
+                    f"{path.parent} is in use by {named or 'another process'}: wait until it ends, "
+                    "or choose another --workdir. If that process is gone, remove its lock: gcloud "
+                    f"storage rm {path}"
+                )
+            remote.remove_generation(path, generation)
+    generation = path.stat().st_mtime_ns // 1000
+    try:
+        yield
+    finally:
+        remote.remove_generation(path, generation)
+
+
+@contextlib.contextmanager
+def _lock_file(path: Path) -> Iterator[None]:
+    new = not path.parent.exists()
     handle = _locked(path)
     try:
-        since = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         os.ftruncate(handle, 0)
-        os.write(handle, f"{socket.gethostname()}, process {os.getpid()}, since {since}".encode())
+        os.write(handle, _holder().encode())
         yield
     finally:
         path.unlink(missing_ok=True)  # while it is locked: `_locked` sees that it is gone
         os.close(handle)
         if new:
             with contextlib.suppress(OSError):
-                workdir.rmdir()
+                path.parent.rmdir()
 
 
 def _locked(path: Path) -> int:

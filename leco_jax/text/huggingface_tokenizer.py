@@ -10,6 +10,7 @@ from typing import Any
 import tokenizers
 
 from leco_jax.storage.files import write_text
+from leco_jax.storage.paths import as_path
 from leco_jax.text.tokenizer_base import (
     SPACE_MARK,
     Tokenizer,
@@ -60,7 +61,7 @@ class HuggingFaceTokenizer(Tokenizer):
     @classmethod
     def from_file(cls, path: str | Path) -> HuggingFaceTokenizer:
         """Reads a tokenizer.json (or the directory that holds it) with its neighbours."""
-        path = Path(path)
+        path = as_path(path)
         if path.is_dir():
             path = path / "tokenizer.json"
         try:

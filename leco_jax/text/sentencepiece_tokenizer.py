@@ -9,6 +9,7 @@ from typing import Any
 import sentencepiece
 
 from leco_jax.storage.files import write_bytes
+from leco_jax.storage.paths import as_path
 from leco_jax.text.tokenizer_base import (
     SPACE_MARK,
     Tokenizer,
@@ -81,7 +82,7 @@ class SentencePieceTokenizer(Tokenizer):
     @classmethod
     def from_file(cls, path: str | Path) -> SentencePieceTokenizer:
         """Reads a .model file with the settings that stand beside it."""
-        path = Path(path)
+        path = as_path(path)
         return cls(path.read_bytes(), read_settings(path.parent))
 
     def _piece(self, token_id: int) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from leco_jax.storage.files import local_copy
+from leco_jax.storage.paths import as_path
 from leco_jax.text.tokenizer_base import Tokenizer as Tokenizer
 
 
@@ -14,7 +16,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     A directory is read as `tokenizer.json`, else `tokenizer.model`, with their neighbours, else as
     its only .gguf file.
     """
-    path = Path(path).expanduser()
+    path = as_path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"no tokenizer at {path}: there is no such file or directory")
     if path.is_dir():
@@ -22,7 +24,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     if path.suffix == ".gguf":
         import gguf
 
-        return tokenizer_from_gguf(gguf.GGUFReader(path))
+        with local_copy(path) as local:
+            return tokenizer_from_gguf(gguf.GGUFReader(local))
     if path.suffix == ".model":
         from leco_jax.text.sentencepiece_tokenizer import SentencePieceTokenizer
 

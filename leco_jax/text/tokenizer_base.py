@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from leco_jax.storage.files import write_json
+from leco_jax.storage.paths import as_path
 
 SPACE_MARK = "▁"
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -144,7 +145,7 @@ class Tokenizer(abc.ABC):
         They are tokenizer.json or tokenizer.model, and tokenizer_config.json. A tokenizer from a
         GGUF file is written as rebuilt.
         """
-        directory = Path(directory)
+        directory = as_path(directory)
         config: dict[str, Any] = {"add_bos_token": self.wants_bos, "add_eos_token": False}
         config |= self._write_vocabulary(directory)
         for name, token_id in (

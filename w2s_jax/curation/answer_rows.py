@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from leco_jax.storage.jsonl import check_texts
+from leco_jax.storage.paths import as_path
 from leco_jax.text.answers import answer_kind, answers_equal, extract_answer, format_answer
 from leco_jax.text.gold import make_all, read_gold
 
@@ -101,7 +102,7 @@ def read_answers(
       ValueError: a line is no such row, an id and sample number stand there twice, an id has two
         questions, or the file has no rows; the message names the file and the line.
     """
-    path = Path(path)
+    path = as_path(path)
     answer_kind(kind)  # an unknown kind is no fault of a line
     places: dict[tuple[str, int], str] = {}
     questions: dict[str, tuple[str, str]] = {}

@@ -7,13 +7,18 @@ WORKDIR/.partial/STAGE-KEY/    a stage in the making; a killed run goes on there
 """
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from leco_jax.storage.files import read_json, remove_drafts, replace_directory, write_json
+from leco_jax.storage.files import (
+    read_json,
+    remove_directory,
+    remove_drafts,
+    replace_directory,
+    write_json,
+)
 from leco_jax.storage.hashes import content_hash
 from w2s_jax.pipeline.graph import Graph, StageError, Work
 
@@ -82,7 +87,7 @@ class ArtifactStore:
             for begun in (self.directory / ".partial").glob(f"{name}-*"):
                 if begun != partial:
                     _log.info("%s was begun with another config: starting anew", name)
-                    shutil.rmtree(begun)
+                    remove_directory(begun)
             partial.mkdir(parents=True, exist_ok=True)
             started = time.time()
             work = Work(partial, {need: self.path(need) for need in stage.needs}, stop)
@@ -100,7 +105,7 @@ class ArtifactStore:
             }
             # The last file written: a directory that has it is whole.
             write_json(partial / _DESCRIPTION, description)
-        replace_directory(self.path(name), partial)
+        replace_directory(self.path(name), partial, last=_DESCRIPTION)
 
     def _partial(self, name: str) -> Path:
         return self.directory / ".partial" / f"{name}-{self.graph.keys[name]}"

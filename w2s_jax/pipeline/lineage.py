@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from leco_jax.configuration import as_json
 from leco_jax.models.loading import LoadedModel, load_model
 from leco_jax.storage.hashes import content_hash
+from leco_jax.storage.paths import as_path
 from w2s_jax.pipeline.graph import Cost, Interrupted, Stage, Work
 from w2s_jax.training.initial_weights import restore_run
 from w2s_jax.training.job import run_job, what_decides
@@ -129,7 +130,7 @@ def model_hash(model: str) -> str:
 
     Neither where the files lie nor when they were written counts, nor any file beside them.
     """
-    path = Path(model).expanduser()
+    path = as_path(model).expanduser()
     if not path.exists():
         return model
     if path.is_dir():

@@ -2,12 +2,15 @@
 
 import contextlib
 import json
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 from orbax.checkpoint import v1 as ocp
+
+from leco_jax.storage.paths import as_path
 
 
 class CheckpointMismatch(ValueError):
@@ -40,11 +43,11 @@ class Checkpoints:
             keep = ocp.training.preservation_policies.AnyPreservationPolicy(
                 [keep, ocp.training.preservation_policies.EveryNSteps(keep_every)]
             )
-        self.directory = pathlib.Path(directory).absolute()
+        self.directory = as_path(directory).absolute()
         self._description = description or {}
         self._data = data
         self._orbax = ocp.training.Checkpointer(
-            self.directory,
+            os.fspath(self.directory),
             # The loop decides when to save.
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=keep,
@@ -121,7 +124,7 @@ def abstract(tree: Any) -> Any:
 def newest(directory: str | pathlib.Path) -> int | None:
     """The newest finished checkpoint's step; None: there is none. Asks no other process."""
     # A finished checkpoint is renamed to its step's number.
-    names = [path.name for path in pathlib.Path(directory).glob("*")]
+    names = [path.name for path in as_path(directory).glob("*")]
     return max((int(name) for name in names if name.isdigit()), default=None)
 
 
@@ -151,7 +154,7 @@ def _load(orbax: Any, directory: Any, step: int | None, trees: dict[str, Any]) -
     try:
         return orbax.load_checkpointables(step, trees)
     except (KeyError, ValueError, OSError) as error:
-        path = pathlib.Path(directory) / str(orbax.latest.step if step is None else step)
+        path = as_path(directory) / str(orbax.latest.step if step is None else step)
         raise CheckpointMismatch(
             f"checkpoint {path} cannot be read: a file of it is missing or damaged, or it is of "
             "another model. Remove this directory to go on from the checkpoint before it, or from "
@@ -161,10 +164,10 @@ def _load(orbax: Any, directory: Any, step: int | None, trees: dict[str, Any]) -
 
 @contextlib.contextmanager
 def _open(directory: str | pathlib.Path) -> Iterator[Any]:
-    directory = pathlib.Path(directory).absolute()
+    directory = as_path(directory).absolute()
     if not directory.is_dir():
         raise FileNotFoundError(f"there is no checkpoint directory {directory}")
-    with ocp.training.Checkpointer(directory) as orbax:
+    with ocp.training.Checkpointer(os.fspath(directory)) as orbax:
         if orbax.latest is None:
             raise FileNotFoundError(f"{directory} holds no finished checkpoint")
         yield orbax

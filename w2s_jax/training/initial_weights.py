@@ -18,6 +18,7 @@ from leco_jax.models.architectures import preset
 from leco_jax.models.llama import Llama
 from leco_jax.models.loading import LoadedModel, load_model
 from leco_jax.models.lora import LoraConfig
+from leco_jax.storage.paths import as_path
 from leco_jax.text.tokenizer import Tokenizer, load_tokenizer
 from w2s_jax.training.checkpoints import abstract, load_weights, read_description
 from w2s_jax.training.job_config import StartConfig, TrainingConfig
@@ -49,7 +50,7 @@ def load_start(config: TrainingConfig, mesh: Mesh) -> Start:
     start = _base(config, mesh)
     if not config.model.checkpoint:
         return start
-    workdir = Path(config.model.checkpoint)
+    workdir = as_path(config.model.checkpoint)
     saved = _saved_config(workdir)
     if saved["lora"]["rank"] and saved["model"]["checkpoint"]:
         raise ValueError(
@@ -63,12 +64,12 @@ def load_start(config: TrainingConfig, mesh: Mesh) -> Start:
 
 def load_run(workdir: str | Path, mesh: Mesh) -> Start:
     """Loads the model that a run ended with; errors as `load_start`."""
-    saved = _saved_config(Path(workdir))
+    saved = _saved_config(as_path(workdir))
     model = build(StartConfig, saved["model"], name="config.model")
     config = TrainingConfig(model=model, seed=saved["seed"])
     # Only adapters need the weights that they were trained on.
     start = load_start(config, mesh) if saved["lora"]["rank"] else _base(config, mesh)
-    return _after(Path(workdir), saved, start, mesh)
+    return _after(as_path(workdir), saved, start, mesh)
 
 
 def read_model(name: str, mesh: Mesh, *, dtype: str | None = None) -> LoadedModel:
@@ -83,7 +84,7 @@ def read_model(name: str, mesh: Mesh, *, dtype: str | None = None) -> LoadedMode
     Raises:
       Exception: as `load_model` and `load_run`.
     """
-    if not (Path(name) / "checkpoints").is_dir():
+    if not (as_path(name) / "checkpoints").is_dir():
         return load_model(name, mesh=mesh, dtype=dtype)
     ended = load_run(name, mesh)
     if dtype is None:
@@ -99,14 +100,14 @@ def restore_run(workdir: str | Path, model: Llama, mesh: Mesh) -> str:
     The model is the one that the run started from; only its shapes count if the run trained all
     weights. Returns the hash of what the run trained.
     """
-    lora = _lora(_saved_config(Path(workdir)))
+    lora = _lora(_saved_config(as_path(workdir)))
     if lora.rank:
         model.add_adapters(lora, rngs=jax.random.key(0), mesh=mesh)
     _, trainable, _ = split_model(model)
     shapes = abstract(trainable)
     del trainable
     nnx.update(model, shapes)  # the memory is needed for what is loaded
-    trained = load_weights(Path(workdir) / "checkpoints", shapes)
+    trained = load_weights(as_path(workdir) / "checkpoints", shapes)
     nnx.update(model, trained)
     model.merge_adapters()
     return weights_fingerprint(trained, dtype="bfloat16")

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from leco_jax.configuration import as_json
 from leco_jax.datasets.registry import load_problems
 from leco_jax.models.sharding import make_mesh
-from leco_jax.storage.paths import local_path
+from leco_jax.storage.paths import as_path
 from leco_jax.storage.workdir import claim, lock
 from leco_jax.text.tokenizer import Tokenizer
 from w2s_jax.training import data as batches
@@ -45,7 +45,7 @@ def run_job(
       FileNotFoundError: a model or data that is not there.
       NonFiniteError: see `train`.
     """
-    path = local_path(workdir)
+    path = as_path(workdir)
     with lock(path) if jax.process_index() == 0 else contextlib.nullcontext():
         try:
             return _run(config, path, stop)
@@ -134,7 +134,7 @@ def _texts(data: DataConfig, pairs: bool) -> list[Any]:
         raise ValueError("data.source is not set: a .jsonl file or the name of a data set")
     rows: Iterable[batches.Row]
     if data.source.endswith(".jsonl"):
-        if not Path(data.source).is_file():
+        if not as_path(data.source).is_file():
             raise FileNotFoundError(f"data.source: there is no file {data.source}")
         rows = batches.jsonl_rows(data.source)
     else:

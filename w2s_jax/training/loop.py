@@ -14,6 +14,8 @@ from jax.sharding import Mesh
 
 from leco_jax.configuration import at_least, check
 from leco_jax.models.llama import Llama
+from leco_jax.storage.files import local_directory, replacing
+from leco_jax.storage.paths import as_path
 from w2s_jax.training.checkpoints import Checkpoints, abstract
 from w2s_jax.training.metrics import (
     MetricWriter,
@@ -144,7 +146,7 @@ def train(
       ValueError: a first loss that cannot be (`starts_at_reference`).
       CheckpointMismatch: the checkpoint in `workdir` is of other data.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = as_path(workdir)
     lead = jax.process_index() == 0
     description = dict(description or {})
 
@@ -286,6 +288,7 @@ def train(
                     last |= held_out("eval")
                 publish(step, last)
                 if save:
+                    writer.flush()  # a checkpoint's steps all have their metrics
                     rest = {"step": state.step, "opt_state": state.opt_state}
                     checkpoints.save(done, state.trainable, rest)
                 if interrupted:
@@ -307,7 +310,8 @@ def _check_finite(step, scalars, batch, workdir, checkpoints) -> None:
     if not bad:
         return
     path = workdir / f"bad_batch_step{step}_process{jax.process_index()}.npz"
-    np.savez(path, **batch)
+    with replacing(path) as draft:
+        np.savez(draft, **batch)
     saved = checkpoints.latest
     raise NonFiniteError(
         f"step {step}: {', '.join(bad)}; its batch is in {path}. "
@@ -337,7 +341,8 @@ class _Profile(contextlib.ExitStack):
     def before(self, index: int) -> None:
         if index == self._run.profile_start:
             self.callback(_log.info, "profile in %s", self._directory)
-            self.enter_context(jax.profiler.trace(self._directory))
+            directory = self.enter_context(local_directory(self._directory))
+            self.enter_context(jax.profiler.trace(directory))
 
     def after(self, index: int, metrics: Any) -> None:
         start = self._run.profile_start

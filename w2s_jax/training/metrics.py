@@ -8,14 +8,15 @@ import pathlib
 import statistics
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, TextIO
+from typing import Any
 
 from leco_jax.evaluation.charts import line_chart, number
 from leco_jax.evaluation.html_page import Section, Texts, page, run_table
 from leco_jax.evaluation.provenance import provenance
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.weights import weight_table
-from leco_jax.storage.files import write_text
+from leco_jax.storage.files import Lines, RemoteLines, added, open_lines, settle, write_text
+from leco_jax.storage.paths import as_path
 
 _log = logging.getLogger(__name__)
 
@@ -42,12 +43,11 @@ class MetricWriter:
         Raises:
           ValueError: TensorBoard is asked for and tensorboardX is not installed.
         """
-        self._file: TextIO | None = None
+        self._lines: Lines | RemoteLines | None = None
         self._events: Any = None
         if not active:
             return
-        path = pathlib.Path(workdir) / "metrics.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = as_path(workdir) / "metrics.jsonl"
         if tensorboard:
             # purge_step: a viewer forgets what an interrupted run wrote beyond its checkpoint.
             self._events = tensorboard_module().SummaryWriter(
@@ -58,17 +58,21 @@ class MetricWriter:
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Appends one line; NaN and infinities become null, which JSON can hold."""
-        if self._file is None:
+        if self._lines is None:
             return
-        self._file.write(json.dumps({"step": step, **_finite(scalars)}) + "\n")
-        self._file.flush()
+        self._lines.add(_line({"step": step, **_finite(scalars)}))
         self._add_events(step, scalars)
+
+    def flush(self) -> None:
+        """Waits until what was written is on disk."""
+        if self._lines is not None:
+            self._lines.flush()
 
     def amend(self, step: int, scalars: Mapping[str, float]) -> None:
         """Adds to the line of a step that was written before."""
-        if self._file is None:
+        if self._lines is None:
             return
-        self._file.close()
+        self._lines.close()
         self._rewrite(
             row | _finite(scalars) if row["step"] == step else row
             for row in read_metrics(self._path)
@@ -76,8 +80,9 @@ class MetricWriter:
         self._add_events(step, scalars)
 
     def _rewrite(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        write_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
-        self._file = self._path.open("a")
+        data = b"".join(map(_line, rows))
+        settle(self._path, data)
+        self._lines = open_lines(self._path, length=len(data), durable=False)
 
     def _add_events(self, step: int, scalars: Mapping[str, float]) -> None:
         if self._events is not None:
@@ -88,9 +93,16 @@ class MetricWriter:
         return self
 
     def __exit__(self, *exception) -> None:
-        for file in (self._file, self._events):
-            if file is not None:
-                file.close()
+        if self._events is not None:
+            self._events.close()
+        if self._lines is not None:
+            self._lines.close()
+            if added(self._path):
+                settle(self._path, b"".join(map(_line, read_metrics(self._path))))
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row).encode() + b"\n"
 
 
 def _finite(scalars: Mapping[str, float]) -> dict[str, float | None]:
@@ -99,16 +111,20 @@ def _finite(scalars: Mapping[str, float]) -> dict[str, float | None]:
 
 def read_metrics(path: str | pathlib.Path) -> list[dict[str, Any]]:
     """Reads a metrics file; a last line that a kill cut short is left out."""
-    path = pathlib.Path(path)
+    path = as_path(path)
     if not path.exists():
         return []
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            _log.warning("%s: dropped an incomplete line", path)
-    return rows
+    rows = {}
+    # The file itself last: what it took over from the others may have been amended since.
+    for file in [*added(path), path]:
+        for line in file.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                _log.warning("%s: dropped an incomplete line", path)
+            else:
+                rows[row["step"]] = row
+    return [rows[step] for step in sorted(rows)]
 
 
 def tensorboard_module() -> Any:
@@ -229,7 +245,7 @@ def write_report(workdir: str | pathlib.Path, config: Mapping[str, Any]) -> path
     Raises:
       ValueError: the run has no metrics.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = as_path(workdir)
     rows = read_metrics(workdir / "metrics.jsonl")
     if not rows:
         raise ValueError(f"{workdir / 'metrics.jsonl'} holds no steps: nothing to report")

@@ -14,7 +14,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from leco_jax.models.config import ModelConfig
-from leco_jax.storage.files import replacing
+from leco_jax.storage.files import local_copy, replacing
+from leco_jax.storage.paths import as_path
 from w2s_jax.training.batch_scores import compute_copy, row_logprobs
 from w2s_jax.training.processes import Stop, everywhere, raise_if_asked
 from w2s_jax.training.train_step import place_batch
@@ -129,11 +130,12 @@ def store_reference(
     num_steps = min(num_steps, data.num_steps_per_epoch)
     identity = (data.fingerprint(), weights_fingerprint(params), repr(model), num_steps)
     key = hashlib.blake2b(repr(identity).encode(), digest_size=_HASH_BYTES).hexdigest()
-    path = pathlib.Path(directory) / f"reference_{key}.npz"
+    path = as_path(directory) / f"reference_{key}.npz"
     # All processes go the same way, or the collectives below would wait for each other forever.
     if everywhere(path.exists()):
         _log.info("reference log-probabilities from %s", path)
-        return StoredReference(data, np.load(path)["logprob"])
+        with local_copy(path) as local:
+            return StoredReference(data, np.load(local)["logprob"])
 
     @jax.jit
     def sums(params, batch):

@@ -19,6 +19,7 @@ from leco_jax.models.loading.assemble import CheckpointError, stored_shape
 from leco_jax.models.loading.huggingface_config import config_json
 from leco_jax.models.weights import Params, stack_layers, weight_table
 from leco_jax.storage.files import replacing, write_json
+from leco_jax.storage.paths import as_path
 from leco_jax.text.tokenizer import Tokenizer
 
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -49,7 +50,7 @@ def export_huggingface(
       FileExistsError: `directory` holds a model already.
       ValueError: an unknown dtype, or adapters that are not merged.
     """
-    directory, config = Path(directory), model.config
+    directory, config = as_path(directory), model.config
     dtype = dtype or config.param_dtype
     if dtype not in _DTYPES:
         raise ValueError(f"dtype {dtype!r} is not one of {', '.join(_DTYPES)}")

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import gguf
 import numpy as np
@@ -14,19 +14,22 @@ from leco_jax.models.loading.assemble import CheckpointError, Fix, Index, assemb
 from leco_jax.models.rope import inverse_frequencies
 from leco_jax.models.sharding import RULES, Rules
 from leco_jax.models.weights import Params, weight_table
+from leco_jax.storage.files import local_copy
+from leco_jax.storage.paths import as_path
 
 _ROPE_FREQS = "rope_freqs.weight"
 
 
 def open_gguf(path: str | Path) -> gguf.GGUFReader:
     """Opens a GGUF file without reading its tensors; CheckpointError if it is damaged."""
-    path = Path(path)
+    path = as_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such GGUF file")
     try:
-        with path.open("rb") as file:
-            _check_lengths(file, path.stat().st_size)
-        return gguf.GGUFReader(path)
+        with local_copy(path) as local:  # it stays while the reader maps it
+            with local.open("rb") as file:
+                _check_lengths(file, local.stat().st_size)
+            return gguf.GGUFReader(local)
     except (ValueError, IndexError, KeyError, OverflowError, TypeError) as error:
         raise CheckpointError(f"{path}: no readable GGUF file ({error})") from error
 
@@ -217,16 +220,17 @@ def load_gguf(
 def _fixes(arch: str, config: ModelConfig) -> dict[str, Fix]:
     """What llama.cpp's converter changes in the weights of an architecture, undone."""
     if arch == "llama":
-        # It turns pairs (i, i + H/2) of a head into neighbours (2i, 2i + 1), in weights and biases.
-        def split_pairs(part: np.ndarray) -> np.ndarray:
-            pairs = part.reshape(*part.shape[:-1], part.shape[-1] // 2, 2)
-            return pairs.swapaxes(-1, -2).reshape(part.shape)
-
         rotated = ("q_proj", "k_proj", "q_bias", "k_bias")
-        return {f"layers/{name}": split_pairs for name in rotated}
+        return {f"layers/{name}": _split_pairs for name in rotated}
     if arch == "gemma":
         # It adds the one of (1 + w).
         return {
             path: lambda part: part - 1 for path in weight_table(config) if path.endswith("norm")
         }
     return {}
+
+
+def _split_pairs(part: Any) -> Any:
+    """Undoes that pairs (i, i + H/2) of a head were made neighbours (2i, 2i + 1)."""
+    pairs = part.reshape(*part.shape[:-1], part.shape[-1] // 2, 2)
+    return pairs.swapaxes(-1, -2).reshape(part.shape)

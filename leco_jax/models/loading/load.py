@@ -18,6 +18,7 @@ from leco_jax.models.loading.huggingface import load_huggingface, read_json
 from leco_jax.models.loading.huggingface_config import huggingface_config
 from leco_jax.models.sharding import RULES, Rules
 from leco_jax.models.weights import Params
+from leco_jax.storage.paths import as_path
 from leco_jax.text.tokenizer import Tokenizer, load_tokenizer, tokenizer_from_gguf
 
 
@@ -111,7 +112,7 @@ def _one_message(path: Path) -> Iterator[None]:
 
 def _resolved(name_or_path: str | Path) -> Path:
     """The directory of a Hugging Face or Orbax model, or a GGUF file; fetched if need be."""
-    path, name = Path(name_or_path).expanduser(), str(name_or_path)
+    path, name = as_path(name_or_path).expanduser(), str(name_or_path)
     if not path.exists() and name in BUNDLED:
         path = bundled_path(name)
     elif not path.exists() and name in MODELS:

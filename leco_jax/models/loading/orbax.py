@@ -5,6 +5,7 @@ Each process writes and reads its own shards, whatever the mesh was when they we
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from leco_jax.models.loading.huggingface_config import config_json
 from leco_jax.models.sharding import RULES, Rules
 from leco_jax.models.weights import Params, abstract_params
 from leco_jax.storage.files import write_json
+from leco_jax.storage.paths import as_path
 from leco_jax.text.tokenizer import Tokenizer
 
 PARAMS = "params"
@@ -33,11 +35,11 @@ def save_orbax(directory: str | Path, model: Llama, tokenizer: Tokenizer) -> Non
       FileExistsError: `directory` holds a model already.
       ValueError: the model has adapters.
     """
-    directory = Path(directory).absolute()
+    directory = as_path(directory).absolute()
     if (directory / PARAMS).exists() or (directory / "config.json").exists():
         raise FileExistsError(f"{directory}: holds a model already; name a new place")
     directory.mkdir(parents=True, exist_ok=True)
-    ocp.save(directory / PARAMS, stacked_params(model))
+    ocp.save(os.fspath(directory / PARAMS), stacked_params(model))
     tokenizer.save(directory)
     write_json(directory / "generation_config.json", tokenizer.generation_config())
     write_json(directory / "config.json", config_json(model.config, tokenizer=tokenizer))
@@ -51,7 +53,7 @@ def load_orbax(
     Raises:
       CheckpointError: the arrays are not those of the model, or hold NaN or infinity.
     """
-    path = Path(directory).absolute() / PARAMS
+    path = as_path(directory).absolute() / PARAMS
     wanted = abstract_params(config, mesh, rules)
     _check(path, wanted)
     if mesh is None:
@@ -59,7 +61,7 @@ def load_orbax(
         wanted = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), wanted
         )
-    params = ocp.load(path, wanted)
+    params = ocp.load(os.fspath(path), wanted)
     finite = jax.jit(lambda tree: jax.tree.map(lambda x: jnp.isfinite(x).all(), tree))(params)
     for key, flag in jax.tree_util.tree_leaves_with_path(finite):
         if not flag:
@@ -75,7 +77,7 @@ def _check(path: Path, wanted: Params) -> None:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
         return {jax.tree_util.keystr(p, simple=True, separator="/"): x.shape for p, x in leaves}
 
-    stored, wants = shapes(ocp.metadata(path).metadata), shapes(wanted)
+    stored, wants = shapes(ocp.metadata(os.fspath(path)).metadata), shapes(wanted)
     wrong = [
         f"    {name}: has {stored.get(name, 'none')}, wants {wants.get(name, 'none')}"
         for name in sorted({*stored, *wants})

@@ -49,7 +49,7 @@ def test_setup_installs_what_pyproject_names_at_the_locked_versions(host):
     uv, environment, packages = output.splitlines()
     assert uv.endswith("install --quiet --user uv")
     assert "venv" in environment
-    assert "--requirement pyproject.toml --extra experiments --extra tpu" in packages
+    assert "--requirement pyproject.toml --extra experiments --extra tpu --extra gcs" in packages
     assert packages.endswith("--constraint requirements_lock.txt")
 
 

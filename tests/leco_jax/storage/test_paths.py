@@ -1,9 +1,11 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from leco_jax.storage.paths import cache_dir, check_output, local_path
+from leco_jax import storage
+from leco_jax.storage.paths import as_path, cache_dir, check_output
 
 
 def test_cache_directory(monkeypatch, tmp_path):
@@ -39,7 +41,7 @@ def test_an_output_that_can_be_written_is_given_back(tmp_path):
         ("other.jsonl", True, "is not a directory: choose another"),
         ("/dev/null", False, "is a device or pipe"),
         ("/proc/self/nothing/x", False, "cannot be written to"),
-        ("gs://bucket/x", False, "is a URL"),
+        ("s3://bucket/x", False, "paths are local or begin with gs://"),
     ],
 )
 def test_outputs_that_are_refused(tmp_path, monkeypatch, output, directory, message):
@@ -55,7 +57,18 @@ def test_outputs_that_are_refused(tmp_path, monkeypatch, output, directory, mess
         check_output(output, inputs=["input.jsonl"], directory=directory)
 
 
-def test_a_url_is_no_path():
-    assert local_path("runs/x") == Path("runs/x")
-    with pytest.raises(ValueError, match="gs://bucket/runs is a URL; only paths of mounted"):
-        local_path("gs://bucket/runs")
+def test_other_urls_are_no_paths(monkeypatch):
+    assert as_path("runs/x") == Path("runs/x")
+    with pytest.raises(ValueError, match="s3://bucket/runs: paths are local or begin with gs://"):
+        as_path("s3://bucket/runs")
+    monkeypatch.setenv("LECO_CACHE", "gs://bucket/cache")
+    with pytest.raises(ValueError, match="LECO_CACHE=gs://bucket/cache: it is a local directory"):
+        cache_dir()
+
+
+def test_without_the_client_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    monkeypatch.delitem(sys.modules, "leco_jax.storage.object_store", raising=False)
+    monkeypatch.delattr(storage, "object_store", raising=False)
+    with pytest.raises(ValueError, match=r"gs://bucket/runs: gs:// needs the extra `gcs` .*gcsfs"):
+        as_path("gs://bucket/runs")

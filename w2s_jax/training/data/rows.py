@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from leco_jax.datasets.problem import Problem
 from leco_jax.storage.jsonl import field_names, read_rows
+from leco_jax.storage.paths import as_path
 
 _MOST_LISTED = 20  # bad rows
 
@@ -97,7 +98,7 @@ def template_parts(pattern: str) -> list[tuple[str, str | None]]:
 
 def jsonl_rows(path: str | Path) -> Iterator[Row]:
     """The rows of a JSONL file; errors as `leco_jax.storage.jsonl.read_rows`."""
-    return itertools.starmap(Row, read_rows(Path(path), fields=()))
+    return itertools.starmap(Row, read_rows(as_path(path), fields=()))
 
 
 def problem_rows(problems: Iterable[Problem]) -> Iterator[Row]:

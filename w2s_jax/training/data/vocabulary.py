@@ -7,6 +7,7 @@ from pathlib import Path
 import sentencepiece
 
 from leco_jax.storage.files import write_bytes, write_json
+from leco_jax.storage.paths import as_path
 
 _NAMES = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
 
@@ -56,7 +57,7 @@ def train_vocabulary(texts: Iterable[str], *, size: int) -> bytes:
 
 def write_tokenizer(model: bytes, directory: str | Path) -> None:
     """Writes tokenizer.model and tokenizer_config.json; prompts get BOS in front."""
-    directory = Path(directory)
+    directory = as_path(directory)
     write_bytes(directory / "tokenizer.model", model)
     config = {
         "tokenizer_class": "LlamaTokenizer",

@@ -2,20 +2,25 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from leco_jax.models.config import ModelConfig
+from leco_jax.models.loading.stored_rows import (
+    Fix,
+    Index,
+    StoredRows,
+    exchanged,
+    stored_rows,
+)
 from leco_jax.models.sharding import RULES, Rules, named_sharding
 from leco_jax.models.weights import Params, Weight, nest, weight_table
 
-# One layer's part of a weight, in the model's own layout -> the same, with values mended.
-Fix = Callable[[np.ndarray], np.ndarray]
-Index = tuple[slice, ...]
+# `Fix`: some layers' part of a weight, in the model's own layout -> the same, with values mended.
 
 
 class CheckpointError(ValueError):
@@ -93,22 +98,73 @@ def assemble(
     """Reads all weights, each device's part straight into its place, one weight at a time.
 
     They are cast to `config.param_dtype`. `names` is as for `check_tensors`. `fixes` maps paths to
-    functions on one layer's part [..., all of the last axis], for formats that store a weight
-    changed.
+    functions on arrays [..., all of the last axis] of NumPy or jax, for formats that store a weight
+    changed. On a mesh of several processes every one must call it.
 
     Raises:
       CheckpointError: a tensor that is not of floating point, or that holds NaN or infinity.
     """
-    dtype = jnp.dtype(config.param_dtype)
-    flat = {}
+    flat: dict[str, jax.Array] = {}
     for path, weight in weight_table(config).items():
+        fix = (fixes or {}).get(path)
         if mesh is None:
-            sharding: jax.sharding.Sharding = jnp.zeros(()).sharding  # the default device
-        else:
-            sharding = named_sharding(path, weight.shape, weight.axes, mesh, rules)
-        read = _reader(config, weight, names[path], source, (fixes or {}).get(path), dtype)
-        flat[path] = jax.make_array_from_callback(weight.shape, sharding, read)
+            device = jnp.zeros(()).sharding  # the default one
+            read = _reader(config, weight, names[path], source, fix)
+            flat[path] = jax.make_array_from_callback(weight.shape, device, read)
+            continue
+        sharding = named_sharding(path, weight.shape, weight.axes, mesh, rules)
+        how = stored_rows(weight, config, sharding)
+        shape, placed, read = reading(config, weight, names[path], source, sharding, how, fix)
+        array = jax.make_array_from_callback(shape, placed, read)
+        flat[path] = array if how is None else exchanged(array, how, weight, config, sharding, fix)
     return nest(flat)
+
+
+class Reading(NamedTuple):
+    """An array that is made from files: `read` gives a device's part of it."""
+
+    shape: tuple[int, ...]
+    sharding: NamedSharding
+    read: Callable[[Index | None], np.ndarray]
+
+
+def reading(
+    config: ModelConfig,
+    weight: Weight,
+    name: str,
+    source: TensorSource,
+    sharding: NamedSharding,
+    how: StoredRows | None,
+    fix: Fix | None,
+) -> Reading:
+    """What the devices of `sharding` read of a weight: their parts, or rows to be exchanged."""
+    if how is None:
+        return Reading(weight.shape, sharding, _reader(config, weight, name, source, fix))
+    width, dtype = how.columns, jnp.dtype(config.param_dtype)
+
+    def read_rows(layer: int, rows: slice) -> np.ndarray:
+        part = _checked(source.read(tensor := name.format(layer), (rows, slice(0, width))), tensor)
+        return part.astype(dtype, copy=False)
+
+    @_remembered
+    def read(index: Index | None) -> np.ndarray:
+        assert index is not None  # jax says None for scalars only
+        return how.read(index, read_rows)
+
+    return Reading(how.shape, NamedSharding(sharding.mesh, how.spec), read)
+
+
+def _remembered(read: Callable[[Index | None], np.ndarray]) -> Callable[..., np.ndarray]:
+    """Reads each part once: replicas ask for the same."""
+    done: dict[Any, np.ndarray] = {}
+
+    def once(index: Index | None) -> np.ndarray:
+        key = None if index is None else tuple((s.start, s.stop) for s in index)
+        if key not in done:
+            done[key] = read(index)
+        return done[key]
+
+    return once
 
 
 def _reader(
@@ -117,25 +173,21 @@ def _reader(
     name: str,
     source: TensorSource,
     fix: Fix | None,
-    dtype: jnp.dtype,
 ) -> Callable[[Index | None], np.ndarray]:
     """The function that makes one device's part of a weight."""
-    done: dict[tuple, np.ndarray] = {}
 
+    @_remembered
     def read(index: Index | None) -> np.ndarray:
         assert index is not None  # jax says None for scalars only
         bounds = [s.indices(size)[:2] for s, size in zip(index, weight.shape, strict=True)]
-        key = tuple(bounds)
-        if key not in done:  # replicas ask for the same part
-            out = np.empty([stop - start for start, stop in bounds], dtype)
-            if weight.dims[0] == "L":
-                for i, layer in enumerate(range(*bounds[0])):
-                    part = _read_layer(config, weight, name.format(layer), source, bounds[1:], fix)
-                    out[i] = part.astype(dtype, copy=False)
-            else:
-                out[...] = _read_layer(config, weight, name, source, bounds, fix).astype(dtype)
-            done[key] = out
-        return done[key]
+        out = np.empty([stop - start for start, stop in bounds], jnp.dtype(config.param_dtype))
+        if weight.dims[0] == "L":
+            for i, layer in enumerate(range(*bounds[0])):
+                part = _read_layer(config, weight, name.format(layer), source, bounds[1:], fix)
+                out[i] = part.astype(out.dtype, copy=False)
+        else:
+            out[...] = _read_layer(config, weight, name, source, bounds, fix).astype(out.dtype)
+        return out
 
     return read
 
@@ -160,20 +212,23 @@ def _read_layer(
         start, stop = wanted[group[0]]
         stored_index.append(slice(start * stride, stop * stride))
         read_shape += [stop - start, *(size[d] for d in group[1:])]
-    part = source.read(name, tuple(stored_index))
-    if not jnp.issubdtype(part.dtype, jnp.floating):
-        raise CheckpointError(
-            f"tensor {name} is stored as {part.dtype}: weights must be of floating point"
-        )
-    if not np.isfinite(part).all():
-        raise CheckpointError(f"tensor {name} holds NaN or infinity: the file is damaged")
-    part = part.reshape(read_shape)
+    part = _checked(source.read(name, tuple(stored_index)), name).reshape(read_shape)
     letters = weight.stored.replace(",", "")
     part = part.transpose([letters.index(d) for d in dims])
     if fix is not None:
         part = fix(part)
     leading = {group[0] for group in weight.stored.split(",")}
     return part[tuple(slice(None) if d in leading else slice(*wanted[d]) for d in dims)]
+
+
+def _checked(part: np.ndarray, name: str) -> np.ndarray:
+    if not jnp.issubdtype(part.dtype, jnp.floating):
+        raise CheckpointError(
+            f"tensor {name} is stored as {part.dtype}: weights must be of floating point"
+        )
+    if not np.isfinite(part).all():
+        raise CheckpointError(f"tensor {name} holds NaN or infinity: the file is damaged")
+    return part
 
 
 def stored_shape(weight: Weight, config: ModelConfig) -> tuple[int, ...]:

@@ -5,9 +5,14 @@ import numpy as np
 import pytest
 
 from leco_jax.models.architectures import preset
-from leco_jax.models.loading.assemble import CheckpointError, assemble, check_tensors
+from leco_jax.models.loading.assemble import (
+    CheckpointError,
+    assemble,
+    check_tensors,
+    stored_shape,
+)
 from leco_jax.models.sharding import RULES, make_mesh
-from leco_jax.models.weights import weight_table
+from leco_jax.models.weights import param_shardings, weight_table
 
 CONFIG = preset("tiny", vocab_size=64, width=32, mlp_width=48, head_width=8, qkv_bias=True)
 NAMES = {path: weight.hf for path, weight in weight_table(CONFIG).items()}
@@ -20,24 +25,28 @@ class MemorySource:
         self.tensors = tensors
         self.shapes = {name: x.shape for name, x in tensors.items()}
         self.values_read = 0
+        self.runs = []
 
     def read(self, name, index):
         part = self.tensors[name][index]
         self.values_read += part.size
+        self.runs.append((name, part.shape))
         return part
+
+
+def make_source(config):
+    rng = np.random.default_rng(0)
+    tensors = {}
+    for path, weight in weight_table(config).items():
+        for layer in range(config.num_layers if path.startswith("layers/") else 1):
+            values = rng.standard_normal(stored_shape(weight, config))
+            tensors[weight.hf.format(layer)] = values.astype(np.float32)
+    return MemorySource(tensors)
 
 
 @pytest.fixture
 def source():
-    rng = np.random.default_rng(0)
-    tensors = {}
-    for path, weight in weight_table(CONFIG).items():
-        shape = [
-            int(np.prod([CONFIG.sizes[d] for d in group])) for group in weight.stored.split(",")
-        ]
-        for layer in range(CONFIG.num_layers if path.startswith("layers/") else 1):
-            tensors[weight.hf.format(layer)] = rng.standard_normal(shape).astype(np.float32)
-    return MemorySource(tensors)
+    return make_source(CONFIG)
 
 
 def test_layouts_by_hand(source):
@@ -79,6 +88,27 @@ def test_every_value_is_read_once(source):
     size = sum(x.size for x in source.tensors.values())
     assemble(CONFIG, NAMES, source, mesh=make_mesh(data=2, fsdp=2, tensor=2))
     assert source.values_read == size
+
+
+@pytest.mark.parametrize("sizes", [(1, 8, 1), (1, 4, 2), (1, 2, 4), (2, 1, 4)])
+def test_every_device_reads_whole_rows_in_long_runs(sizes):
+    # 62 rows of the vocabulary do not divide.
+    config = CONFIG.replace(vocab_size=62)
+    source = make_source(config)
+    whole = assemble(config, NAMES, source)
+    source.runs.clear()
+    mesh = make_mesh(**dict(zip(("data", "fsdp", "tensor"), sizes, strict=True)))
+    sharded = assemble(config, NAMES, source, mesh=mesh)
+    jax.tree.map(np.testing.assert_array_equal, sharded, whole)
+    expected = jax.tree.leaves(param_shardings(config, mesh))
+    for array, sharding in zip(jax.tree.leaves(sharded), expected, strict=True):
+        assert array.sharding.is_equivalent_to(sharding, array.ndim)
+    for path, weight in weight_table(config).items():
+        if "," in weight.stored:
+            own = [weight.hf.format(layer) for layer in range(config.num_layers)]
+            runs = [shape for name, shape in source.runs if name in own]
+            assert {columns for _, columns in runs} == {stored_shape(weight, config)[1]}
+            assert len(runs) <= 8 * config.num_layers, path
 
 
 def test_values_are_cast_to_the_parameter_dtype(source):

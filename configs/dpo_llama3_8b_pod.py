@@ -5,7 +5,7 @@ Command:   on every host, all with the same workdir on storage mounted by all:
                --workdir=/mnt/shared/dpo_llama3 --config.model.name=DIR_OF_LLAMA_3_8B \
                --config.data.source=PAIRS.jsonl
 Hardware:  TPU v5e-16 (4x4). Not run on one. The TPU compiler plans 6.0 GB a chip held between steps
-           and 7.5 GB beside it in a step, of 16.9 GB (python -m benchmarks.training_tpu).
+           and 7.1 GB beside it in a step, of 16.9 GB (python -m benchmarks.training_tpu).
 """
 
 import ml_collections

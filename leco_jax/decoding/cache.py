@@ -35,14 +35,26 @@ def empty_cache(
 
     `keys` (`"k"` or `"kt"`) says how the keys lie.
     """
+    cache = {}
+    shapes = abstract_cache(config, rows=rows, slots=slots, keys=keys, mesh=mesh)
+    for name, (one, *_) in shapes.items():
+        make = jax.jit(lambda x=one: jnp.zeros(x.shape, x.dtype), out_shardings=one.sharding)
+        cache[name] = [make() for _ in range(config.num_layers)]
+    return cache
+
+
+def abstract_cache(
+    config: ModelConfig, *, rows: int, slots: int, keys: str, mesh: Mesh | None
+) -> dict[str, list[jax.ShapeDtypeStruct]]:
+    """Shapes of what `empty_cache` makes, with their shardings: for compiling without arrays."""
     sizes = {"batch": rows, "act_kv_heads": config.num_kv_heads, "length": slots}
     sizes["head_width"] = config.head_width
     cache = {}
     for name in (keys, "v"):
         shape = tuple(sizes[axis] for axis in AXES[name])
         sharding = None if mesh is None else named_sharding("cache", shape, AXES[name], mesh)
-        make = jax.jit(lambda shape=shape: jnp.zeros(shape, config.dtype), out_shardings=sharding)
-        cache[name] = [make() for _ in range(config.num_layers)]
+        one = jax.ShapeDtypeStruct(shape, config.dtype, sharding=sharding)
+        cache[name] = [one] * config.num_layers
     return cache
 
 

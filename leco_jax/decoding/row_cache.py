@@ -53,9 +53,7 @@ class RowCache:
 
     def bucket(self, tokens: int) -> int:
         """Slots of the smallest cache whose rows hold `tokens` tokens."""
-        # XLA's attention reads all slots; the kernel only those in use, in blocks of powers of two.
-        round_up = bucket if self._keys == "kt" else power_of_two
-        return round_up(tokens, least=_LEAST_SLOTS)
+        return slots_for(tokens, self._keys)
 
     def fit(self, tokens: int) -> None:
         """Grows or shrinks to the smallest cache whose rows hold `tokens` tokens."""
@@ -84,6 +82,13 @@ class RowCache:
     def on_mesh(self) -> contextlib.AbstractContextManager:
         """The context in which programs over the cache run."""
         return contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh)
+
+
+def slots_for(tokens: int, keys: str) -> int:
+    """Slots of the smallest cache whose rows hold so many tokens; `keys` as for `empty_cache`."""
+    # XLA's attention reads all slots; the kernel only those in use, in blocks of powers of two.
+    round_up = bucket if keys == "kt" else power_of_two
+    return round_up(tokens, least=_LEAST_SLOTS)
 
 
 class PromptChunks:

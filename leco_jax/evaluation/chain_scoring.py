@@ -303,14 +303,14 @@ def _score_batch(
     model = replica.model
     on_mesh = contextlib.nullcontext() if replica.mesh is None else jax.set_mesh(replica.mesh)
     with on_mesh:
-        return _token_stats(
+        return response_stats(
             model.params, tokens_BT, first_B, targets_BR,
             config=model.config, stats=stats, topk=topk,
         )  # fmt: skip
 
 
 @functools.partial(jax.jit, static_argnames=("config", "stats", "topk"))
-def _token_stats(
+def response_stats(
     params: Any,
     tokens_BT,
     first_B,
@@ -320,6 +320,11 @@ def _token_stats(
     stats: tuple[str, ...],
     topk: int,
 ) -> scoring.TokenStats:
+    """Statistics `[B, R]` of responses' tokens: the compiled program of `score`.
+
+    `tokens_BT` are prompts and responses, `first_B` the places of the prompts' last tokens, and
+    `targets_BR` the responses, int32; a target of -1 is not scored.
+    """
     positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
     hidden_BTD, _ = transformer.forward(
         params, tokens_BT, positions_BT, config=config, attend=causal_attend(positions_BT, config)

@@ -266,28 +266,35 @@ def make_engine(
       preset: of the step scores; its statistics are captured.
       mesh: where the model's weights lie; None: the default device.
     """
-    options = [config.options(method) for method in config.methods]
     longest = max((len(q.request.prompt) - len(prefix) for q in questions), default=1)
-    passes = max(own.passes for own in options)
-    need = longest + passes * (config.generation.max_new_tokens + _APPENDED)
+    room = model.config.max_positions - len(prefix)
     return Engine(
         model.model,
-        slots=config.engine.slots,
-        chunk=config.engine.chunk,
-        max_length=max(min(need, model.config.max_positions - len(prefix)), 2),
         prefix=prefix,
-        stats=tuple(
-            dict.fromkeys(
-                [
-                    *preset.stats,
-                    *(name for own in options for name in own.stats),
-                    *config.engine.stats,
-                ]
-            )
-        ),
-        topk=preset.topk,
         stop_ids=model.tokenizer.eos_ids,
         token_bytes=model.tokenizer.token_bytes,
-        capture=config.engine.capture,
         mesh=mesh,
+        **engine_options(config, preset, longest=longest, room=room),
     )
+
+
+def engine_options(
+    config: ExperimentConfig, preset: StepPreset, *, longest: int, room: int
+) -> dict[str, Any]:
+    """What of a config `Engine` takes.
+
+    `longest` is the number of tokens of the longest prompt, `room` that of the positions that the
+    model has for a row, both without the shared prefix.
+    """
+    options = [config.options(method) for method in config.methods]
+    passes = max(own.passes for own in options)
+    need = longest + passes * (config.generation.max_new_tokens + _APPENDED)
+    stats = [*preset.stats, *(name for own in options for name in own.stats), *config.engine.stats]
+    return {
+        "slots": config.engine.slots,
+        "chunk": config.engine.chunk,
+        "max_length": max(min(need, room), 2),
+        "stats": tuple(dict.fromkeys(stats)),
+        "topk": preset.topk,
+        "capture": config.engine.capture,
+    }

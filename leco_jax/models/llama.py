@@ -142,20 +142,26 @@ class Llama(nnx.Module):
         self,
         lora: LoraConfig,
         *,
-        rngs: nnx.Rngs | jax.Array,
+        rngs: nnx.Rngs | jax.Array | None = None,
+        adapters: low_rank.Adapters | None = None,
         mesh: Mesh | None = None,
         rules: Rules = RULES,
     ) -> None:
-        """Adds fresh adapters, which change nothing until they are trained.
+        """Adds fresh adapters, which change nothing until they are trained, or given ones.
 
-        `rngs`, `mesh` and `rules` are as for the model.
+        `rngs`, `mesh` and `rules` are as for the model; `adapters` are held without a copy.
 
         Raises:
-          ValueError: there are adapters already, or the layers are unstacked.
+          ValueError: both or neither of `rngs` and `adapters`, there are adapters already, or the
+            layers are unstacked.
         """
+        if (rngs is None) == (adapters is None):
+            raise ValueError("give either rngs, for fresh adapters, or adapters")
         if self.lora is not None or not isinstance(self.layers, dict):
             raise ValueError("adapters are added once, to stacked layers (load_model's default)")
-        values = low_rank.init_adapters(self.config, lora, _key(rngs), mesh, rules)
+        if rngs is not None:
+            adapters = low_rank.init_adapters(self.config, lora, _key(rngs), mesh, rules)
+        assert adapters is not None
         axes = {path: weight.axes for path, weight in adapter_table(self.config, lora).items()}
         self.lora = lora
         self.adapters = nnx.data(
@@ -164,7 +170,7 @@ class Llama(nnx.Module):
                     part: _variable(nnx.LoRAParam, x, axes[f"{name}/{part}"])
                     for part, x in group.items()
                 }
-                for name, group in values.items()
+                for name, group in adapters.items()
             }
         )
 

@@ -30,6 +30,7 @@ from leco_jax.models.sharding import RULES, Rules, gather
 from leco_jax.models.weights import (
     Params,
     Weight,
+    abstract_weights,
     random_weights,
     table_shardings,
     weight_table,
@@ -188,6 +189,19 @@ def init_adapters(
     shardings = None if mesh is None else adapter_shardings(config, lora, mesh, rules)
     make = functools.partial(random_weights, table, dtype=dtype)
     return jax.jit(make, out_shardings=shardings)(key=key)
+
+
+def abstract_adapters(
+    config: ModelConfig,
+    lora: LoraConfig,
+    mesh: Mesh,
+    rules: Rules = RULES,
+    *,
+    dtype: str = "float32",
+) -> dict:
+    """Shapes of what `init_adapters` makes, with their shardings: for compiling without weights."""
+    shardings = adapter_shardings(config, lora, mesh, rules)
+    return abstract_weights(adapter_table(config, lora), dtype, shardings)
 
 
 def _all_layers(x: jax.Array, lora: LoraConfig, num_layers: int) -> jax.Array:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.sharding import RULES, Rules, named_sharding
@@ -124,18 +124,42 @@ def table_shardings(
     )
 
 
-def abstract_params(config: ModelConfig, mesh: Mesh | None = None, rules: Rules = RULES) -> Params:
-    """Shapes, dtypes and (with a mesh) shardings of the parameters, without the parameters."""
-    dtype = jnp.dtype(config.param_dtype)
+def abstract_params(
+    config: ModelConfig,
+    mesh: Mesh | None = None,
+    rules: Rules = RULES,
+    *,
+    unstacked: bool = False,
+) -> Params:
+    """Shapes, dtypes and (with a mesh) shardings of the parameters, without the parameters.
+
+    `unstacked`: "layers" as a list of one dict per layer, as `unstack_layers` makes it.
+    """
+    table = weight_table(config)
+    shardings = None if mesh is None else param_shardings(config, mesh, rules)
+    params = abstract_weights(table, config.param_dtype, shardings)
+    if not unstacked:
+        return params
+
+    def one(x):
+        sharding = x.sharding and NamedSharding(x.sharding.mesh, jax.P(*x.sharding.spec[1:]))
+        return jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=sharding)
+
+    layers = [jax.tree.map(one, params["layers"]) for _ in range(config.num_layers)]
+    return {**params, "layers": layers}
+
+
+def abstract_weights(table: dict[str, Weight], dtype: str, shardings: Params | None) -> Params:
+    """Shapes of a table's weights, nested, with `shardings` of the same structure or None."""
     shapes = nest(
-        {path: jax.ShapeDtypeStruct(w.shape, dtype) for path, w in weight_table(config).items()}
+        {path: jax.ShapeDtypeStruct(w.shape, jnp.dtype(dtype)) for path, w in table.items()}
     )
-    if mesh is None:
+    if shardings is None:
         return shapes
     return jax.tree.map(
-        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         shapes,
-        param_shardings(config, mesh, rules),
+        shardings,
     )
 
 

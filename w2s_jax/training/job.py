@@ -60,7 +60,7 @@ def _run(config: TrainingConfig, workdir: Path, stop: Stop) -> TrainResult:
     config.check_devices(jax.device_count())
     same_everywhere({"config": as_json(config)})
     mesh = make_mesh(**dataclasses.asdict(config.mesh))
-    reference, lead = _reference(config), jax.process_index() == 0
+    reference, lead = reference_of(config), jax.process_index() == 0
 
     start = load_start(config, mesh)
     raise_if_asked(stop)
@@ -192,7 +192,8 @@ def _warmed_up(config: TrainingConfig, num_steps: int) -> OptimizerConfig:
     return dataclasses.replace(optimizer, warmup_steps=num_steps // 2)
 
 
-def _reference(config: TrainingConfig) -> str:
+def reference_of(config: TrainingConfig) -> str:
+    """Where a run finds its reference, one of `REFERENCES`; ValueError if that cannot be."""
     lora, reference = config.lora.rank > 0, config.reference
     if reference == "auto":
         if not config.objective.needs_reference:

@@ -84,8 +84,8 @@ def batches(monkeypatch):
         seen.append(tokens.shape)
         return original(params, tokens, *rest, **options)
 
-    original = chain_scoring._token_stats
-    monkeypatch.setattr(chain_scoring, "_token_stats", note)
+    original = chain_scoring.response_stats
+    monkeypatch.setattr(chain_scoring, "response_stats", note)
     return seen
 
 

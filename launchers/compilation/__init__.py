@@ -1,0 +1,1 @@
+"""The launchers' programs compiled for TPU slices on a host without one, and read."""

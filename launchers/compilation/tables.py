@@ -2,7 +2,7 @@
 
 from launchers.compilation.figures import Figures
 
-_BOUNDS = {"compute": "compute", "hbm": "HBM", "ici": "ICI", "dcn": "DCN"}
+BOUNDS = {"compute": "compute", "hbm": "HBM", "ici": "ICI", "dcn": "DCN"}
 
 
 def describe(figures: Figures) -> str:
@@ -23,13 +23,13 @@ def describe(figures: Figures) -> str:
         lines.append(f"  does not fit: {f.reason}; held: {parts}")
         lines += [f"    {_size(size)}  {what}" for size, what in f.largest[:10]]
     if f.seconds:
-        times = ", ".join(f"{_BOUNDS[n]} {1e3 * s:.2f} ms" for n, s in f.seconds.items() if s)
+        times = ", ".join(f"{BOUNDS[n]} {1e3 * s:.2f} ms" for n, s in f.seconds.items() if s)
         sent = ", ".join(f"{kind} {_size(x)}" for kind, x in sorted(f.sent.items()) if x)
         lines += [
             f"  a chip and call: {f.flops / 1e12:.3f} TFLOP, {_size(f.moved)} of HBM; sent: "
             + (sent or "nothing")
             + (f" (between slices {_size(f.dcn_bytes)})" if f.dcn_bytes else ""),
-            f"  least time: {times}; bound by {_BOUNDS[f.bound]}; MFU at most {f.mfu_ceiling:.0%}, "
+            f"  least time: {times}; bound by {BOUNDS[f.bound]}; MFU at most {f.mfu_ceiling:.0%}, "
             f"{f.tokens / max(f.seconds.values()):,.0f} tokens/s",
         ]
     if f.open_loops:

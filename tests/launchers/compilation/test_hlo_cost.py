@@ -108,11 +108,14 @@ ENTRY %main (x: bf16[8,128], w: bf16[64,128]) -> bf16[8,128] {
   %w = bf16[64,128]{1,0} parameter(1)
   %zero = s32[] constant(0)
   %start = (s32[], bf16[8,128]{1,0}, bf16[64,128]{1,0}) tuple(%zero, %x, %w)
-  %loop = (s32[], bf16[8,128]{1,0}, bf16[64,128]{1,0}) while(%start), condition=%condition, body=%body
-  %kernel = f32[8,128]{1,0} custom-call(%x), custom_call_target="tpu_custom_call", backend_config={"cost_estimate":{"flops":"1000","bytes_accessed":"77"}}
+  %loop = (s32[], bf16[8,128]{1,0}, bf16[64,128]{1,0}) while(%start), CALLS
+  %kernel = f32[8,128]{1,0} custom-call(%x), custom_call_target="tpu_custom_call", ESTIMATE
   ROOT %y = bf16[8,128]{1,0} get-tuple-element(%loop), index=1
 }
 """
+TPU = TPU.replace("CALLS", "condition=%condition, body=%body")
+ESTIMATE = 'backend_config={"cost_estimate":{"flops":"1000","bytes_accessed":"77"}}'
+TPU = TPU.replace("ESTIMATE", ESTIMATE)
 
 
 def test_the_text_of_a_tpu_program():

@@ -12,7 +12,7 @@ import numpy as np
 
 from launchers.compilation.chips import Slices
 from launchers.compilation.hlo_cost import read_cost
-from launchers.compilation.programs import Program, chip_bytes
+from launchers.compilation.programs import Program, chip_bytes, held_buffers
 from launchers.compilation.roofline import roofline
 
 
@@ -26,7 +26,8 @@ class Figures:
       memory: bytes a chip, by what they are.
       hbm_bytes: that a chip has.
       reason: where it does not fit, the compiler's own sentence.
-      largest: where it does not fit, (bytes, what) of its largest buffers, if the compiler says.
+      largest: where it does not fit, (bytes, what) of its largest buffers: the temporaries that the
+        compiler names, and the arrays that are held.
       flops, moved: FLOPs and bytes to and from HBM of a chip and call.
       sent: bytes that a chip sends in a call, by kind of collective.
       dcn_bytes: of those, between slices.
@@ -82,7 +83,7 @@ def compile_program(program: Program, slices: Slices) -> Figures:
             raise
         return Figures(
             **common, **_spent(started), fits=False, memory=memory, reason=_reason(str(error)),
-            largest=largest_buffers(str(error)),
+            largest=_largest(largest_buffers(str(error)), program),
         )  # fmt: skip
     spent = _spent(started)
     found = compiled.memory_analysis()
@@ -101,7 +102,8 @@ def compile_program(program: Program, slices: Slices) -> Figures:
         **spent,
         fits=fits,
         memory=memory,
-        reason="" if fits else f"{total / 1e9:.2f} GB a chip with what else it holds",
+        reason="" if fits else f"needs {total / 1e9:.2f} GB of the {capacity / 1e9:.2f} GB of HBM",
+        largest=[] if fits else _largest([(memory["temporaries"], "temporaries")], program),
         flops=cost.flops,
         moved=cost.hbm_bytes,
         sent=bounds.sent,
@@ -166,11 +168,15 @@ def largest_buffers(message: str) -> list[tuple[float, str]]:
     return found
 
 
+def _largest(named: list[tuple[float, str]], program: Program) -> list[tuple[float, str]]:
+    return sorted([*named, *held_buffers(program)[:10]], reverse=True)[:10]
+
+
 def _reason(message: str) -> str:
     used = re.search(r"Used ([\d.]+\w) of ([\d.]+\w) hbm", message)
     if used:
         return f"needs {used[1]}iB of the {used[2]}iB of HBM"
-    return message.splitlines()[0][:200]
+    return message.splitlines()[0].removeprefix("RESOURCE_EXHAUSTED: ")[:200]
 
 
 def _spent(started: float) -> dict[str, float]:

@@ -80,6 +80,7 @@ def _rows() -> list[Row]:
         _row(large, "llama2_70b", "SFT full", "v5p:4x4x4", _batch(64)),
         _row(large, "llama2_70b", "SFT full", "v5e:16x16", _batch(256)),
         _row(decode, "llama2_70b", "decode", "v5e:4x4", _tensor(16)),
+        _row(decode, "llama2_70b", "decode", "v5e:4x4", _tensor(16), "--config.engine.slots=4"),
         _row(decode, "llama2_70b", "decode", "v5p:2x2x1", _tensor(4)),
         _row(decode, "llama2_7b", "decode", "v5e:2x2", _tensor(4)),
         _row(decode, "llama2_13b", "decode", "v5e:2x2", _tensor(4)),
@@ -145,7 +146,7 @@ overlapped: a real step is slower. MFU is that of model FLOPs in this time. FLOP
 collectives count loops as often as they turn. Training is AdamW with recomputation of every
 layer, SFT of 1,024 and DPO of 2 x 2,048 positions, full with float32 masters, LoRA of rank 8 on a
 bfloat16 base (DPO's reference is the base, without LoRA it is stored). Generation is a chunk of 8
-tokens of LeCo's decode program for 16 slots at their longest.
+tokens of LeCo's decode program with every slot at its longest, prompts of 512 tokens.
 """
 _COLUMNS = (
     "model", "program", "slices", "batch", "held", "temporaries", "fits", "least", "bound by",

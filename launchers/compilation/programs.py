@@ -304,7 +304,19 @@ def _decode(model, config, mesh, options: Options, batch: int | None) -> dict[st
 
 def chip_bytes(tree: Any) -> int:
     """Bytes of a tree of shapes on one chip, by their shardings."""
-    return sum(
-        math.prod(x.sharding.shard_shape(x.shape)) * jnp.dtype(x.dtype).itemsize
-        for x in jax.tree.leaves(tree)
-    )
+    return sum(map(_bytes, jax.tree.leaves(tree)))
+
+
+def held_buffers(program: Program) -> list[tuple[float, str]]:
+    """(bytes, what) of the arrays that a chip holds between two calls, the largest first."""
+    found = [
+        (float(_bytes(x)), f"{kind}{jax.tree_util.keystr(path)} {x.dtype}{list(x.shape)}")
+        for kind, tree in program.held.items()
+        for path, x in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+    return sorted(found, reverse=True)
+
+
+def _bytes(x: jax.ShapeDtypeStruct) -> int:
+    assert x.sharding is not None
+    return math.prod(x.sharding.shard_shape(x.shape)) * jnp.dtype(x.dtype).itemsize

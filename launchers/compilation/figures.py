@@ -36,6 +36,7 @@ class Figures:
       mfu_ceiling: share of the peak that model FLOPs reach in that time.
       tokens: of a call over all chips.
       open_loops: loops counted at their longest.
+      silent_kernels: kernels whose FLOPs are not known, and not counted.
       compile_cpu_seconds, host_bytes: of this process, the latter its peak so far.
     """
 
@@ -60,6 +61,7 @@ class Figures:
     mfu_ceiling: float = 0.0
     tokens: int = 0
     open_loops: int = 0
+    silent_kernels: int = 0
     compile_cpu_seconds: float = 0.0
     host_bytes: float = 0.0
 
@@ -113,6 +115,7 @@ def compile_program(program: Program, slices: Slices) -> Figures:
         mfu_ceiling=program.model_flops / (peak * bounds.least),
         tokens=program.tokens * program.copies,
         open_loops=cost.open_loops,
+        silent_kernels=cost.silent_kernels,
     )
 
 
@@ -179,7 +182,7 @@ def _reason(message: str) -> str:
     return message.splitlines()[0].removeprefix("RESOURCE_EXHAUSTED: ")[:200]
 
 
-def _spent(started: float) -> dict[str, float]:
+def _spent(started: float) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
     return {"compile_cpu_seconds": time.process_time() - started, "host_bytes": peak}
 

@@ -49,6 +49,7 @@ class Cost:
       collectives: how often each one runs.
       open_loops: loops whose number of turns is known at run time alone; they are counted at the
         length of what they walk over.
+      silent_kernels: Pallas kernels that state no FLOPs, which are not counted.
     """
 
     flops: float = 0.0
@@ -57,6 +58,7 @@ class Cost:
         default_factory=collections.Counter
     )
     open_loops: int = 0
+    silent_kernels: int = 0
 
     def plus(self, other: "Cost", times: int = 1) -> "Cost":
         """The sum of this and `times` the other."""
@@ -66,6 +68,7 @@ class Cost:
             self.hbm_bytes + times * other.hbm_bytes,
             self.collectives + more,
             self.open_loops + other.open_loops,
+            self.silent_kernels + other.silent_kernels,
         )
 
 
@@ -86,7 +89,8 @@ class _Reader:
     def _computation(self, name: str) -> Cost:
         if name not in self._known:
             computation = self._module.computations[name]
-            total, chains = Cost(), set()
+            total = Cost()
+            chains: set[tuple[str, Collective, float]] = set()
             for instruction in computation.instructions.values():
                 total = total.plus(self._instruction(computation, instruction))
                 if instruction.opcode == "fusion":
@@ -113,7 +117,11 @@ class _Reader:
                 0, _collective_bytes(computation, it),
                 collections.Counter({_collective(computation, it): 1}),
             )  # fmt: skip
-        return Cost(self._flops(computation, it), self._bytes(computation, it))
+        kernel = it.opcode == "custom-call" and '"tpu_custom_call"' in it.attributes
+        return Cost(
+            self._flops(computation, it), self._bytes(computation, it),
+            silent_kernels=int(kernel and _stated(it, "flops") is None),
+        )  # fmt: skip
 
     # FLOPs
 
@@ -213,7 +221,7 @@ class _Reader:
     def _chained(self, fusion: Instruction) -> set[tuple[str, Collective, float]]:
         """The collectives of a fusion, each by its channel and with its bytes in HBM."""
         inner = self._module.computations[fusion.attribute("calls")]
-        found = set()
+        found: set[tuple[str, Collective, float]] = set()
         for it in inner.instructions.values():
             if it.opcode == "fusion":
                 found |= self._chained(it)

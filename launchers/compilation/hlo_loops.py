@@ -75,7 +75,8 @@ def _counted(module: Module, callers: dict[str, _Caller], caller: _Caller) -> in
 
 
 def _comparison(module: Module, condition: Computation) -> tuple[str, tuple[str, str]] | None:
-    root, names = condition.root, None
+    root = condition.root
+    names: list[str] = []
     if root.opcode == "fusion":  # a CPU wraps it
         inner = module.computations[root.attribute("calls")]
         places = {p.name: root.operands[i] for i, p in enumerate(inner.parameters)}

@@ -143,7 +143,8 @@ compiler's plan and arithmetic on it; none was measured on a TPU.** Memory is a 
 (10^9 bytes), of 16.9 (v5e), 102.8 (v5p) or 33.6 (v6e) that programs can use. "Least" is the
 longest of a call's times by published peaks (compute, HBM, network), as if all of them
 overlapped: a real step is slower. MFU is that of model FLOPs in this time. FLOPs, HBM bytes and
-collectives count loops as often as they turn. Training is AdamW with recomputation of every
+collectives count loops as often as they turn; the FLOPs of training's attention kernel, which
+states none, are missing. Training is AdamW with recomputation of every
 layer, SFT of 1,024 and DPO of 2 x 2,048 positions, full with float32 masters, LoRA of rank 8 on a
 bfloat16 base (DPO's reference is the base, without LoRA it is stored). Generation is a chunk of 8
 tokens of LeCo's decode program with every slot at its longest, prompts of 512 tokens.

@@ -3,8 +3,10 @@
 Each is the function that the launcher itself runs, lowered for the devices of a topology.
 """
 
+import collections
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -150,7 +152,8 @@ def training_program(
 
     tokens = config.data.batch * config.data.length * (2 if objective.pairs else 1)
     adapters = sum(math.prod(x.shape) for x in jax.tree.leaves(trainable)) if llama.lora else 0
-    held = {"parameters": (trainable, rest), "optimiser state": state.opt_state}
+    held: dict[str, Any] = {"parameters": (trainable, rest)}
+    held["optimiser state"] = state.opt_state
     if copy is not None:
         held["reference"] = copy
     return Program(
@@ -308,13 +311,16 @@ def chip_bytes(tree: Any) -> int:
 
 
 def held_buffers(program: Program) -> list[tuple[float, str]]:
-    """(bytes, what) of the arrays that a chip holds between two calls, the largest first."""
-    found = [
-        (float(_bytes(x)), f"{kind}{jax.tree_util.keystr(path)} {x.dtype}{list(x.shape)}")
-        for kind, tree in program.held.items()
-        for path, x in jax.tree_util.tree_leaves_with_path(tree)
-    ]
-    return sorted(found, reverse=True)
+    """(bytes, what) of the arrays that a chip holds between two calls, the largest first.
+
+    Those of a list, one for each layer, are added up.
+    """
+    found: collections.Counter[str] = collections.Counter()
+    for kind, tree in program.held.items():
+        for path, x in jax.tree_util.tree_leaves_with_path(tree):
+            name = re.sub(r"\[\d+\]", "[*]", jax.tree_util.keystr(path))
+            found[f"{kind}{name} {x.dtype}{list(x.shape)}"] += _bytes(x)
+    return [(float(size), what) for what, size in found.most_common()]
 
 
 def _bytes(x: jax.ShapeDtypeStruct) -> int:

@@ -34,6 +34,8 @@ def describe(figures: Figures) -> str:
         ]
     if f.open_loops:
         lines.append(f"  {f.open_loops} loops end by data and are counted at their longest")
+    if f.silent_kernels:
+        lines.append(f"  {f.silent_kernels} kernels state no FLOPs: these are missing above")
     lines.append(
         f"  compiled in {f.compile_cpu_seconds:.0f} CPU s, "
         f"{f.host_bytes / 1e9:.1f} GB of host memory"

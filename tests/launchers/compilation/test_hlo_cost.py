@@ -123,6 +123,8 @@ def test_the_text_of_a_tpu_program():
     cost = read_cost(TPU)
     x, product = 8 * 128 * 2, 8 * 64 * 2
     assert cost.flops == 5 * 2 * (2 * 8 * 64 * 128) + 1000
+    assert cost.silent_kernels == 0
+    assert read_cost(TPU.replace(ESTIMATE, "b=1")).silent_kernels == 1
     # Two fusions carry one all-gather, by its channel; what lies in S(1) is not in HBM.
     counts = {(c.kind, c.bytes): n for c, n in cost.collectives.items()}
     assert counts == {("all-gather", x): 5, ("all-reduce", x): 5}

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import threading
 import types
 import urllib.request
 import warnings
@@ -142,6 +143,8 @@ def object_server():
     pytest.importorskip("gcsfs")
     server = emulator.FakeGCSServer()
     server.start()
+    # It logs every request into a pipe that nobody else reads, and would wait once that is full.
+    threading.Thread(target=server._process.stderr.read, daemon=True).start()
     os.environ["TENSORSTORE_GCS_HTTP_URL"] = server.url
     # Else gcsfs asks another service, which the emulator lacks, for the kind of every bucket.
     os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from leco_jax.storage.paths import as_path
+from leco_jax.storage.paths import as_path, is_remote
 
 
 class CheckpointMismatch(ValueError):
@@ -123,9 +123,11 @@ def abstract(tree: Any) -> Any:
 
 def newest(directory: str | pathlib.Path) -> int | None:
     """The newest finished checkpoint's step; None: there is none. Asks no other process."""
-    # A finished checkpoint is renamed to its step's number.
-    names = [path.name for path in as_path(directory).glob("*")]
-    return max((int(name) for name in names if name.isdigit()), default=None)
+    # A finished checkpoint is renamed to its step's number; below gs:// a file in it says so.
+    found = [path for path in as_path(directory).glob("*") if path.name.isdigit()]
+    if is_remote(directory):
+        found = [path for path in found if (path / "commit_success.txt").is_file()]
+    return max((int(path.name) for path in found), default=None)
 
 
 def load_weights(directory: str | pathlib.Path, abstract_weights: Any) -> Any:

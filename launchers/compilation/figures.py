@@ -88,13 +88,14 @@ def compile_program(program: Program, slices: Slices) -> Figures:
             largest=_largest(largest_buffers(str(error)), program),
         )  # fmt: skip
     spent = _spent(started)
-    found = compiled.memory_analysis()
+    plan, text = compiled.memory_analysis(), compiled.as_text()
+    assert plan is not None and text is not None  # the TPU compiler gives both
     named = sum(memory.values()) - program.beside
-    memory["other arguments"] = max(found.argument_size_in_bytes - named, 0.0)
-    memory["results"] = float(max(found.output_size_in_bytes - found.alias_size_in_bytes, 0))
-    memory["temporaries"] = float(found.temp_size_in_bytes)
-    memory["code"] = float(found.generated_code_size_in_bytes)
-    cost = read_cost(compiled.as_text())
+    memory["other arguments"] = max(plan.argument_size_in_bytes - named, 0.0)
+    memory["results"] = float(max(plan.output_size_in_bytes - plan.alias_size_in_bytes, 0))
+    memory["temporaries"] = float(plan.temp_size_in_bytes)
+    memory["code"] = float(plan.generated_code_size_in_bytes)
+    cost = read_cost(text)
     bounds = roofline(cost, slices, _places(program, slices))
     total = sum(memory.values())
     fits = total <= capacity

@@ -47,9 +47,11 @@ def step_figures(
       batch_tokens: most tokens of a batch, padding included.
     """
     stats = tuple(dict.fromkeys((*preset.stats, "entropy", "self_certainty")))
-    figures = token_figures(model, chains, stats=stats, topk=preset.topk, batch_tokens=batch_tokens)
+    by_chain = token_figures(
+        model, chains, stats=stats, topk=preset.topk, batch_tokens=batch_tokens
+    )
     made, tokens = [], []
-    for chain, own in zip(chains, figures, strict=True):
+    for chain, own in zip(chains, by_chain, strict=True):
         scored = score_chain(chain.response, own, model.tokenizer, preset)
         step_ids = split_steps(chain.response, model.tokenizer, label=preset.label).step_ids
         probability = np.exp(own["logprob"].astype(np.float64))

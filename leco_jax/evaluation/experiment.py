@@ -99,12 +99,9 @@ def _run(
         refuse_other(workdir, own)  # before the model is loaded, which may take long
     meshes = processes.meshes(config.mesh.tensor)
 
-    def load(mesh: Mesh) -> LoadedModel:
-        # The engine takes the layers over as they are: no weight is held twice.
-        source = config.model
-        return load_model(source.name, dtype=source.dtype, unstacked=True, mesh=mesh)
-
-    model = load(meshes[0])
+    source = config.model
+    # The engine takes the layers over as they are: no weight is held twice.
+    model = load_model(source.name, dtype=source.dtype, unstacked=True, mesh=meshes[0])
     questions = make_questions(problems, model.tokenizer, config)
     prefix = common_prefix([q.request.prompt for q in questions])
     preset = config.leco.step_preset
@@ -114,7 +111,8 @@ def _run(
     def replicas() -> Iterator[Engine]:
         yield engines[0]
         for mesh in meshes[1:]:
-            engines.append(make_engine(load(mesh), config, questions, prefix, preset, mesh=mesh))
+            copy = model.on(mesh)
+            engines.append(make_engine(copy, config, questions, prefix, preset, mesh=mesh))
             yield engines[-1]
 
     if processes.lead:

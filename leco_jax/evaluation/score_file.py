@@ -71,9 +71,12 @@ def write_scores(
 def load_replicas(
     name: str, processes: Processes, *, tensor: int, dtype: str | None
 ) -> Iterator[Replica]:
-    """Loads a model on this process's replicas, each when it is asked for."""
-    for mesh in processes.meshes(tensor):
-        yield Replica(load_model(name, dtype=dtype, mesh=mesh), mesh)
+    """Loads a model on this process's replicas, the copies when they are asked for."""
+    first, *others = processes.meshes(tensor)
+    model = load_model(name, dtype=dtype, mesh=first)
+    yield Replica(model, first)
+    for mesh in others:
+        yield Replica(model.on(mesh), mesh)
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

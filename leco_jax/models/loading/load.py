@@ -5,8 +5,9 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 from gguf import GGUFReader
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from leco_jax.examples import BUNDLED, bundled_path
 from leco_jax.models.config import ModelConfig
@@ -38,6 +39,13 @@ class LoadedModel:
     def params(self) -> Params:
         """The model's own arrays as a nested dict; see `Llama.params`."""
         return self.model.params
+
+    def on(self, mesh: Mesh) -> "LoadedModel":
+        """A copy on another mesh, each weight spread over its axes as over those of its own."""
+        params = jax.tree.map(
+            lambda x: jax.device_put(x, NamedSharding(mesh, x.sharding.spec)), self.params
+        )
+        return LoadedModel(Llama(self.config, params=params), self.tokenizer)
 
 
 def load_model(

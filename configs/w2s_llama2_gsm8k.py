@@ -3,12 +3,13 @@
 Command:   python -m launchers.w2s --config=configs/w2s_llama2_gsm8k.py --workdir=... \
                --config.weak.model=DIR --config.strong.model=DIR
            with Hugging Face directories of the two models
-Hardware:  one host of TPU v5p (4 chips of 95 GB), for the pipeline is one process. By arithmetic,
-           not compiled, a chip holds: 35 GB of the strong model's 138 GB in bfloat16, 69 GB for
-           the moment in which adapters are merged; in training, 8 GB of activations of DPO's two
-           pairs; in generation, 21 GB of keys and values (128 slots of 2,048 positions). All of
-           the weak model's weights with AdamW in float32 are 30 GB a chip. Eight chips of 32 GB
-           (v6e) hold the weights, not the merging.
+Hardware:  one host of TPU v5p (4 chips of 95 GB), or several: each host generates with replicas of
+           its own; a batch of 8 is shared by at most 8 chips (more: mesh.tensor, data.batch). By
+           arithmetic, not compiled, a chip of 4 holds: 35 GB of the strong model's 138 GB in
+           bfloat16, 69 GB for the moment in which adapters are merged; in training, 8 GB of
+           activations of DPO's two pairs; in generation, 21 GB of keys and values (128 slots of
+           2,048 positions). All of the weak model's weights with AdamW in float32 are 30 GB a chip.
+           Eight chips of 32 GB (v6e) hold the weights, not the merging.
 Time:      not run; --dry_run --devices=4 prints its bound in tokens and FLOPs
 
 Published (arXiv 2407.13647, figure 4): weak 33.8 %, full weak fine-tuning 42.4 %, M_plus 62.6 %,

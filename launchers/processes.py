@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import jax
@@ -77,6 +77,17 @@ def alone(main: Callable[[], int]) -> Callable[[], int]:
         return main()
 
     return run
+
+
+@contextlib.contextmanager
+def stop_requested() -> Iterator[Callable[[], bool]]:
+    """`runtime.stop_requested`, unless jax's preemption service hears SIGTERM: for training.
+
+    It does so as one of several processes, and makes all of them stop at one step.
+    """
+    alone = jax.process_count() == 1
+    with runtime.stop_requested() if alone else contextlib.nullcontext(lambda: False) as stop:
+        yield stop
 
 
 def _one_of_several() -> bool:

@@ -11,10 +11,7 @@ message names train step and batch); 75 SIGTERM or Ctrl-C came and the state is 
 process died: run the same command again (a second Ctrl-C stops at once and saves nothing).
 """
 
-import contextlib
 from collections.abc import Sequence
-
-import jax
 
 from launchers import processes, runtime
 from w2s_jax.training.job import run_job
@@ -32,9 +29,7 @@ def main(objectives: Sequence[str] = ("sft",)) -> int:
             f"config.objective.name={config.objective.name!r} is not one of this program's: "
             + ", ".join(objectives)
         )
-    # With several processes jax's own preemption service listens for SIGTERM.
-    alone = jax.process_count() == 1
-    with runtime.stop_requested() if alone else contextlib.nullcontext(lambda: False) as stop:
+    with processes.stop_requested() as stop:
         result = run_job(config, _WORKDIR.value, stop=stop)
     if result.interrupted:
         saved = f"after step {result.steps}, saved" if result.state else "before the first step"

@@ -21,6 +21,8 @@ from leco_jax.storage.results_file import part_path
 
 _MILLISECONDS = 1000  # that one look at the store waits; signals are seen between two
 _SECONDS_TO_STOP = 1.0  # between two looks whether another process was asked to stop
+# Where jax's preemption service notes that a process got SIGTERM; it has no public name.
+_NOTICE = "RECEIVED_PREEMPTION_NOTICE"
 
 
 def find(tensor: int) -> Processes:
@@ -36,7 +38,7 @@ def find(tensor: int) -> Processes:
     if tensor == jax.device_count():
         return _LockStep()
     raise ValueError(
-        f"mesh.tensor={tensor}: a replica lies within one process, which has "
+        f"tensor={tensor}: a replica lies within one process, which has "
         f"{jax.local_device_count()} devices here, or on all {jax.device_count()}"
     )
 
@@ -91,10 +93,18 @@ class _Several:
                 self._store.key_value_set(f"{key}/{self._index}", "")
             elif not self._stopped and time.monotonic() >= self._looked + _SECONDS_TO_STOP:
                 self._looked = time.monotonic()
-                self._stopped = bool(self._store.key_value_dir_get(key))
+                self._stopped = bool(self._store.key_value_dir_get(key)) or self._noticed()
             return self._stopped
 
         return any_asked
+
+    def _noticed(self) -> bool:
+        try:
+            return bool(self._store.key_value_try_get(_NOTICE))
+        except jax.errors.JaxRuntimeError as error:
+            if "NOT_FOUND" not in str(error):
+                raise
+            return False
 
 
 class _LockStep(_Several):
@@ -112,4 +122,4 @@ class _LockStep(_Several):
         return path if self.lead else None
 
     def stop(self, asked: Callable[[], bool]) -> Callable[[], bool]:
-        return lambda: any(self.exchange(asked()))
+        return lambda: any(self.exchange(asked() or self._noticed()))

@@ -4,13 +4,17 @@
     python -m launchers.w2s --config=... --workdir=... --dry_run          # what it would do
     python -m launchers.w2s --config=... --workdir=... --until=pairs      # and what that needs
 
-One process drives it, with all devices of one host; --dry_run --devices=4 plans for four.
+--dry_run --devices=4 plans for four devices. On a pod every host runs the same command; on other
+hosts --coordinator, --num_processes and --process_id say who is who. All train on one mesh and
+share the questions, and process 0 does everything else.
+
 Every stage leaves an artifact in WORKDIR/seedN/STAGE, made once. A run that was stopped or killed
-goes on where it was when the same command is given again; a changed config redoes only what depends
-on the change.
+goes on where it was when the same command is given again, by any number of processes; a changed
+config redoes only what depends on the change.
 
 Exit codes: 0 done; 1 a flag, a config, a file or a selected set is wrong (the message says which);
-2 loss or gradients are not finite; 75 interrupted, run the same command again.
+2 loss or gradients are not finite; 75 interrupted, or another process died: run the same command
+again.
 """
 
 import os
@@ -18,7 +22,7 @@ import os
 import jax
 from absl import flags
 
-from launchers import processes, runtime
+from launchers import processes, runtime, shared_work
 from leco_jax.evaluation.summary import format_table
 from leco_jax.storage.paths import as_path, cache_dir
 from w2s_jax.pipeline.graph import Interrupted
@@ -53,14 +57,17 @@ def main() -> int:
         return _print_plan(plan(config, workdir, devices=_DEVICES.value, **chosen))
     if _DEVICES.value:
         raise ValueError("--devices belongs to --dry_run: a run takes those that are there")
-    with runtime.stop_requested() as stop:
+    with processes.stop_requested() as stop:
         try:
-            report = run_pipeline(config, workdir, stop=stop, **chosen)
+            among = shared_work.find(config.generation.tensor)
+            report = run_pipeline(config, workdir, stop=stop, processes=among, **chosen)
         except Interrupted:
             print("Interrupted: the same command goes on from here.")
             return runtime.RESUME
     if report is None:
         print(f"Artifacts so far: {workdir}; the table needs the other stages too.")
+        return runtime.DONE
+    if not among.lead:
         return runtime.DONE
     rows, notes = model_rows(stores(config, workdir))
     print(format_table(rows, model_columns(rows)))
@@ -89,4 +96,4 @@ def _print_plan(lines: list[Line]) -> int:
 
 
 if __name__ == "__main__":
-    runtime.run(processes.alone(main))
+    runtime.run(processes.together(main))

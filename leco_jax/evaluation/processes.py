@@ -69,6 +69,11 @@ class _One:
 ONE: Processes = _One()
 
 
+def from_lead(processes: Processes, make: Callable[[], Any]) -> Any:
+    """Calls a function on process 0 alone and gives its JSON value to all."""
+    return processes.exchange(make() if processes.lead else None)[0]
+
+
 def same_everywhere(processes: Processes, name: str, value: Any) -> None:
     """Compares a JSON value with those of the other processes.
 

@@ -39,7 +39,7 @@ def test_it_passes_the_check_on_its_devices_and_trains_on_whole_answers(module, 
     for training in (config.weak.sft, config.strong.sft, *config.preference.values()):
         assert training.data.length > config.generation.max_new_tokens
     if devices > 1:
-        # Sixteen chips would be several hosts, and so several processes.
+        # Sixteen chips want a larger batch, or a tensor axis.
         with pytest.raises(ValueError, match=r"batch=8 is not a multiple of 16: data x fsdp = 16"):
             check(build(PipelineConfig, config), devices=16)
         for training in (config.strong.sft, *config.preference.values()):

@@ -1,4 +1,4 @@
-"""leco and score by several processes, through kills, are what one process writes."""
+"""leco, score and w2s by several processes, through kills, are what one process writes."""
 
 import contextlib
 import json
@@ -12,15 +12,20 @@ import pytest
 from tests.launchers.test_processes import ends, start
 
 PROGRAM = """
-import importlib, json, sys
+import importlib, json, os, sys
 import jax
 from launchers import processes, runtime
 
 name, order = sys.argv.pop(1), json.loads(sys.argv.pop(1))
-main = importlib.import_module(f"launchers.{name}").main
+program = importlib.import_module(f"launchers.{name}").main
 devices, local = jax.devices, jax.local_devices
 jax.devices = lambda: [devices()[i] for i in order]
 jax.local_devices = lambda: [d for d in jax.devices() if d in local()]
+
+def main():
+    os.write(1, b"met\\n")
+    return program()
+
 runtime.run(processes.together(main))
 """
 ORDER = [2, 1, 3, 0]
@@ -55,6 +60,10 @@ def score(chains, target, *more):
     )  # fmt: skip
 
 
+def w2s(workdir):
+    return "--config=tests/w2s_jax/pipeline/tiny_config.py:short", f"--workdir={workdir}"
+
+
 @pytest.fixture(scope="module")
 def chains(tmp_path_factory):
     path, draw = tmp_path_factory.mktemp("chains") / "chains.jsonl", random.Random(3)
@@ -79,6 +88,33 @@ def of_one(chains, tmp_path_factory):
     return [read(directory / name) for name in ("results.jsonl", "scores.jsonl")]
 
 
+@pytest.fixture(scope="module")
+def pipeline_of_one(tmp_path_factory):
+    """What the pipeline of one process with one device leaves."""
+    directory = tmp_path_factory.mktemp("pipeline")
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    finish(start(PROGRAM, "w2s", "[0]", *w2s(directory), count=1, environment=environment))
+    return artifacts(directory)
+
+
+def artifacts(workdir):
+    """All rows of a pipeline's artifacts, every step's loss, and what a table holds, by file."""
+    seed, found = workdir / "seed0", {}
+    for path in sorted(seed.glob("*/*.jsonl")):
+        found[str(path.relative_to(seed))] = read(path)
+    for path in sorted(seed.glob("*/run/metrics.jsonl")):
+        found[path.parts[-3]] = losses(path)
+    for path in seed.glob("table/table.json"):
+        found["table"] = json.loads(path.read_text())["scores"]
+    assert list((seed / ".partial").iterdir()) == []
+    return found
+
+
+def losses(path):
+    """Of every step; a run that went on has evaluations at other steps."""
+    return [{name: row[name] for name in ("step", "loss")} for row in read(path)]
+
+
 def read(path):
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
@@ -94,9 +130,19 @@ def assert_same(ours, theirs, place=""):
         for number, pair in enumerate(zip(ours, theirs, strict=True)):
             assert_same(*pair, f"{place}[{number}]")
     elif isinstance(theirs, float):
-        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-4), place
+        # A loss, or a figure of a row.
+        assert ours == pytest.approx(theirs, abs=1e-5 if "loss" in place else 1e-4), place
     else:
         assert ours == theirs, place
+
+
+def test_leco_by_two_processes_is_that_of_one_called_here(call, tmp_path):
+    more = {"data.limit": 3, "methods": "('cot',)", "generation.max_new_tokens": 24}
+    started = run("leco", *leco(tmp_path / "two", **more), count=2)
+    assert call("leco", *leco(tmp_path / "one", **more)).returncode == 0
+    finish(started)
+    results = [read(tmp_path / name / "results.jsonl") for name in ("two", "one")]
+    assert_same(*results)
 
 
 @pytest.mark.slow
@@ -179,3 +225,33 @@ def test_score_writes_nothing_until_it_is_whole(of_one, chains, tmp_path):
     finish(run("score", *score(chains, target), count=1))
     assert_same(read(target), of_one[1])
     assert os.listdir(tmp_path) == [target.name]
+
+
+@pytest.mark.slow
+def test_w2s_by_two_processes_is_that_of_one(pipeline_of_one, tmp_path):
+    finish(run("w2s", *w2s(tmp_path), count=2))
+    assert_same(artifacts(tmp_path), pipeline_of_one)
+
+
+@pytest.mark.slow
+def test_w2s_goes_on_with_any_number_of_processes_after_a_stop_and_kills(pipeline_of_one, tmp_path):
+    def begun(stage, pattern, lines):
+        for path in (tmp_path / "seed0" / ".partial").glob(f"{stage}-*/{pattern}"):
+            with contextlib.suppress(FileNotFoundError):  # a part that was joined meanwhile
+                if path.read_bytes().count(b"\n") >= lines:
+                    return True
+        return False
+
+    started = run("w2s", *w2s(tmp_path), count=4)
+    wait(started, lambda: begun("weak", "run/metrics.jsonl", 1))
+    killed(started, 2)
+    started = run("w2s", *w2s(tmp_path), count=2)
+    wait(started, lambda: begun("weak_answers", "answers*.jsonl", 1))
+    started[1].send_signal(signal.SIGTERM)
+    for code, _, err in ends(started):
+        assert code == 75, err
+    started = run("w2s", *w2s(tmp_path), count=2)
+    wait(started, lambda: begun("samples", "answers*.jsonl", 3))
+    killed(started, 1)
+    finish(run("w2s", *w2s(tmp_path), count=1))
+    assert_same(artifacts(tmp_path), pipeline_of_one)

@@ -9,8 +9,11 @@ import jax
 import pytest
 
 from launchers import shared_work
-from leco_jax.evaluation.processes import ONE, same_everywhere
+from leco_jax.evaluation.processes import ONE, from_lead, same_everywhere
 from leco_jax.evaluation.shared_results import SharedResults
+from leco_jax.storage.files import read_json
+from w2s_jax.pipeline.artifacts import ArtifactStore
+from w2s_jax.pipeline.graph import Graph, Interrupted, Stage
 
 
 class _Store:
@@ -28,6 +31,11 @@ class _Store:
         with self._lock:
             self._values[key] = self._values.get(key, 0) + increment
             return self._values[key]
+
+    def key_value_try_get(self, key):
+        if key not in self._values:
+            raise jax.errors.JaxRuntimeError(f"NOT_FOUND: {key}")
+        return self._values[key]
 
     def key_value_dir_get(self, key):
         return [item for item in self._values.items() if item[0].startswith(key + "/")]
@@ -139,6 +147,80 @@ def test_results_are_joined_in_order_and_what_is_missing_is_the_same_everywhere(
         assert path.read_bytes() == whole
 
 
+def test_sigterm_that_jax_heard_stops_all(each):
+    def run(processes):
+        stop = processes.stop(lambda: False)
+        before = stop()
+        processes.exchange(None)
+        if processes.lead:
+            processes._store.key_value_set(shared_work._NOTICE, "now")
+        processes.exchange(None)
+        processes._looked = 0.0
+        return before, stop()
+
+    assert each(2, run) == [(False, True)] * 2
+    assert each(2, run, shared_work._LockStep) == [(False, True)] * 2
+
+
+def test_all_run_a_shared_stage_and_process_0_the_others_and_writes_artifacts(each, tmp_path):
+    def make(processes, ran, stopped):
+        def choose(work):
+            ran.append("choose")
+            (work.directory / "chosen").write_text("abcde")
+            return {}
+
+        def answer(work):
+            ran.append("answer")
+            order, among = (work.inputs["choose"] / "chosen").read_text(), work.processes
+            results = SharedResults(
+                work.directory / "rows.jsonl", key=lambda row: row["id"], order=order,
+                processes=among,
+            )  # fmt: skip
+            for number in among.take(len(results.missing)):
+                results.append({"id": results.missing[number]})
+                if stopped:
+                    break
+            count = among.exchange(len(results.close(None)[0]))[0]
+            if count < len(order):
+                raise Interrupted
+            return {"rows": count, "lead": among.lead}
+
+        options = {"settings": {}}
+        graph = Graph(
+            [
+                Stage(name="choose", needs=(), run=choose, **options),
+                Stage(name="answer", needs=("choose",), run=answer, shared=True, **options),
+            ]
+        )
+        store = ArtifactStore(tmp_path, graph)
+        for name in graph.stages:
+            if from_lead(processes, lambda name=name: store.state(name)) != "done":
+                store.make(name, stop=lambda: False, processes=processes)
+
+    def stopped(processes):
+        ran = []
+        with pytest.raises(Interrupted):
+            make(processes, ran, stopped=True)
+        return ran
+
+    def whole(processes):
+        ran = []
+        make(processes, ran, stopped=False)
+        return ran
+
+    assert each(2, stopped) == [["choose", "answer"], ["answer"]]
+    assert not (tmp_path / "answer").exists()
+    assert each(1, stopped) == [["answer"]]
+    assert each(3, whole) == [["answer"]] * 3
+    assert each(2, whole) == [[], []]
+    assert whole(ONE) == []
+    described = read_json(tmp_path / "answer" / "artifact.json")
+    assert described["summary"] == {"rows": 5, "lead": True}
+    assert list(described["files"]) == ["rows.jsonl"]
+    rows = (tmp_path / "answer" / "rows.jsonl").read_text()
+    assert rows == "".join(f'{{"id": "{letter}"}}\n' for letter in "abcde")
+
+
 def test_a_replica_lies_in_one_process_or_on_all(monkeypatch):
     assert shared_work.find(3) is ONE
     for name, value in (("process_count", 4), ("local_device_count", 4), ("device_count", 16)):
@@ -146,5 +228,5 @@ def test_a_replica_lies_in_one_process_or_on_all(monkeypatch):
     monkeypatch.setattr(shared_work, "global_state", types.SimpleNamespace(client=_Store()))
     assert shared_work.find(4).shared
     assert not shared_work.find(16).shared
-    with pytest.raises(ValueError, match=r"mesh\.tensor=8: a replica lies within one process"):
+    with pytest.raises(ValueError, match=r"tensor=8: a replica lies within one process"):
         shared_work.find(8)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from leco_jax.evaluation.processes import ONE, Processes, from_lead
 from leco_jax.storage.files import (
     read_json,
     remove_directory,
@@ -20,7 +21,7 @@ from leco_jax.storage.files import (
     write_json,
 )
 from leco_jax.storage.hashes import content_hash
-from w2s_jax.pipeline.graph import Graph, StageError, Work
+from w2s_jax.pipeline.graph import Graph, Interrupted, StageError, Work
 
 _log = logging.getLogger(__name__)
 _DESCRIPTION = "artifact.json"
@@ -67,45 +68,75 @@ class ArtifactStore:
         """What a finished stage said about its result."""
         return read_summary(self.path(name))
 
-    def make(self, name: str, *, stop: Callable[[], bool]) -> None:
-        """Runs a stage and puts its artifact in place.
+    def make(self, name: str, *, stop: Callable[[], bool], processes: Processes = ONE) -> None:
+        """Runs a stage and puts its artifact in place; every process must call it.
+
+        Process 0 alone looks at what is there and describes what was made. Of a stage that is not
+        `shared` it is the only one to run.
 
         Raises:
           StageError: something that it needs is not there or damaged.
           Interrupted: it was stopped; the next call goes on.
+          ValueError: a process does not see the directory.
         """
-        stage = self.graph.stages[name]
-        for need in stage.needs:
+        stage, partial = self.graph.stages[name], self._partial(name)
+        if from_lead(processes, lambda: self._begin(name)):
+            if not partial.is_dir():
+                raise ValueError(
+                    f"{partial} is not there, and process 0 has made it: all processes need one "
+                    "workdir that all of them see"
+                )
+            started = time.time()
+            inputs = {need: self.path(need) for need in stage.needs}
+            summary: dict | None = {}
+            if stage.shared or processes.lead:
+                try:
+                    summary = stage.run(Work(partial, inputs, stop, processes))
+                except Interrupted:
+                    summary = None
+            # Where one was stopped all end, and what all have written is there.
+            if None in processes.exchange(summary):
+                raise Interrupted
+            if processes.lead:
+                assert summary is not None
+                self._describe(name, {"seconds": round(time.time() - started, 1)}, summary)
+        if processes.lead:
+            replace_directory(self.path(name), partial, last=_DESCRIPTION)
+        processes.exchange(None)  # nobody goes on before the artifact is there
+
+    def _begin(self, name: str) -> bool:
+        """Makes the directory of a stage in the making; False: it is whole, but for its place."""
+        needs, partial = self.graph.stages[name].needs, self._partial(name)
+        for need in needs:
             self.check(need)
-        missing = [need for need in stage.needs if self.state(need) != "done"]
-        if missing:
+        if missing := [need for need in needs if self.state(need) != "done"]:
             raise StageError(
                 f"stage {name!r} needs {', '.join(missing)} first: run them, or use --until={name}"
             )
-        partial = self._partial(name)
-        if self._key_at(partial) != self.graph.keys[name]:
-            for begun in (self.directory / ".partial").glob(f"{name}-*"):
-                if begun != partial:
-                    _log.info("%s was begun with another config: starting anew", name)
-                    remove_directory(begun)
-            partial.mkdir(parents=True, exist_ok=True)
-            started = time.time()
-            work = Work(partial, {need: self.path(need) for need in stage.needs}, stop)
-            summary = stage.run(work)
-            remove_drafts(partial)
-            files = [path for path in sorted(partial.rglob("*")) if path.is_file()]
-            description = {
-                "name": name,
-                "key": self.graph.keys[name],
-                "settings": dict(stage.settings),
-                "made_from": {need: self.graph.keys[need] for need in stage.needs},
-                "seconds": round(time.time() - started, 1),
-                "summary": summary,
-                "files": {str(path.relative_to(partial)): _record(path) for path in files},
-            }
-            # The last file written: a directory that has it is whole.
-            write_json(partial / _DESCRIPTION, description)
-        replace_directory(self.path(name), partial, last=_DESCRIPTION)
+        if self._key_at(partial) == self.graph.keys[name]:
+            return False
+        for begun in (self.directory / ".partial").glob(f"{name}-*"):
+            if begun != partial:
+                _log.info("%s was begun with another config: starting anew", name)
+                remove_directory(begun)
+        partial.mkdir(parents=True, exist_ok=True)
+        return True
+
+    def _describe(self, name: str, took: dict, summary: dict) -> None:
+        """Writes the description of what a stage has made: the last file, so it is whole."""
+        stage, partial = self.graph.stages[name], self._partial(name)
+        remove_drafts(partial)
+        files = [path for path in sorted(partial.rglob("*")) if path.is_file()]
+        described = {
+            "name": name,
+            "key": self.graph.keys[name],
+            "settings": dict(stage.settings),
+            "made_from": {need: self.graph.keys[need] for need in stage.needs},
+            **took,
+            "summary": summary,
+            "files": {str(path.relative_to(partial)): _record(path) for path in files},
+        }
+        write_json(partial / _DESCRIPTION, described)
 
     def _partial(self, name: str) -> Path:
         return self.directory / ".partial" / f"{name}-{self.graph.keys[name]}"

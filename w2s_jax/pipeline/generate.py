@@ -1,11 +1,12 @@
 """Answers of a model to questions, one JSONL row a sample, going on where a killed run was."""
 
 import dataclasses
-import logging
+import functools
+import itertools
 import math
 import statistics
 import zlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 from jax.sharding import Mesh
@@ -13,17 +14,16 @@ from jax.sharding import Mesh
 from leco_jax.configuration import at_least
 from leco_jax.decoding.engine import Engine
 from leco_jax.decoding.request import Chain, Request, Sampling
-from leco_jax.decoding.tasks import run_tasks
+from leco_jax.decoding.tasks import run_units
+from leco_jax.evaluation.processes import ONE, Processes
+from leco_jax.evaluation.shared_results import SharedResults
 from leco_jax.models.loading import LoadedModel
 from leco_jax.progress import progress_bar
 from leco_jax.reasoning.chain_reader import ChainReader, Round, rounded
 from leco_jax.scoring.presets import PRESETS
-from leco_jax.storage.results_file import ResultsFile
 from leco_jax.text.tokenizer import Tokenizer
 from w2s_jax.pipeline.graph import Interrupted
 from w2s_jax.training.data import fill_template, template_parts
-
-_log = logging.getLogger(__name__)
 
 _STATS = ("logprob", "self_certainty")
 
@@ -33,9 +33,10 @@ class GenerationConfig:
     """How answers are generated; all but their length changes only the time."""
 
     max_new_tokens: int = 512  # most tokens of an answer
-    slots: int = 32  # rows decoded together
+    slots: int = 32  # rows that a replica of the model decodes together
     chunk: int = 16  # tokens decoded between two looks
-    tensor: int = 1  # devices that share each matrix; rows are spread over the others
+    # devices that share each matrix of a replica; there are as many replicas as devices allow
+    tensor: int = 1
 
     def __post_init__(self):
         at_least(self, max_new_tokens=1, slots=1, chunk=1)
@@ -92,7 +93,7 @@ class PromptLayout:
 
 
 def generate_answers(
-    model: LoadedModel,
+    load: Callable[[Mesh], LoadedModel],
     questions: Sequence[dict],
     path: Path,
     *,
@@ -102,10 +103,12 @@ def generate_answers(
     config: GenerationConfig,
     kind: str,
     seed: int,
-    mesh: Mesh,
     stop: Callable[[], bool],
+    processes: Processes = ONE,
 ) -> dict:
     """Writes answers into a file; those that are there already are kept.
+
+    Several processes share the questions, each on replicas of its own.
 
     A row has "id", "question", "response", "model", "sample", "answer" (as text, None if none was
     found), "gold" where the question has it, "tokens", "finish" and, from the model's own
@@ -113,7 +116,7 @@ def generate_answers(
     "self_certainty" and "mean_logprob" (means over tokens).
 
     Args:
-      model: what answers.
+      load: gives what answers, its weights on a mesh.
       questions: rows with "id", "question" and perhaps "gold".
       path: the JSONL file.
       model_name: provenance, written into every row.
@@ -122,25 +125,37 @@ def generate_answers(
       config: length and batch.
       kind: of answers.
       seed: of the random numbers.
-      mesh: where the model's weights are.
-      stop: asked before every chunk of tokens; true raises `Interrupted`.
+      stop: asked before every chunk of tokens; true raises `Interrupted` on all processes.
+      processes: those that share the questions; each must call it.
 
     Returns:
-      Counts: "questions", "answers", "tokens" sampled, and "unanswered".
+      Counts, the same on every process: "questions", "answers", "tokens" sampled, and "unanswered".
     """
+    first, *others = processes.meshes(config.tensor)
+    model = load(first)
     tokenizer = model.tokenizer
     prefix = layout.prefix(tokenizer)
     prompts = {q["id"]: layout.rest(q["question"], tokenizer) for q in questions}
-    engine = Engine(
-        model.model, slots=config.slots, chunk=config.chunk, prefix=prefix,
-        max_length=max(map(len, prompts.values())) + config.max_new_tokens,
-        stats=_STATS, stop_ids=tokenizer.eos_ids, token_bytes=tokenizer.token_bytes, mesh=mesh,
-    )  # fmt: skip
-    reader = ChainReader(tokenizer, PRESETS["paper"])
-    results = ResultsFile(path, key=lambda row: (row["id"], row["sample"]))
-    order = [(q["id"], s.number) for q in questions for s in samples]
+    longest = max(map(len, prompts.values())) + config.max_new_tokens
 
-    def task(question: dict, sample: Sample) -> Generator[list[Chain], None, dict]:
+    def replicas() -> Iterator[Engine]:
+        for mesh in (first, *others):
+            yield Engine(
+                (model if mesh is first else model.on(mesh)).model, slots=config.slots,
+                chunk=config.chunk, prefix=prefix, max_length=longest, stats=_STATS,
+                stop_ids=tokenizer.eos_ids, token_bytes=tokenizer.token_bytes, mesh=mesh,
+            )  # fmt: skip
+
+    reader = ChainReader(tokenizer, PRESETS["paper"])
+    order = [(q["id"], s.number) for q in questions for s in samples]
+    results = SharedResults(
+        path, key=lambda row: (row["id"], row["sample"]), order=order, processes=processes
+    )
+    by_id, by_number = {q["id"]: q for q in questions}, {s.number: s for s in samples}
+    # All that is missing of a question goes to one replica, which computes its prompt once.
+    missing = [list(keys) for _, keys in itertools.groupby(results.missing, key=lambda key: key[0])]
+
+    def task(engine: Engine, question: dict, sample: Sample) -> Generator[list[Chain], None, dict]:
         chain = engine.submit(
             Request(
                 prompt=prompts[question["id"]], max_new_tokens=config.max_new_tokens,
@@ -151,31 +166,37 @@ def generate_answers(
         yield [chain]
         return _row(reader.read(chain, kind=kind).round, chain, question)
 
-    tasks = (
-        ((q["id"], s.number), task(q, s))
-        for q in questions
-        for s in samples
-        if (q["id"], s.number) not in results
-    )
+    def tasks(keys: list[tuple[str, int]], engine: Engine):
+        return ((key, task(engine, by_id[key[0]], by_number[key[1]])) for key in keys)
+
     with progress_bar(
-        total=len(order), initial=len(results.rows), unit="answer", label=model_name
+        total=None if processes.shared else len(order),
+        initial=len(order) - len(results.missing),
+        unit="answer",
+        label=model_name,
     ) as bar:
-        for (name, number), row, error in run_tasks(engine, tasks, stop=stop):
+        for (name, number), row, error in run_units(
+            replicas(),
+            (functools.partial(tasks, missing[i]) for i in processes.take(len(missing))),
+            # One replica alone may begin tasks early; others would have to wait for them.
+            ahead=0 if processes.shared or others else config.slots,
+            stop=stop,
+        ):
             if row is None:
                 raise ValueError(f"question {name}: {error}")
             results.append({"id": name, "model": model_name, "sample": number} | row)
             bar.update()
-    if len(results.rows) < len(order):
-        results.close()
-        raise Interrupted
-    results.close(order=order)
-    rows = results.rows.values()
-    return {
+    rows, _ = results.close(None)
+    counts = {
         "questions": len(questions),
         "answers": len(rows),
-        "tokens": sum(row["tokens"] for row in rows),
-        "unanswered": sum(row["answer"] is None for row in rows),
+        "tokens": sum(row["tokens"] for row in rows.values()),
+        "unanswered": sum(row["answer"] is None for row in rows.values()),
     }
+    counts = processes.exchange(counts)[0]
+    if counts["answers"] < len(order):
+        raise Interrupted
+    return counts
 
 
 def _row(read: Round, chain: Chain, question: dict) -> dict:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from leco_jax.evaluation.processes import ONE, Processes
+
 
 class Cost(NamedTuple):
     """What a stage will take at most."""
@@ -24,6 +26,7 @@ class Work(NamedTuple):
     directory: Path  # where it writes; kept from an attempt that was interrupted
     inputs: Mapping[str, Path]  # by name the finished directories of the stages that it needs
     stop: Callable[[], bool]  # asked now and then; true asks the stage to raise `Interrupted`
+    processes: Processes = ONE  # those that run a `shared` stage
 
 
 class Interrupted(Exception):
@@ -41,10 +44,12 @@ class Stage:
     name: str  # of the stage and its artifact
     needs: tuple[str, ...]  # the stages whose artifacts it reads
     settings: Mapping[str, Any]  # JSON values, everything else that its result depends on
-    # does the work; returns a summary of JSON values. May be called again on the directory of an
-    # attempt that was killed
+    # does the work; returns a summary of JSON values, of which process 0's counts. May be called
+    # again on the directory of an attempt that was killed
     run: Callable[[Work], dict]
     cost: Callable[[], Cost] = Cost  # what it will take at most
+    # whether all processes run it, each a share, in one directory; else process 0 alone
+    shared: bool = False
 
 
 class Graph:

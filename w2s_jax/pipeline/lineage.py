@@ -48,7 +48,7 @@ class Lineage:
         """What of it decides its answers, beside its training stages' keys."""
         return self.start_settings | {"dtype": self.dtype}
 
-    def load(self, inputs: Mapping[str, Path], *, mesh: Mesh) -> LoadedModel:
+    def load(self, inputs: Mapping[str, Path], mesh: Mesh) -> LoadedModel:
         """Loads the trained weights, unstacked to generate; `inputs` are its stages' files."""
         loaded = load_model(self.base, mesh=mesh, dtype=self.dtype, param_dtype=self.dtype)
         for stage in self.trained:
@@ -117,6 +117,7 @@ def training_stage(
         settings={"training": decides, "file": file, "start": start.start_settings},
         run=run,
         cost=lambda: cost,
+        shared=True,
     )
 
 

@@ -1,18 +1,19 @@
 """Runs a pipeline for each seed, or shows what a run would do."""
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from leco_jax.configuration import as_json, build
+from leco_jax.evaluation.processes import ONE, Processes, from_lead, same_everywhere
 from leco_jax.storage.workdir import lock
 from w2s_jax.pipeline.artifacts import ArtifactStore
 from w2s_jax.pipeline.graph import Cost, Graph, Interrupted, Stage
+from w2s_jax.pipeline.lineage import model_hash
 from w2s_jax.pipeline.pipeline_config import PipelineConfig, check
-from w2s_jax.pipeline.problems import load_pool
+from w2s_jax.pipeline.problems import Pool, load_pool
 from w2s_jax.pipeline.report import write_report
 from w2s_jax.pipeline.stages import PipelineStages
 
@@ -33,8 +34,11 @@ def stores(config: Any, workdir: Path, *, devices: int | None = None) -> dict[in
     """The artifacts of each seed of a config; errors as `pipeline_config.check`."""
     pipeline = build(PipelineConfig, config)
     check(pipeline, devices=devices)
-    pool = load_pool(pipeline.data)
-    graphs = {seed: Graph(PipelineStages(pipeline, seed, pool).build()) for seed in pipeline.seeds}
+    return _stores(pipeline, load_pool(pipeline.data), workdir)
+
+
+def _stores(config: PipelineConfig, pool: Pool, workdir: Path) -> dict[int, ArtifactStore]:
+    graphs = {seed: Graph(PipelineStages(config, seed, pool).build()) for seed in config.seeds}
     return {seed: ArtifactStore(workdir / f"seed{seed}", graph) for seed, graph in graphs.items()}
 
 
@@ -64,49 +68,67 @@ def run_pipeline(
     stage: str | None = None,
     until: str | None = None,
     stop: Callable[[], bool] = lambda: False,
+    processes: Processes = ONE,
 ) -> Path | None:
     """Runs what is not done yet.
+
+    Of several processes each has a call of its own: all train on one mesh, each answers its share
+    of the questions on replicas, and process 0 does everything else.
 
     Args:
       config: a `PipelineConfig`, or a ConfigDict of its fields.
       workdir: one directory of artifacts a seed, and report.html.
       stage: run this stage alone; what it needs must be done.
       until: run this stage and what it needs.
-      stop: asked now and then.
+      stop: asked now and then; while several processes train, jax's preemption service instead.
+      processes: those that run it.
 
     Returns:
-      The report's path; None where some seed's table is not there yet.
+      The report's path, the same on every process; None where some seed's table is not there yet.
 
     Raises:
       Interrupted: `stop` said so; the same call goes on.
       BusyError: another process writes in `workdir`.
       StageError: an artifact is damaged; the message says what to remove.
-      ValueError: an impossible config, data that cannot be used, or several processes; a message
-        about a stage names it.
+      ValueError: an impossible config, data that cannot be used, or processes that do not agree; a
+        message about a stage names it.
     """
-    if jax.process_count() > 1:
-        # Every process would write every artifact.
-        raise ValueError(
-            f"a pipeline runs in one process, on the devices of one host; this is one of "
-            f"{jax.process_count()} processes. Use one host, or train and answer by hand"
-        )
-    with lock(workdir):
-        opened = stores(config, workdir)
+    pipeline = build(PipelineConfig, config)
+    with lock(workdir) if processes.lead else contextlib.nullcontext():
+        check(pipeline)
+        same_everywhere(processes, "config", as_json(pipeline))
+        processes.meshes(pipeline.generation.tensor)  # refuses before anything is trained
+        pool = load_pool(pipeline.data)
+        models = {"weak": pipeline.weak.base, "strong": pipeline.strong.base}
+        files = {name: model_hash(model) for name, model in models.items()}
+        same_everywhere(processes, "files", files | {"problems": pool.fingerprint})
+        opened = _stores(pipeline, pool, workdir)
+        stop = processes.stop(stop)
         for seed, store in opened.items():
             names = [chosen.name for chosen in _chosen(store.graph, stage, until)]
             for number, name in enumerate(names, start=1):
-                store.check(name)
-                if store.state(name) == "done":
+                if from_lead(processes, lambda store=store, name=name: _is_done(store, name)):
                     continue
-                if stop():
+                if any(processes.exchange(stop())):
                     raise Interrupted
                 _log.info("seed %d, stage %d of %d: %s", seed, number, len(names), name)
-                store.make(name, stop=stop)
-                _log.info("  %s: %s", name, _short(store.summary(name)))
-        if any(store.state("table") != "done" for store in opened.values()):
-            return None
-        described = as_json(build(PipelineConfig, config))
-        return write_report(workdir / "report.html", opened, described)
+                store.make(name, stop=stop, processes=processes)
+                if processes.lead:
+                    _log.info("  %s: %s", name, _short(store.summary(name)))
+        path = workdir / "report.html"
+        return path if from_lead(processes, lambda: _report(path, opened, pipeline)) else None
+
+
+def _is_done(store: ArtifactStore, name: str) -> bool:
+    store.check(name)
+    return store.state(name) == "done"
+
+
+def _report(path: Path, opened: dict[int, ArtifactStore], config: PipelineConfig) -> bool:
+    whole = all(store.state("table") == "done" for store in opened.values())
+    if whole:
+        write_report(path, opened, as_json(config))
+    return whole
 
 
 def _chosen(graph: Graph, stage: str | None, until: str | None) -> list[Stage]:

@@ -11,7 +11,6 @@ import functools
 from collections.abc import Sequence
 
 from leco_jax.models.loading import load_config
-from leco_jax.models.sharding import make_mesh
 from w2s_jax.pipeline import curate
 from w2s_jax.pipeline.costs import PromptTokens, generation_cost, prompt_tokens, training_cost
 from w2s_jax.pipeline.curate import rows_of
@@ -163,9 +162,8 @@ class PipelineStages:
             shown = [
                 row for name in examples for row in rows_of(work.inputs[name] / f"{name}.jsonl")
             ]
-            mesh = make_mesh(data=-1, tensor=generation.tensor)
             return generate_answers(
-                model.load(work.inputs, mesh=mesh),
+                functools.partial(model.load, work.inputs),
                 rows_of(work.inputs["splits"] / file),
                 work.directory / "answers.jsonl",
                 model_name=model.name,
@@ -174,8 +172,8 @@ class PipelineStages:
                 config=generation,
                 kind=kind,
                 seed=seed,
-                mesh=mesh,
                 stop=work.stop,
+                processes=work.processes,
             )
 
         def cost() -> Cost:
@@ -204,6 +202,7 @@ class PipelineStages:
                 },
                 run=run,
                 cost=cost,
+                shared=True,
             )
         )
 

@@ -108,7 +108,8 @@ class Checkpoints:
                 "its position in the data would mean nothing. Use the same data, or a new workdir"
             )
         trees = {"weights": abstract_weights, "rest": abstract_rest}
-        loaded = _load(self._orbax, self.directory, step, trees)
+        with _one_line(self.directory / str(self.latest if step is None else step)):
+            loaded = self._orbax.load_checkpointables(step, trees)
         return loaded["weights"], loaded["rest"]
 
     def describe(self, step: int | None = None) -> dict[str, Any]:
@@ -133,12 +134,21 @@ def newest(directory: str | pathlib.Path) -> int | None:
 def load_weights(directory: str | pathlib.Path, abstract_weights: Any) -> Any:
     """Loads the trained weights alone from a run's newest checkpoint, as `Checkpoints.restore`.
 
+    Where they go to devices of this process alone, other processes need not load them too; but all
+    must make the same number of calls, for Orbax counts them.
+
     Raises:
       FileNotFoundError: there is no finished checkpoint.
       CheckpointMismatch: it cannot be read.
     """
-    with _open(directory) as orbax:
-        return _load(orbax, directory, None, {"weights": abstract_weights})["weights"]
+    devices = {d for x in jax.tree.leaves(abstract_weights) for d in x.sharding.device_set}
+    one = jax.process_index()
+    options = ocp.options.MultiprocessingOptions()
+    if {device.process_index for device in devices} == {one}:
+        options = ocp.options.MultiprocessingOptions(primary_host=one, active_processes={one})
+    path = _newest_path(directory)
+    with ocp.Context(multiprocessing_options=options), _one_line(path):
+        return ocp.load_checkpointables(path, {"weights": abstract_weights})["weights"]
 
 
 def read_description(directory: str | pathlib.Path) -> dict[str, Any]:
@@ -147,16 +157,15 @@ def read_description(directory: str | pathlib.Path) -> dict[str, Any]:
     Raises:
       FileNotFoundError: there is no finished checkpoint.
     """
-    with _open(directory) as orbax:
-        return orbax.metadata(None).custom_metadata or {}
+    return ocp.checkpointables_metadata(_newest_path(directory)).custom_metadata or {}
 
 
-def _load(orbax: Any, directory: Any, step: int | None, trees: dict[str, Any]) -> dict[str, Any]:
-    """Loads trees of a checkpoint; Orbax's many lines about a damaged one become one."""
+@contextlib.contextmanager
+def _one_line(path: pathlib.Path) -> Iterator[None]:
+    """Orbax's many lines about a damaged checkpoint become one."""
     try:
-        return orbax.load_checkpointables(step, trees)
+        yield
     except (KeyError, ValueError, OSError) as error:
-        path = as_path(directory) / str(orbax.latest.step if step is None else step)
         raise CheckpointMismatch(
             f"checkpoint {path} cannot be read: a file of it is missing or damaged, or it is of "
             "another model. Remove this directory to go on from the checkpoint before it, or from "
@@ -164,12 +173,11 @@ def _load(orbax: Any, directory: Any, step: int | None, trees: dict[str, Any]) -
         ) from error
 
 
-@contextlib.contextmanager
-def _open(directory: str | pathlib.Path) -> Iterator[Any]:
+def _newest_path(directory: str | pathlib.Path) -> pathlib.Path:
     directory = as_path(directory).absolute()
     if not directory.is_dir():
         raise FileNotFoundError(f"there is no checkpoint directory {directory}")
-    with ocp.training.Checkpointer(os.fspath(directory)) as orbax:
-        if orbax.latest is None:
-            raise FileNotFoundError(f"{directory} holds no finished checkpoint")
-        yield orbax
+    step = newest(directory)
+    if step is None:
+        raise FileNotFoundError(f"{directory} holds no finished checkpoint")
+    return directory / str(step)

@@ -5,7 +5,7 @@ import pytest
 
 from leco_jax.datasets.registry import load_problems
 from leco_jax.models.loading import load_model
-from leco_jax.models.sharding import make_mesh
+from leco_jax.models.sharding import replica_meshes
 from w2s_jax.pipeline.generate import GenerationConfig, PromptLayout, Sample, generate_answers
 from w2s_jax.pipeline.graph import Interrupted
 from w2s_jax.training.data import Template, examples
@@ -20,9 +20,21 @@ del QUESTIONS[2]["gold"]
 SAMPLES = [Sample(), Sample(number=1, temperature=1.0), Sample(number=2, temperature=1.0)]
 
 
+@pytest.fixture(autouse=True)
+def devices(monkeypatch):
+    """Makes a process have so many devices; one, if a test asks for no more."""
+    every = jax.local_devices()
+
+    def have(count):
+        monkeypatch.setattr(jax, "local_devices", lambda: every[:count])
+
+    have(1)
+    return have
+
+
 @pytest.fixture(scope="module")
 def model():
-    return load_model("arithmetic-1m", dtype="float32")
+    return load_model("arithmetic-1m", dtype="float32", mesh=replica_meshes(1)[0])
 
 
 def run(model, path, questions=QUESTIONS, samples=SAMPLES, slots=4, stop=lambda: False, **changes):
@@ -32,9 +44,9 @@ def run(model, path, questions=QUESTIONS, samples=SAMPLES, slots=4, stop=lambda:
         "config": GenerationConfig(max_new_tokens=96, slots=slots, chunk=8),
         "kind": "number",
         "seed": 3,
-        "mesh": make_mesh(devices=jax.devices()[:1]),
     } | changes
-    summary = generate_answers(model, questions, path, samples=samples, stop=stop, **options)
+    options |= {"samples": samples, "stop": stop}
+    summary = generate_answers(lambda mesh: model, questions, path, **options)
     return [json.loads(line) for line in path.read_text().splitlines()], summary
 
 
@@ -58,6 +70,17 @@ def test_an_answer_depends_on_its_own_question_alone(model, tmp_path):
     together, _ = run(model, tmp_path / "together.jsonl")
     alone, _ = run(model, tmp_path / "alone.jsonl", questions=QUESTIONS[1:2])
     assert [r["response"] for r in alone] == [r["response"] for r in together if r["id"] == "b"]
+
+
+@pytest.mark.heavy
+def test_replicas_share_the_questions_and_give_the_same_answers(model, tmp_path, devices):
+    expected, counts = run(model, tmp_path / "one.jsonl")
+    devices(2)
+    found, also = run(model, tmp_path / "two.jsonl", slots=2)
+    assert also == counts
+    for row, other in zip(found, expected, strict=True):
+        assert row["response"] == other["response"]
+        assert row["mean_logprob"] == pytest.approx(other["mean_logprob"], abs=1e-4)
 
 
 @pytest.mark.heavy

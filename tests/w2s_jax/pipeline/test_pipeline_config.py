@@ -1,12 +1,11 @@
 """What a pipeline's config may not say is refused before anything is loaded or run."""
 
-import jax
 import pytest
 
 from leco_jax.configuration import build
 from tests.w2s_jax.pipeline.tiny_config import get_config
 from w2s_jax.pipeline.pipeline_config import PipelineConfig, check
-from w2s_jax.pipeline.run import plan, run_pipeline
+from w2s_jax.pipeline.run import plan
 
 
 @pytest.mark.parametrize(
@@ -70,10 +69,3 @@ def test_a_plan_is_of_the_stages_that_would_run(tmp_path):
         names(stage="pairs", until="pairs")
     with pytest.raises(ValueError, match="no stage 'other'"):
         names(stage="other")
-
-
-def test_several_processes_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 4)
-    with pytest.raises(ValueError, match=r"runs in one process.* one of 4 processes"):
-        run_pipeline(get_config(), tmp_path)
-    assert not list(tmp_path.iterdir())

@@ -40,7 +40,9 @@ test-unit: $(TEST_ENV)/.installed
 test-slow: $(TEST_ENV)/.installed
 	$(CPU) $(TEST_ENV)/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "slow and not parity"
 
-# One worker: each test has processes of its own.
+# One worker: each test has processes of its own. `make test`, and so CI, runs the quick part, which
+# is not marked slow: two processes with permuted devices train by SFT and DPO, and answer by LeCo, as
+# one does; three compare what they read. Four processes killed at random: `make test-slow`.
 test-multihost: $(TEST_ENV)/.installed
 	$(CPU) $(TEST_ENV)/bin/python -m pytest tests/launchers/test_processes.py \
 	  tests/launchers/test_shared_work.py tests/launchers/test_shared_runs.py \

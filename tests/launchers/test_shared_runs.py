@@ -15,12 +15,23 @@ PROGRAM = """
 import importlib, json, os, sys
 import jax
 from launchers import processes, runtime
+from leco_jax.models import sharding
 
 name, order = sys.argv.pop(1), json.loads(sys.argv.pop(1))
 program = importlib.import_module(f"launchers.{name}").main
-devices, local = jax.devices, jax.local_devices
-jax.devices = lambda: [devices()[i] for i in order]
-jax.local_devices = lambda: [d for d in jax.devices() if d in local()]
+
+class Permuted:
+    # jax, but for the order of devices: to what makes meshes, not to jax itself.
+    def devices(self):
+        return [jax.devices()[i] for i in order]
+
+    def local_devices(self):
+        return [d for d in self.devices() if d in jax.local_devices()]
+
+    def __getattr__(self, name):
+        return getattr(jax, name)
+
+sharding.jax = Permuted()
 
 def main():
     os.write(1, b"met\\n")

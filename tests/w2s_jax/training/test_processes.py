@@ -61,15 +61,20 @@ def check_as_one(workdir, expected, steps):
     assert sorted(names) == ["dpo", "sft"]
 
 
-def test_two_processes_whose_rows_are_apart_start_dpo_at_log_2(tiny, random_data, tmp_path):
-    for found in results(start(2, tmp_path, 1, APART, "dpo")):
-        assert found["dpo"]["metrics"]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+def test_two_processes_whose_rows_are_apart_train_as_one(tiny, random_data, tmp_path):
+    one, several = tmp_path / "one", tmp_path / "several"
+    started = start(2, several, 2, APART)
+    train_each(one, 2, range(4), ["sft", "dpo"])
+    results(started)
+    check_as_one(several, one, 2)
+    first = read_metrics(several / "dpo" / "metrics.jsonl")[0]
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)
     batch = random_data(pairs=True).batch(0)
     params = init_params(tiny, jax.random.key(0))
     logprob_BT = batch_stats(params, jax.tree.map(jnp.asarray, batch), config=tiny).logprob
     chosen, rejected = jnp.split(sequence_sum(logprob_BT, batch["loss_mask"]), 2)
     for name, expected in (("chosen", chosen), ("rejected", rejected)):
-        ours = found["dpo"]["metrics"][f"logps/{name}"]
+        ours = first[f"logps/{name}"]
         assert ours == pytest.approx(float(expected.mean()), abs=1e-4)
 
 

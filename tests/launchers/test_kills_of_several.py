@@ -51,7 +51,7 @@ def programs(rows, chains):
         ),
         "sft": (lambda path: sft(rows, path), lambda path: losses(path / "metrics.jsonl")),
         "dpo": (lambda path: flags(rows, path), lambda path: losses(path / "metrics.jsonl")),
-        "w2s": (lambda path: (*w2s(path), "--until=weak_answers"), artifacts),
+        "w2s": (lambda path: w2s(path, until="weak_answers"), artifacts),
     }
 
 

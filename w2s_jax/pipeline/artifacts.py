@@ -21,6 +21,7 @@ from leco_jax.storage.files import (
     write_json,
 )
 from leco_jax.storage.hashes import content_hash
+from leco_jax.storage.paths import is_remote
 from w2s_jax.pipeline.graph import Graph, Interrupted, StageError, Work
 
 _log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class ArtifactStore:
         """
         stage, partial = self.graph.stages[name], self._partial(name)
         if from_lead(processes, lambda: self._begin(name)):
-            if not partial.is_dir():
+            if not is_remote(partial) and not partial.is_dir():
                 raise ValueError(
                     f"{partial} is not there, and process 0 has made it: all processes need one "
                     "workdir that all of them see"

@@ -80,7 +80,6 @@ def test_what_is_wrong_is_said(w2s, tmp_path):
         (["--config.weak.model=nowhere"], "nowhere: no such file or directory"),
         (["--config.data.questions=9000"], "want 9008 questions"),
         (["--devices=4"], "--devices belongs to --dry_run"),
-        (["--workdir=gs://bucket/run"], "gs://bucket/run is a URL"),
     ):
         done = w2s(tmp_path, *more)
         assert done.returncode == 1, (more, done.stderr)

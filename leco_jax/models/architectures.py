@@ -18,6 +18,12 @@ _LLAMA3 = _model(
     128_256, 4096, 14_336, 32, 32, 8, 128,
     rope=RopeConfig(theta=500_000.0), max_positions=8192, **_BFLOAT16,
 )  # fmt: skip
+# The embedding is padded from 151_669 tokens.
+_QWEN3 = _model(
+    151_936, 4096, 12_288, 36, 32, 8, 128,
+    norm_eps=1e-6, rope=RopeConfig(theta=1_000_000.0), qk_norm="head", max_positions=40_960,
+    valid_vocab=151_669, **_BFLOAT16,
+)  # fmt: skip
 
 PRESETS: dict[str, ModelConfig] = {
     # For tests and dry runs: every size small, grouped-query attention, float32.
@@ -51,6 +57,10 @@ PRESETS: dict[str, ModelConfig] = {
         norm_eps=1e-6, rope=RopeConfig(theta=1_000_000.0), qkv_bias=True, max_positions=131_072,
         valid_vocab=151_646, **_BFLOAT16,
     ),
+    "qwen3_600m": _QWEN3.replace(
+        width=1024, mlp_width=3072, num_layers=28, num_heads=16, tied=True
+    ),
+    "qwen3_8b": _QWEN3,
 }  # fmt: skip
 
 

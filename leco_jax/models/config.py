@@ -7,6 +7,7 @@ from typing import Literal
 import jax.numpy as jnp
 
 Activation = Literal["silu", "gelu_tanh"]
+QkNorm = Literal["none", "head", "projection"]
 RopeScaling = Literal["none", "linear", "llama3"]
 
 
@@ -50,6 +51,9 @@ class ModelConfig:
     tied: bool = False  # the unembedding is the embedding
     qkv_bias: bool = False  # query, key and value projections have biases (Qwen2)
     o_bias: bool = False  # the attention's output projection has a bias
+    # RMSNorm of queries and keys before the rotary embedding: "head" of each head alone (Qwen3),
+    # "projection" of all heads together
+    qk_norm: QkNorm = "none"
     # a token sees itself and `sliding_window - 1` tokens before it; None: all
     sliding_window: int | None = None
     scale_embedding: bool = False  # multiply embeddings by sqrt(width) (Gemma)
@@ -76,6 +80,8 @@ class ModelConfig:
             raise ValueError(f"head_width={self.head_width} must be even: rotary pairs")
         if self.activation not in ("silu", "gelu_tanh"):
             raise ValueError(f"activation {self.activation!r} is neither 'silu' nor 'gelu_tanh'")
+        if self.qk_norm not in ("none", "head", "projection"):
+            raise ValueError(f"qk_norm {self.qk_norm!r} is not one of none, head, projection")
         if self.sliding_window is not None and not _is_positive_int(self.sliding_window):
             raise ValueError(f"sliding_window={self.sliding_window} must be None or at least 1")
         if self.logit_soft_cap is not None and not 0 < self.logit_soft_cap < math.inf:

@@ -32,11 +32,12 @@ _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def rms_norm(x: jax.Array, weight_D: jax.Array, *, config: ModelConfig) -> jax.Array:
-    """RMSNorm over the last axis in float32, returned in `x`'s dtype."""
+def rms_norm(x: jax.Array, weight: jax.Array, *, config: ModelConfig) -> jax.Array:
+    """RMSNorm in float32 over the last axes, those of `weight`, returned in `x`'s dtype."""
     x32 = x.astype(jnp.float32)
-    scale = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + config.norm_eps)
-    weight = weight_D.astype(jnp.float32) + (1.0 if config.norm_plus_one else 0.0)
+    axes = tuple(range(-weight.ndim, 0))
+    scale = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=axes, keepdims=True) + config.norm_eps)
+    weight = weight.astype(jnp.float32) + (1.0 if config.norm_plus_one else 0.0)
     return (x32 * scale * weight).astype(x.dtype)
 
 
@@ -73,6 +74,9 @@ def _attention(hidden_BTD, layer, table, state, *, config, attend, rules):
     q_BTNH = constrain(q_BTNH, "batch", "length", "act_heads", "head_width", rules=rules)
     k_BTKH = constrain(k_BTKH, "batch", "length", "act_kv_heads", "head_width", rules=rules)
     v_BTKH = constrain(v_BTKH, "batch", "length", "act_kv_heads", "head_width", rules=rules)
+    if config.qk_norm != "none":
+        q_BTNH = rms_norm(q_BTNH, layer["q_norm"], config=config)
+        k_BTKH = rms_norm(k_BTKH, layer["k_norm"], config=config)
     out_BTNH, state = attend(rotate(q_BTNH, table), rotate(k_BTKH, table), v_BTKH, state)
     out_BTNH = constrain(out_BTNH, "batch", "length", "act_heads", "head_width", rules=rules)
     # I, J for N, H: einsum contracts in alphabetical order, and a CPU transposes a weight that lies

@@ -79,6 +79,10 @@ def weight_table(config: ModelConfig) -> dict[str, Weight]:
         lines["v_bias"] = ("LKH", _zeros, "self_attn.v_proj.bias", "attn_v.bias", "KH")
     if c.o_bias:
         lines["o_bias"] = ("LD", _zeros, "self_attn.o_proj.bias", "attn_output.bias", "D")
+    if c.qk_norm != "none":
+        q, k = ("NH", "KH") if c.qk_norm == "projection" else ("H", "H")
+        lines["q_norm"] = (f"L{q}", norm, "self_attn.q_norm.weight", "attn_q_norm.weight", q)
+        lines["k_norm"] = (f"L{k}", norm, "self_attn.k_norm.weight", "attn_k_norm.weight", k)
 
     table = {}
     for name, (dims, init, hf, gguf, stored) in lines.items():

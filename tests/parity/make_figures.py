@@ -80,6 +80,18 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "qwen2",
         _LLAMA | {"num_key_value_heads": 2, "rms_norm_eps": 1e-6} | _theta(1_000_000.0),
     ),
+    "qwen3_600m": (
+        "qwen3",
+        _LLAMA
+        | {"num_key_value_heads": 2, "rms_norm_eps": 1e-6, "tie_word_embeddings": True}
+        | _theta(1_000_000.0),
+    ),
+    "qwen3_8b": (
+        "qwen3",
+        _LLAMA
+        | {"num_key_value_heads": 1, "head_dim": 16, "rms_norm_eps": 1e-6}
+        | _theta(1_000_000.0),
+    ),
     "llama31": ("llama", _LLAMA | {"num_key_value_heads": 2, "rope_parameters": _LLAMA3_ROPE}),
     "llama_linear_rope": (
         "llama",
@@ -120,7 +132,7 @@ def reference_model(case: str):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             values = random_tensor(
-                name, tuple(parameter.shape), norm_plus_one=model_type == "gemma"
+                name, tuple(parameter.shape), norm_plus_one=model_type.startswith("gemma")
             )
             parameter.copy_(torch.from_numpy(values))
     return model.eval()

@@ -31,6 +31,8 @@ CONFIGS = {
     ),
     "qwen2": SMALL.replace(qkv_bias=True),
     "qwen2, window": SMALL.replace(qkv_bias=True, sliding_window=7),
+    "qwen3": SMALL.replace(qk_norm="head"),
+    "qwen3, biases": SMALL.replace(qk_norm="head", qkv_bias=True, o_bias=True, tied=False),
 }
 
 

@@ -26,6 +26,8 @@ CASES = [
     "mistral_7b",
     "gemma_2b",
     "qwen2_7b",
+    "qwen3_600m",
+    "qwen3_8b",
     "llama31",
     "llama_linear_rope",
     "llama_biases",

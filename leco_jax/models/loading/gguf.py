@@ -19,6 +19,17 @@ from leco_jax.storage.paths import as_path
 
 _ROPE_FREQS = "rope_freqs.weight"
 
+_GEMMA: dict[str, Any] = {
+    "activation": "gelu_tanh", "scale_embedding": True, "norm_plus_one": True,
+}  # fmt: skip
+# Architecture -> what its name says and its metadata do not.
+_ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "gemma": _GEMMA,
+    "qwen2": {},
+    "qwen3": {"qk_norm": "head"},
+}
+
 
 def open_gguf(path: str | Path) -> gguf.GGUFReader:
     """Opens a GGUF file without reading its tensors; CheckpointError if it is damaged."""
@@ -112,10 +123,10 @@ def gguf_config(reader: gguf.GGUFReader) -> ModelConfig:
         if not name.startswith("tokenizer.")  # long, and none of the model's business
     }
     arch = fields.get("general.architecture")
-    if arch not in ("llama", "gemma", "qwen2"):
+    if arch not in _ARCHITECTURES:
         raise CheckpointError(
-            f"GGUF architecture {arch!r} is not supported; supported: llama (with Mistral), gemma, "
-            "qwen2"
+            f"GGUF architecture {arch!r} is not supported; supported (Mistral is a llama): "
+            + ", ".join(_ARCHITECTURES)
         )
 
     def get(name, default=None):
@@ -168,15 +179,13 @@ def gguf_config(reader: gguf.GGUFReader) -> ModelConfig:
         # Stored in float32: 1e-5 and not 9.999999747378752e-06.
         norm_eps=float(str(np.float32(get("attention.layer_norm_rms_epsilon")))),
         rope=rope,
-        activation="gelu_tanh" if arch == "gemma" else "silu",
         tied="output.weight" not in shapes,
         qkv_bias="blk.0.attn_q.bias" in shapes,
         o_bias="blk.0.attn_output.bias" in shapes,
         sliding_window=get("attention.sliding_window") or None,
-        scale_embedding=arch == "gemma",
-        norm_plus_one=arch == "gemma",
         logit_soft_cap=get("final_logit_softcapping"),
         max_positions=get("context_length", 4096),
+        **_ARCHITECTURES[arch],
     )
 
 

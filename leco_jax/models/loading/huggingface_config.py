@@ -19,8 +19,19 @@ _FAMILIES: dict[str, dict[str, Any]] = {
     },
     "qwen2": {
         "max_position_embeddings": 32_768, "num_key_value_heads": 32, "attention_bias": True,
+        "sliding_window": 4096,
+    },
+    "qwen3": {
+        "max_position_embeddings": 32_768, "num_key_value_heads": 32, "head_dim": 128,
+        "sliding_window": 4096,
     },
 }  # fmt: skip
+
+# model_type -> what its name says and its config.json does not.
+_SAID_BY_NAME: dict[str, dict[str, Any]] = {
+    "gemma": {"scale_embedding": True, "norm_plus_one": True},
+    "qwen3": {"qk_norm": "head"},
+}
 
 # Sizes that every config.json must give -> our names; and the settings of Llama 3's rope.
 _SIZES = {
@@ -108,12 +119,11 @@ def huggingface_config(raw: Mapping[str, Any]) -> ModelConfig:
         # Qwen2 has its three biases always and this one never.
         o_bias=family != "qwen2" and bool(cfg.get("attention_bias", False)),
         sliding_window=sliding_window,
-        scale_embedding=family == "gemma",
-        norm_plus_one=family == "gemma",
         logit_soft_cap=cfg.get("final_logit_softcapping"),
         max_positions=cfg["max_position_embeddings"],
         param_dtype=_DTYPES[saved],
         dtype=_DTYPES[saved],
+        **_SAID_BY_NAME.get(family, {}),
     )
 
 
@@ -154,10 +164,10 @@ def _rope(cfg: Mapping[str, Any], problems: list[str]) -> RopeConfig:
 
 def _sliding_window(cfg: Mapping[str, Any], problems: list[str]) -> int | None:
     window = cfg.get("sliding_window")
-    if cfg["model_type"] not in ("mistral", "qwen2"):
+    if cfg["model_type"] not in ("mistral", "qwen2", "qwen3"):
         return None  # the others ignore the key
     kinds = set(cfg.get("layer_types") or ())
-    if cfg["model_type"] == "qwen2":
+    if cfg["model_type"] in ("qwen2", "qwen3"):
         if not cfg.get("use_sliding_window", False):
             return None
         if not kinds:
@@ -202,11 +212,11 @@ def config_json(
         raw["rope_scaling"] = {"rope_type": "llama3", **scaling}
     if family == "gemma":
         raw["hidden_activation"] = raw["hidden_act"]
-    if family == "llama":
+    if family in ("llama", "qwen3"):
         raw["attention_bias"] = config.qkv_bias
     if family == "mistral":
         raw["sliding_window"] = config.sliding_window
-    if family == "qwen2":
+    if family in ("qwen2", "qwen3"):
         raw["use_sliding_window"] = config.sliding_window is not None
         if config.sliding_window is not None:
             raw |= {"sliding_window": config.sliding_window, "max_window_layers": 0}
@@ -223,21 +233,33 @@ def _family(config: ModelConfig) -> str:
         "norm_plus_one": c.norm_plus_one,
         "qkv_bias": c.qkv_bias,
         "o_bias": c.o_bias,
+        "qk_norm of heads": c.qk_norm == "head",
+        "qk_norm of projections": c.qk_norm == "projection",
         "sliding_window": c.sliding_window is not None,
         "logit_soft_cap": c.logit_soft_cap is not None,
     }
-    families = {
-        (): "llama",
-        ("qkv_bias", "o_bias"): "llama",
-        ("sliding_window",): "mistral",
-        ("qkv_bias",): "qwen2",
-        ("qkv_bias", "sliding_window"): "qwen2",
-        ("scale_embedding", "norm_plus_one"): "gemma",
-    }
-    features = tuple(name for name, has in says.items() if has)
-    if features not in families:
-        raise CheckpointError(
-            f"no architecture of transformers has {' and '.join(features)} and nothing else of "
-            f"{', '.join(says)}; keep the model in Orbax's format"
-        )
-    return families[features]
+    features = {name for name, has in says.items() if has}
+    for family, always, at_times in _FORMS:
+        if always <= features <= always | at_times:
+            return family
+    raise CheckpointError(
+        f"no architecture of transformers has {' and '.join(sorted(features))} and nothing else of "
+        f"{', '.join(says)}; keep the model in Orbax's format"
+    )
+
+
+_BIASES = {"qkv_bias", "o_bias"}
+_WINDOW = {"sliding_window"}
+_GEMMA = {"scale_embedding", "norm_plus_one"}
+
+# Family, the features that its models always have, and those that they have at times; the simplest
+# first.
+_FORMS: list[tuple[str, set[str], set[str]]] = [
+    ("llama", set(), set()),
+    ("llama", _BIASES, set()),
+    ("mistral", _WINDOW, set()),
+    ("qwen2", {"qkv_bias"}, _WINDOW),
+    ("gemma", _GEMMA, set()),
+    ("qwen3", {"qk_norm of heads"}, _WINDOW),
+    ("qwen3", {"qk_norm of heads", *_BIASES}, _WINDOW),
+]

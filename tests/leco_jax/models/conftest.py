@@ -44,7 +44,7 @@ def tensors(figures, stored):
     """Function: case -> its tensors by Hugging Face name, float32."""
 
     def make(case: str) -> dict[str, np.ndarray]:
-        gemma = stored[case]["config"]["model_type"] == "gemma"
+        gemma = stored[case]["config"]["model_type"].startswith("gemma")
         return {
             name: figures.random_tensor(name, tuple(shape), norm_plus_one=gemma)
             for name, shape in stored[case]["shapes"].items()

@@ -16,6 +16,7 @@ TINY = PRESETS["tiny"]
         ("num_kv_heads", 3, "num_heads=4 is not a multiple of num_kv_heads=3"),
         ("head_width", 7, "head_width=7 must be even"),
         ("activation", "relu", "'relu'"),
+        ("qk_norm", "all", "qk_norm 'all' is not one of none, head, projection"),
         ("sliding_window", 0, "sliding_window=0"),
         ("logit_soft_cap", -1.0, "logit_soft_cap=-1.0"),
         ("valid_vocab", 257, "valid_vocab=257 lies outside 1..256"),
@@ -49,6 +50,8 @@ def test_configs_are_hashable_and_equal_by_value():
         ("mistral_7b", 7_241_732_096),
         ("gemma_2b", 2_506_172_416),
         ("qwen2_7b", 7_615_616_512),
+        ("qwen3_600m", 596_049_920),
+        ("qwen3_8b", 8_190_735_360),
     ],
 )
 def test_presets_have_the_published_number_of_parameters(name, parameters):

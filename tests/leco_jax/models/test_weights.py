@@ -39,6 +39,9 @@ def test_parameters_have_the_documented_shapes(name):
     assert c.qkv_bias == (name == "qwen2_7b")
     if c.qkv_bias:
         layer |= {"q_bias": (n, h), "k_bias": (k, h), "v_bias": (k, h)}
+    assert (c.qk_norm == "head") == name.startswith("qwen3")
+    if c.qk_norm == "head":
+        layer |= {"q_norm": (h,), "k_norm": (h,)}
     want = {"embed": (c.vocab_size, d), "final_norm": (d,)}
     want["layers"] = {name: (c.num_layers, *shape) for name, shape in layer.items()}
     if not c.tied:

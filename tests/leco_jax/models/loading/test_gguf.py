@@ -17,6 +17,7 @@ from leco_jax.models.sharding import make_mesh
 
 ARCHES = {"llama": gguf.MODEL_ARCH.LLAMA, "mistral": gguf.MODEL_ARCH.LLAMA}
 ARCHES |= {"gemma": gguf.MODEL_ARCH.GEMMA, "qwen2": gguf.MODEL_ARCH.QWEN2}
+ARCHES |= {"qwen3": gguf.MODEL_ARCH.QWEN3}
 F32 = gguf.GGMLQuantizationType.F32
 
 
@@ -82,7 +83,7 @@ def convert(stored, tensors, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "case", ["tiny", "llama2_70b", "llama_biases", "mistral_7b", "gemma_2b", "qwen2_7b"]
+    "case", ["tiny", "llama2_70b", "llama_biases", "mistral_7b", "gemma_2b", "qwen2_7b", "qwen3_8b"]
 )
 def test_gives_the_same_model_as_the_hugging_face_directory(case, convert, checkpoint):
     directory = checkpoint(case)

@@ -55,6 +55,14 @@ PUBLISHED = {
         "tie_word_embeddings": False, "torch_dtype": "bfloat16", "use_sliding_window": False,
         "vocab_size": 152064,
     },
+    "qwen3_8b": {
+        "model_type": "qwen3", "attention_bias": False, "head_dim": 128, "hidden_act": "silu",
+        "hidden_size": 4096, "intermediate_size": 12288, "max_position_embeddings": 40960,
+        "max_window_layers": 36, "num_attention_heads": 32, "num_hidden_layers": 36,
+        "num_key_value_heads": 8, "rms_norm_eps": 1e-06, "rope_scaling": None,
+        "rope_theta": 1000000, "sliding_window": None, "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16", "use_sliding_window": False, "vocab_size": 151936,
+    },
 }  # fmt: skip
 
 

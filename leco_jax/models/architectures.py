@@ -18,6 +18,20 @@ _LLAMA3 = _model(
     128_256, 4096, 14_336, 32, 32, 8, 128,
     rope=RopeConfig(theta=500_000.0), max_positions=8192, **_BFLOAT16,
 )  # fmt: skip
+_LLAMA3_70B = _LLAMA3.replace(width=8192, mlp_width=28_672, num_layers=80, num_heads=64)
+
+
+def _llama3_rope(factor: float) -> RopeConfig:
+    return RopeConfig(theta=500_000.0, scaling="llama3", factor=factor)
+
+
+_LLAMA3_LONG = {"rope": _llama3_rope(8.0), "max_positions": 131_072}
+# The embedding is padded from 151_646 tokens.
+_QWEN2 = _model(
+    152_064, 3584, 18_944, 28, 28, 4, 128,
+    norm_eps=1e-6, rope=RopeConfig(theta=1_000_000.0), qkv_bias=True, max_positions=131_072,
+    valid_vocab=151_646, **_BFLOAT16,
+)  # fmt: skip
 # The embedding is padded from 151_669 tokens.
 _QWEN3 = _model(
     151_936, 4096, 12_288, 36, 32, 8, 128,
@@ -40,22 +54,33 @@ PRESETS: dict[str, ModelConfig] = {
     "llama2_13b": _model(32_000, 5120, 13_824, 40, 40, 40, 128, **_BFLOAT16),
     "llama2_70b": _model(32_000, 8192, 28_672, 80, 64, 8, 128, **_BFLOAT16),
     "llama3_8b": _LLAMA3,
-    "llama3_70b": _LLAMA3.replace(width=8192, mlp_width=28_672, num_layers=80, num_heads=64),
+    "llama3_70b": _LLAMA3_70B,
+    "llama31_8b": _LLAMA3.replace(**_LLAMA3_LONG),
+    "llama31_70b": _LLAMA3_70B.replace(**_LLAMA3_LONG),
+    "llama32_1b": _model(
+        128_256, 2048, 8192, 16, 32, 8, 64,
+        rope=_llama3_rope(32.0), tied=True, max_positions=131_072, **_BFLOAT16,
+    ),
     # v0.1: the one whose published configuration has the sliding window.
     "mistral_7b": _model(
         32_000, 4096, 14_336, 32, 32, 8, 128,
         sliding_window=4096, max_positions=32_768, **_BFLOAT16,
+    ),
+    "mistral_7b_v03": _model(
+        32_768, 4096, 14_336, 32, 32, 8, 128,
+        rope=RopeConfig(theta=1_000_000.0), max_positions=32_768, **_BFLOAT16,
     ),
     "gemma_2b": _model(
         256_000, 2048, 16_384, 18, 8, 1, 256,
         norm_eps=1e-6, activation="gelu_tanh", tied=True, scale_embedding=True,
         norm_plus_one=True, max_positions=8192, **_BFLOAT16,
     ),
-    # The embedding is padded from 151_646 tokens.
-    "qwen2_7b": _model(
-        152_064, 3584, 18_944, 28, 28, 4, 128,
-        norm_eps=1e-6, rope=RopeConfig(theta=1_000_000.0), qkv_bias=True, max_positions=131_072,
-        valid_vocab=151_646, **_BFLOAT16,
+    "qwen2_7b": _QWEN2,
+    # Its tokenizer has 19 tokens more.
+    "qwen25_7b": _QWEN2.replace(valid_vocab=151_665),
+    "qwen25_500m": _QWEN2.replace(
+        vocab_size=151_936, width=896, mlp_width=4864, num_layers=24, num_heads=14, num_kv_heads=2,
+        head_width=64, tied=True, max_positions=32_768, valid_vocab=151_665,
     ),
     "qwen3_600m": _QWEN3.replace(
         width=1024, mlp_width=3072, num_layers=28, num_heads=16, tied=True

@@ -92,7 +92,32 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"num_key_value_heads": 1, "head_dim": 16, "rms_norm_eps": 1e-6}
         | _theta(1_000_000.0),
     ),
-    "llama31": ("llama", _LLAMA | {"num_key_value_heads": 2, "rope_parameters": _LLAMA3_ROPE}),
+    "llama31_8b": ("llama", _LLAMA | {"num_key_value_heads": 2, "rope_parameters": _LLAMA3_ROPE}),
+    "llama31_70b": (
+        "llama",
+        _LLAMA
+        | {"num_attention_heads": 8, "num_key_value_heads": 2, "rope_parameters": _LLAMA3_ROPE},
+    ),
+    "llama32_1b": (
+        "llama",
+        _LLAMA
+        | {"num_key_value_heads": 1, "tie_word_embeddings": True}
+        | {"rope_parameters": _LLAMA3_ROPE | {"factor": 32.0}},
+    ),
+    "mistral_7b_v03": (
+        "mistral",
+        _LLAMA | {"num_key_value_heads": 1, "sliding_window": None} | _theta(1_000_000.0),
+    ),
+    "qwen25_7b": (
+        "qwen2",
+        _LLAMA | {"num_key_value_heads": 1, "rms_norm_eps": 1e-6} | _theta(1_000_000.0),
+    ),
+    "qwen25_500m": (
+        "qwen2",
+        _LLAMA
+        | {"num_key_value_heads": 2, "rms_norm_eps": 1e-6, "tie_word_embeddings": True}
+        | _theta(1_000_000.0),
+    ),
     "llama_linear_rope": (
         "llama",
         _LLAMA | {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}},

@@ -27,8 +27,13 @@ CASES = [
     "gemma_2b",
     "qwen2_7b",
     "qwen3_600m",
+    "qwen25_500m",
+    "qwen25_7b",
     "qwen3_8b",
-    "llama31",
+    "llama31_70b",
+    "llama31_8b",
+    "llama32_1b",
+    "mistral_7b_v03",
     "llama_linear_rope",
     "llama_biases",
     "mistral_no_window",
@@ -59,7 +64,7 @@ def test_small_model(case, transformers, figures, tmp_path):
 
 def test_stored_figures_are_current(transformers, figures):
     with np.load(figures.LOGITS) as file:
-        for case in ("llama31", "gemma_2b"):
+        for case in ("llama31_8b", "gemma_2b"):
             got = figures.reference_logits(figures.reference_model(case), file["tokens"])
             np.testing.assert_allclose(got, file[case], atol=1e-5)
 

@@ -36,7 +36,7 @@ def test_parameters_have_the_documented_shapes(name):
         "o_proj": (n, h, d), "mlp_norm": (d,), "gate_proj": (d, f), "up_proj": (d, f),
         "down_proj": (f, d),
     }  # fmt: skip
-    assert c.qkv_bias == (name == "qwen2_7b")
+    assert c.qkv_bias == name.startswith("qwen2")
     if c.qkv_bias:
         layer |= {"q_bias": (n, h), "k_bias": (k, h), "v_bias": (k, h)}
     assert (c.qk_norm == "head") == name.startswith("qwen3")

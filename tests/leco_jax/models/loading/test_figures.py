@@ -1,5 +1,6 @@
 """Every architecture gives the logits that transformers gave (stored by make_figures.py)."""
 
+import dataclasses
 import json
 
 import jax
@@ -24,8 +25,13 @@ CASES = [
     "gemma_2b",
     "qwen2_7b",
     "qwen3_600m",
+    "qwen25_500m",
+    "qwen25_7b",
     "qwen3_8b",
-    "llama31",
+    "llama31_70b",
+    "llama31_8b",
+    "llama32_1b",
+    "mistral_7b_v03",
     "llama_linear_rope",
     "llama_biases",
     "mistral_no_window",
@@ -56,7 +62,7 @@ def test_logits_and_log_probabilities(case, checkpoint, figures, run):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("case", ["llama31", "gemma_2b", "qwen2_window"])
+@pytest.mark.parametrize("case", ["llama31_8b", "gemma_2b", "qwen2_window"])
 def test_unrolled_layers_give_the_same(case, checkpoint, figures, run):
     directory = checkpoint(case)
     config = huggingface_config(json.loads((directory / "config.json").read_text()))
@@ -71,9 +77,10 @@ def test_the_case_of_a_preset_has_its_architecture(name, stored):
     def architecture(config: ModelConfig):
         grouped = config.num_kv_heads < config.num_heads
         windowed = config.sliding_window is not None
+        rope = dataclasses.replace(config.rope, original_max_positions=1)
         rest = config.replace(
             vocab_size=64, width=32, mlp_width=64, num_layers=1, num_heads=1, num_kv_heads=1,
-            head_width=8, max_positions=1, sliding_window=None, valid_vocab=None,
+            head_width=8, max_positions=1, rope=rope, sliding_window=None, valid_vocab=None,
             param_dtype="float32", dtype="float32",
         )  # fmt: skip
         return grouped, windowed, rest

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from leco_jax.models.attention import soft_capped
+
 _MASKED = -1e30  # finite: the difference of two masked scores is not NaN
 _LANES = 128
 _SUBLANE_BYTES = 32  # a tile holds 8 float32 or 16 bfloat16 along its second-last axis
@@ -79,6 +81,7 @@ def decode_attention(
     start: Softmax | None = None,
     *,
     sliding_window: int | None = None,
+    soft_cap: float | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Stores one token a row and computes its attention over the row's tokens and itself.
 
@@ -92,6 +95,7 @@ def decode_attention(
         a full row stores nothing and does not see its own token.
       start: the part of the softmax that a shared prefix contributes.
       sliding_window: a token sees itself and `sliding_window - 1` tokens before it.
+      soft_cap: of the scores, after they are scaled.
 
     Returns:
       `[B, N, H]` in the queries' dtype, and the new keys and values.
@@ -138,6 +142,7 @@ def decode_attention(
             slots_axis=3 if slots_last else 2,
             tile=tile,
             scale=width**-0.5,
+            soft_cap=soft_cap,
             window=sliding_window,
             span=span,
         ),
@@ -229,6 +234,7 @@ def _kernel(
     slots_axis,
     tile,
     scale,
+    soft_cap,
     window,
     span,
 ):
@@ -279,6 +285,7 @@ def _kernel(
     scores_KGS = scale * jnp.einsum(
         f"KGH,{letters}->KGS", q_ref[0], k, preferred_element_type=jnp.float32
     )
+    scores_KGS = soft_capped(scores_KGS, soft_cap)
     scores_KGS = jnp.where(seen(scores_KGS.shape, 2), scores_KGS, _MASKED)
     # A weight of 0 is not enough: a slot past the length may hold NaN, and 0 · NaN is NaN.
     v = jnp.where(seen(v.shape, slots_axis - 1), v, jnp.zeros_like(v))

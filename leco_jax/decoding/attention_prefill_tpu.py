@@ -26,10 +26,12 @@ def prefill_attention(
     prefix_v_KPH: jax.Array | None = None,
     *,
     sliding_window: int | None = None,
+    soft_cap: float | None = None,
 ) -> jax.Array:
     """Attention of new rows over a shared prefix, before all of them, and themselves.
 
     Queries are not scaled. A token sees itself and `sliding_window - 1` tokens before it.
+    Scaled scores are soft-capped.
 
     Returns:
       `[B, T, N, H]` in the queries' dtype.
@@ -48,6 +50,7 @@ def prefill_attention(
     kernel = splash.make_splash_mha(
         splash.MultiHeadMask([mask] * (batch * num_heads)),
         block_sizes=splash.BlockSizes(block_q=block_q, block_kv=block_kv),
+        attn_logits_soft_cap=soft_cap,
         head_shards=1,
         q_seq_shards=1,
     )

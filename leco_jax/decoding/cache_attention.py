@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from leco_jax.decoding import attention_decode_tpu, attention_prefill_tpu
 from leco_jax.decoding.attention_decode_tpu import Softmax
 from leco_jax.decoding.cache import AXES, SLOT_AXIS, append
-from leco_jax.models.attention import attention_mask
+from leco_jax.models.attention import attention_mask, soft_capped
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.sharding import automatic_axes, resolve
 from leco_jax.models.transformer import Attend
@@ -47,15 +47,17 @@ def decode_attend(
     """
     _check(implementation)
 
-    def attend(q_B1NH, k_B1KH, v_B1KH, state):
-        reason = "the cache holds its keys transposed" if "kt" in state else None
+    def attend(q_B1NH, k_B1KH, v_B1KH, state, window=config.sliding_window):
+        reason = "the cache holds its keys transposed" if "kt" in state else _scanned(window)
         reason = reason or attention_decode_tpu.unfit(
             head_width=config.head_width, slots=state["v"].shape[2], dtype=state["v"].dtype
         )
         new = (k_B1KH[:, 0], v_B1KH[:, 0])
         prefix = (state["prefix_k"], state["prefix_v"]) if "prefix_k" in state else ()
         if _use_kernel(implementation, "decode", reason):
-            run = functools.partial(_decode_kernel, window=config.sliding_window)
+            run = functools.partial(
+                _decode_kernel, window=window, soft_cap=config.attention_soft_cap
+            )
             axes = (_QUERY, _NEW, _NEW, _CACHE, _CACHE, ("batch",), *([_PREFIX] * len(prefix)))
             out, k_BKSH, v_BKSH = _on_shards(
                 run, axes, (0, 3, 4), q_B1NH, *new, state["k"], state["v"], length_B, *prefix
@@ -65,7 +67,9 @@ def decode_attend(
             name: append(state[name], x, length_B, axis=SLOT_AXIS[name])
             for name, x in zip(("kt" if "kt" in state else "k", "v"), new, strict=True)
         }
-        return _attend(q_B1NH, own, prefix, length_B[:, None], prefix_length, config), own
+        return _attend(
+            q_B1NH, own, prefix, length_B[:, None], prefix_length, window, config.attention_soft_cap
+        ), own
 
     return attend
 
@@ -79,18 +83,24 @@ def prefill_attend(
     """
     _check(implementation)
 
-    def attend(q_BTNH, k_BTKH, v_BTKH, state):
-        reason = attention_prefill_tpu.unfit(head_width=config.head_width, dtype=q_BTNH.dtype)
+    def attend(q_BTNH, k_BTKH, v_BTKH, state, window=config.sliding_window):
+        reason = _scanned(window) or attention_prefill_tpu.unfit(
+            head_width=config.head_width, dtype=q_BTNH.dtype
+        )
         k_BKTH, v_BKTH = (x.transpose(0, 2, 1, 3) for x in (k_BTKH, v_BTKH))
         prefix = (state["prefix_k"], state["prefix_v"]) if "prefix_k" in state else ()
         if _use_kernel(implementation, "prefill", reason):
-            run = functools.partial(_prefill_kernel, window=config.sliding_window)
+            run = functools.partial(
+                _prefill_kernel, window=window, soft_cap=config.attention_soft_cap
+            )
             axes = (_QUERY, _CACHE, _CACHE, *([_PREFIX] * len(prefix)))
             (out,) = _on_shards(run, axes, (0,), q_BTNH, k_BKTH, v_BKTH, *prefix)
         else:
             position_BT = jnp.broadcast_to(jnp.arange(q_BTNH.shape[1]), q_BTNH.shape[:2])
             own = {"k": k_BKTH, "v": v_BKTH}
-            out = _attend(q_BTNH, own, prefix, position_BT, prefix_length, config)
+            out = _attend(
+                q_BTNH, own, prefix, position_BT, prefix_length, window, config.attention_soft_cap
+            )
         return out, {"k": k_BKTH, "v": v_BKTH}
 
     return attend
@@ -99,7 +109,7 @@ def prefill_attend(
 # XLA
 
 
-def _attend(q_BTNH, own, prefix, position_BT, prefix_length: int, config: ModelConfig):
+def _attend(q_BTNH, own, prefix, position_BT, prefix_length: int, window, soft_cap):
     """One softmax over own slots and the shared prefix; each key and value is read once.
 
     The prefix is multiplied with the queries of all rows at once: one read for the whole batch.
@@ -108,14 +118,12 @@ def _attend(q_BTNH, own, prefix, position_BT, prefix_length: int, config: ModelC
     v_BKSH = own["v"]
     q_BKGTH = _grouped(q_BTNH, v_BKSH.shape[1]).transpose(0, 2, 3, 1, 4)
     before_P = jnp.arange(-prefix_length, 0)  # the rows' own positions begin at 0
-    window = config.sliding_window
     own_S = jnp.arange(v_BKSH.shape[2])
     keys = ("BKGTH,BKHS->BKGTS", own["kt"]) if "kt" in own else ("BKGTH,BKSH->BKGTS", own["k"])
-    scores = [_scores(keys[0], q_BKGTH, keys[1], position_BT, own_S, window)]
+    score = functools.partial(_scores, window=window, soft_cap=soft_cap)
+    scores = [score(keys[0], q_BKGTH, keys[1], position_BT, own_S)]
     if prefix:
-        scores.append(
-            _scores("BKGTH,KPH->BKGTP", q_BKGTH, prefix[0], position_BT, before_P, window)
-        )
+        scores.append(score("BKGTH,KPH->BKGTP", q_BKGTH, prefix[0], position_BT, before_P))
     top_BKGT = functools.reduce(jnp.maximum, (jnp.max(x, axis=-1) for x in scores))
     weights = [jnp.exp(x - top_BKGT[..., None]) for x in scores]
     total_BKGT = functools.reduce(jnp.add, (jnp.sum(w, axis=-1) for w in weights))
@@ -133,10 +141,10 @@ def _grouped(q_BTNH, kv_heads: int):
     return q_BTNH.reshape(batch, tokens, kv_heads, heads // kv_heads, width) * width**-0.5
 
 
-def _scores(einsum, q_BKGTH, key, position_BT, key_position_X, window):
+def _scores(einsum, q_BKGTH, key, position_BT, key_position_X, *, window, soft_cap):
     mask_BTX = attention_mask(position_BT, key_position_X[None], sliding_window=window)
     scores = jnp.einsum(einsum, q_BKGTH, key, preferred_element_type=jnp.float32)
-    return jnp.where(mask_BTX[:, None, None], scores, _MASKED)
+    return jnp.where(mask_BTX[:, None, None], soft_capped(scores, soft_cap), _MASKED)
 
 
 # Kernels
@@ -156,18 +164,23 @@ _CACHE = AXES["k"]
 _PREFIX = _CACHE[1:]
 
 
-def _decode_kernel(q_B1NH, new_k, new_v, k, v, length_B, prefix_k=None, prefix_v=None, *, window):
-    start = None
+def _decode_kernel(
+    q_B1NH, new_k, new_v, k, v, length_B, prefix_k=None, prefix_v=None, *, window, soft_cap
+):
+    start, limits = None, {"sliding_window": window, "soft_cap": soft_cap}
     if prefix_k is not None:
-        start = prefix_softmax(q_B1NH, prefix_k, prefix_v, length_B, sliding_window=window)
+        start = prefix_softmax(q_B1NH, prefix_k, prefix_v, length_B, **limits)
     out_BNH, k, v = attention_decode_tpu.decode_attention(
-        q_B1NH[:, 0], new_k, new_v, k, v, length_B, start, sliding_window=window
+        q_B1NH[:, 0], new_k, new_v, k, v, length_B, start, **limits
     )
     return out_BNH[:, None], k, v
 
 
-def _prefill_kernel(*arrays, window):
-    return (attention_prefill_tpu.prefill_attention(*arrays, sliding_window=window),)
+def _prefill_kernel(*arrays, window, soft_cap):
+    out_BTNH = attention_prefill_tpu.prefill_attention(
+        *arrays, sliding_window=window, soft_cap=soft_cap
+    )
+    return (out_BTNH,)
 
 
 def prefix_softmax(
@@ -177,13 +190,14 @@ def prefix_softmax(
     length_B: jax.Array,
     *,
     sliding_window: int | None,
+    soft_cap: float | None = None,
 ) -> Softmax:
     """The prefix's part of decode attention: one product, and so one read, for all rows."""
     q_KBGH = _grouped(q_B1NH, k_KPH.shape[0])[:, 0].swapaxes(0, 1)
     before_P = jnp.arange(-k_KPH.shape[1], 0)
     mask_B1P = attention_mask(length_B[:, None], before_P[None], sliding_window=sliding_window)
     scores_KBGP = jnp.einsum("KBGH,KPH->KBGP", q_KBGH, k_KPH, preferred_element_type=jnp.float32)
-    scores_KBGP = jnp.where(mask_B1P, scores_KBGP, _MASKED)
+    scores_KBGP = jnp.where(mask_B1P, soft_capped(scores_KBGP, soft_cap), _MASKED)
     top_KBG = jnp.max(scores_KBGP, axis=-1)
     weights_KBGP = jnp.exp(scores_KBGP - top_KBG[..., None])
     weighted_KBGH = jnp.einsum(
@@ -222,6 +236,10 @@ def _on_shards(
         check_vma=False,
     )
     return sharded(*arrays)
+
+
+def _scanned(window) -> str | None:
+    return "each scanned layer has its own window" if isinstance(window, jax.Array) else None
 
 
 def _check(implementation: str):

@@ -26,6 +26,12 @@ def _llama3_rope(factor: float) -> RopeConfig:
 
 
 _LLAMA3_LONG = {"rope": _llama3_rope(8.0), "max_positions": 131_072}
+_GEMMA2 = _model(
+    256_000, 2304, 9216, 26, 8, 4, 256,
+    norm_eps=1e-6, activation="gelu_tanh", tied=True, scale_embedding=True, norm_plus_one=True,
+    norms="both", sliding_window=4096, global_every=2, attention_soft_cap=50.0,
+    logit_soft_cap=30.0, max_positions=8192, **_BFLOAT16,
+)  # fmt: skip
 # The embedding is padded from 151_646 tokens.
 _QWEN2 = _model(
     152_064, 3584, 18_944, 28, 28, 4, 128,
@@ -74,6 +80,17 @@ PRESETS: dict[str, ModelConfig] = {
         256_000, 2048, 16_384, 18, 8, 1, 256,
         norm_eps=1e-6, activation="gelu_tanh", tied=True, scale_embedding=True,
         norm_plus_one=True, max_positions=8192, **_BFLOAT16,
+    ),
+    "gemma2_2b": _GEMMA2,
+    "gemma2_27b": _GEMMA2.replace(
+        width=4608, mlp_width=36_864, num_layers=46, num_heads=32, num_kv_heads=16, head_width=128,
+        score_width=144,
+    ),
+    "gemma3_1b": _GEMMA2.replace(
+        vocab_size=262_144, width=1152, mlp_width=6912, num_heads=4, num_kv_heads=1,
+        rope=RopeConfig(theta=1_000_000.0), local_rope_theta=10_000.0, qk_norm="head",
+        sliding_window=512, global_every=6, attention_soft_cap=None, logit_soft_cap=None,
+        max_positions=32_768,
     ),
     "qwen2_7b": _QWEN2,
     # Its tokenizer has 19 tokens more.

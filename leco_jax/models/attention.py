@@ -11,6 +11,11 @@ from leco_jax.models.config import ModelConfig
 _MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
 
 
+def soft_capped(x: jax.Array, cap: float | None) -> jax.Array:
+    """`cap * tanh(x / cap)`, which stays within the cap; None: `x`."""
+    return x if cap is None else cap * jnp.tanh(x / cap)
+
+
 def attention_mask(
     q_positions_BT: jax.Array,
     k_positions_BS: jax.Array,
@@ -18,7 +23,7 @@ def attention_mask(
     q_segments_BT: jax.Array | None = None,
     k_segments_BS: jax.Array | None = None,
     k_valid_BS: jax.Array | None = None,
-    sliding_window: int | None = None,
+    sliding_window: int | jax.Array | None = None,
 ) -> jax.Array:
     """Which keys each query sees, bool [B, T, S].
 
@@ -53,11 +58,12 @@ def dot_product_attention(
     mask_BTS: jax.Array,
     *,
     scale: float | None = None,
+    soft_cap: float | None = None,
 ) -> jax.Array:
     """Softmax attention in float32 with grouped queries; [B, T, N, H] in the queries' dtype.
 
     Query head n reads key/value head n // (N / K); `mask_BTS` is true where a query sees a key; the
-    scores are multiplied by `scale`, by default 1 / sqrt(H).
+    scores are multiplied by `scale`, by default 1 / sqrt(H), and then soft-capped.
     """
     batch, length, heads, head_width = q_BTNH.shape
     kv_heads = k_BSKH.shape[2]
@@ -66,6 +72,7 @@ def dot_product_attention(
         "BTKGH,BSKH->BKGTS", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32
     )
     scores_BKGTS *= head_width**-0.5 if scale is None else scale
+    scores_BKGTS = soft_capped(scores_BKGTS, soft_cap)
     scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS, _MASKED)
     weights_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(v_BSKH.dtype)
     out_BTKGH = jnp.einsum("BKGTS,BSKH->BTKGH", weights_BKGTS, v_BSKH)
@@ -86,34 +93,39 @@ def causal_attend(
     With `block` so many queries are computed together, with the keys up to their end alone, and
     again in the backward pass; documents then stand in order in a row.
     """
+    dot_product = functools.partial(dot_product_attention, soft_cap=config.attention_soft_cap)
 
-    def mask(own: slice, seen: slice) -> jax.Array:
+    def mask(own: slice, seen: slice, window: int | jax.Array | None) -> jax.Array:
         return attention_mask(
             positions_BT[:, own],
             positions_BT[:, seen],
             q_segments_BT=None if segment_ids_BT is None else segment_ids_BT[:, own],
             k_segments_BS=None if segment_ids_BT is None else segment_ids_BT[:, seen],
-            sliding_window=config.sliding_window,
+            sliding_window=window,
         )
 
     if block is None:
-        mask_BTT = mask(slice(None), slice(None))
-        return lambda q_BTNH, k_BTKH, v_BTKH, state: (
-            dot_product_attention(q_BTNH, k_BTKH, v_BTKH, mask_BTT),
-            state,
-        )
+        whole = slice(None)
+        # Made once where all layers share it.
+        mask_BTT = None if config.global_every else mask(whole, whole, config.sliding_window)
 
-    @functools.partial(jax.checkpoint, static_argnums=(3, 4))
-    def one(q_BtNH, k_BSKH, v_BSKH, start: int, stop: int):
-        mask_BtS = mask(slice(start, stop), slice(stop))
-        return dot_product_attention(q_BtNH, k_BSKH, v_BSKH, mask_BtS)
+        def attend_whole(q_BTNH, k_BTKH, v_BTKH, state, window=None):
+            own_BTT = mask(whole, whole, window) if mask_BTT is None else mask_BTT
+            return dot_product(q_BTNH, k_BTKH, v_BTKH, own_BTT), state
 
-    def attend(q_BTNH, k_BTKH, v_BTKH, state):
+        return attend_whole
+
+    @functools.partial(jax.checkpoint, static_argnums=(4, 5))
+    def one(q_BtNH, k_BSKH, v_BSKH, window, start: int, stop: int):
+        mask_BtS = mask(slice(start, stop), slice(stop), window)
+        return dot_product(q_BtNH, k_BSKH, v_BSKH, mask_BtS)
+
+    def attend(q_BTNH, k_BTKH, v_BTKH, state, window=config.sliding_window):
         outs = []
         for start in range(0, q_BTNH.shape[1], block):
-            stop = start + block
-            part = one(q_BTNH[:, start:stop], k_BTKH[:, :stop], v_BTKH[:, :stop], start, stop)
-            outs.append(part)
+            own, seen = slice(start, start + block), slice(start + block)
+            arrays = q_BTNH[:, own], k_BTKH[:, seen], v_BTKH[:, seen]
+            outs.append(one(*arrays, window, start, start + block))
         return (outs[0] if len(outs) == 1 else jnp.concatenate(outs, axis=1)), state
 
     return attend

@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import jax.numpy as jnp
 
 Activation = Literal["silu", "gelu_tanh"]
+Norms = Literal["before", "after", "both"]
 QkNorm = Literal["none", "head", "projection"]
 RopeScaling = Literal["none", "linear", "llama3"]
 
@@ -54,8 +55,16 @@ class ModelConfig:
     # RMSNorm of queries and keys before the rotary embedding: "head" of each head alone (Qwen3),
     # "projection" of all heads together
     qk_norm: QkNorm = "none"
+    norms: Norms = "before"  # RMSNorm before attention and MLP, after them, or both (Gemma 2)
     # a token sees itself and `sliding_window - 1` tokens before it; None: all
     sliding_window: int | None = None
+    # every so-manieth layer sees all tokens and no window; None: no layer does
+    global_every: int | None = None
+    # base of the rotary embedding, not scaled, of layers with the window; None: `rope` (Gemma 3)
+    local_rope_theta: float | None = None
+    attention_soft_cap: float | None = None  # c in c * tanh(scores / c); None: no cap
+    # attention's scores are divided by the square root of this; None: of `head_width`
+    score_width: int | None = None
     scale_embedding: bool = False  # multiply embeddings by sqrt(width) (Gemma)
     norm_plus_one: bool = False  # RMSNorm multiplies by 1 + weight (Gemma)
     logit_soft_cap: float | None = None  # c in c * tanh(logits / c); None: no cap
@@ -80,12 +89,24 @@ class ModelConfig:
             raise ValueError(f"head_width={self.head_width} must be even: rotary pairs")
         if self.activation not in ("silu", "gelu_tanh"):
             raise ValueError(f"activation {self.activation!r} is neither 'silu' nor 'gelu_tanh'")
-        if self.qk_norm not in ("none", "head", "projection"):
-            raise ValueError(f"qk_norm {self.qk_norm!r} is not one of none, head, projection")
+        for name, kinds in (("qk_norm", QkNorm), ("norms", Norms)):
+            if getattr(self, name) not in get_args(kinds):
+                raise ValueError(
+                    f"{name} {getattr(self, name)!r} is not one of {', '.join(get_args(kinds))}"
+                )
         if self.sliding_window is not None and not _is_positive_int(self.sliding_window):
             raise ValueError(f"sliding_window={self.sliding_window} must be None or at least 1")
-        if self.logit_soft_cap is not None and not 0 < self.logit_soft_cap < math.inf:
-            raise ValueError(f"logit_soft_cap={self.logit_soft_cap} must be None or positive")
+        for name in ("global_every", "score_width"):
+            value = getattr(self, name)
+            if value is not None and not _is_positive_int(value):
+                raise ValueError(f"{name}={value!r} must be None or an integer of at least 1")
+        for name in ("logit_soft_cap", "attention_soft_cap", "local_rope_theta"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}={value} must be None or positive")
+        for name in ("global_every", "local_rope_theta"):
+            if getattr(self, name) is not None and self.sliding_window is None:
+                raise ValueError(f"{name}={getattr(self, name)} without a sliding_window")
         if self.valid_vocab is not None and not 1 <= self.valid_vocab <= self.vocab_size:
             raise ValueError(f"valid_vocab={self.valid_vocab} lies outside 1..{self.vocab_size}")
         for name in ("param_dtype", "dtype"):
@@ -105,6 +126,22 @@ class ModelConfig:
             "G": self.num_heads // self.num_kv_heads,
             "H": self.head_width,
         }
+
+    @property
+    def layer_windows(self) -> tuple[int | None, ...]:
+        """The window of each layer, None where it sees all tokens."""
+        every = self.global_every or self.num_layers + 1
+        return tuple(
+            None if (i + 1) % every == 0 else self.sliding_window for i in range(self.num_layers)
+        )
+
+    @property
+    def layer_ropes(self) -> tuple[RopeConfig, ...]:
+        """The rotary embedding of each layer."""
+        local = self.rope
+        if self.local_rope_theta is not None:
+            local = RopeConfig(theta=self.local_rope_theta)
+        return tuple(self.rope if window is None else local for window in self.layer_windows)
 
     def replace(self, **changes) -> "ModelConfig":
         """A copy with some fields changed."""

@@ -9,13 +9,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from leco_jax.models.config import ModelConfig
+from leco_jax.models.attention import soft_capped
+from leco_jax.models.config import ModelConfig, RopeConfig
 from leco_jax.models.rope import rope_table, rotate
 from leco_jax.models.sharding import RULES, Rules, constrain, gather
 
 # (q_BTNH, k_BTKH, v_BTKH, one layer's state) -> (out_BTNH, that layer's new state). The attention
-# scales its scores by 1 / sqrt(H) itself; rotary embedding is already applied.
-Attend = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
+# scales its scores by 1 / sqrt(H) and caps them itself; rotary embedding is already applied. If
+# `config.global_every` is set, the layer's window comes as a fifth argument: None or an int where
+# layers are unrolled, an int32 scalar where they are scanned.
+Attend = Callable[..., tuple[jax.Array, Any]]
+
+_EVERYWHERE = 2**30  # a window longer than any sequence
 
 # What a layer keeps for its backward pass. "none": everything; "full": only its input; "dots": its
 # matrix products; "dots_no_batch": those without a batch dimension, so not the attention scores.
@@ -61,9 +66,14 @@ def linear(spec: str, x: jax.Array, weight: Any, dtype: Any) -> jax.Array:
     return jnp.einsum(spec, x, weight.astype(dtype))
 
 
-def _attention(hidden_BTD, layer, table, state, *, config, attend, rules):
+def _normed(x: jax.Array, layer: dict, name: str, config: ModelConfig) -> jax.Array:
+    """`x` after the norm of that name, if the layer has it."""
+    return rms_norm(x, layer[name], config=config) if name in layer else x
+
+
+def _attention(hidden_BTD, layer, table, state, *window, config, attend, rules):
     dtype = config.dtype
-    x_BTD = rms_norm(hidden_BTD, layer["attn_norm"], config=config)
+    x_BTD = _normed(hidden_BTD, layer, "attn_norm", config)
     q_BTNH = linear("BTD,DNH->BTNH", x_BTD, layer["q_proj"], dtype)
     k_BTKH = linear("BTD,DKH->BTKH", x_BTD, layer["k_proj"], dtype)
     v_BTKH = linear("BTD,DKH->BTKH", x_BTD, layer["v_proj"], dtype)
@@ -74,29 +84,50 @@ def _attention(hidden_BTD, layer, table, state, *, config, attend, rules):
     q_BTNH = constrain(q_BTNH, "batch", "length", "act_heads", "head_width", rules=rules)
     k_BTKH = constrain(k_BTKH, "batch", "length", "act_kv_heads", "head_width", rules=rules)
     v_BTKH = constrain(v_BTKH, "batch", "length", "act_kv_heads", "head_width", rules=rules)
-    if config.qk_norm != "none":
-        q_BTNH = rms_norm(q_BTNH, layer["q_norm"], config=config)
-        k_BTKH = rms_norm(k_BTKH, layer["k_norm"], config=config)
-    out_BTNH, state = attend(rotate(q_BTNH, table), rotate(k_BTKH, table), v_BTKH, state)
+    q_BTNH = rotate(_normed(q_BTNH, layer, "q_norm", config), table)
+    k_BTKH = rotate(_normed(k_BTKH, layer, "k_norm", config), table)
+    if config.score_width is not None:
+        q_BTNH *= (config.head_width / config.score_width) ** 0.5  # `attend` divides by the first
+    out_BTNH, state = attend(q_BTNH, k_BTKH, v_BTKH, state, *window)
     out_BTNH = constrain(out_BTNH, "batch", "length", "act_heads", "head_width", rules=rules)
     # I, J for N, H: einsum contracts in alphabetical order, and a CPU transposes a weight that lies
     # in another one at every call.
     out_BTD = linear("BTIJ,IJD->BTD", out_BTNH, layer["o_proj"], dtype)
     if config.o_bias:
         out_BTD += layer["o_bias"].astype(dtype)
-    return out_BTD, state
+    return _normed(out_BTD, layer, "attn_post_norm", config), state
 
 
 def _mlp(hidden_BTD, layer, *, config, rules):
     dtype = config.dtype
-    x_BTD = rms_norm(hidden_BTD, layer["mlp_norm"], config=config)
+    x_BTD = _normed(hidden_BTD, layer, "mlp_norm", config)
     # Rows end to end (X = B * T): with three axes a CPU takes half as long again to go backward.
     x_XD = x_BTD.reshape(-1, config.width)
     gate_XF = linear("XD,DF->XF", x_XD, layer["gate_proj"], dtype)
     up_XF = linear("XD,DF->XF", x_XD, layer["up_proj"], dtype)
     gated_XF = _ACTIVATIONS[config.activation](gate_XF) * up_XF
     gated_XF = constrain(gated_XF, "batch", "act_mlp", rules=rules)
-    return linear("XF,FD->XD", gated_XF, layer["down_proj"], dtype).reshape(hidden_BTD.shape)
+    out_BTD = linear("XF,FD->XD", gated_XF, layer["down_proj"], dtype).reshape(hidden_BTD.shape)
+    return _normed(out_BTD, layer, "mlp_post_norm", config)
+
+
+def _layer_kinds(config: ModelConfig, *, unrolled: bool) -> tuple[list[RopeConfig], dict[str, Any]]:
+    """The model's rotary embeddings, and of each layer what the layers do not have in common.
+
+    That is "rope", the index of its rotary embedding, and "window"; a list for unrolled layers,
+    else an int32 array [L].
+    """
+    ropes = list(dict.fromkeys(config.layer_ropes))
+    kinds: dict[str, Any] = {}
+    if len(ropes) > 1:
+        kinds["rope"] = [ropes.index(rope) for rope in config.layer_ropes]
+    if config.global_every is not None:
+        kinds["window"] = list(config.layer_windows)
+        if not unrolled:
+            kinds["window"] = [w or _EVERYWHERE for w in config.layer_windows]
+    if not unrolled:
+        kinds = {name: jnp.asarray(kind, jnp.int32) for name, kind in kinds.items()}
+    return ropes, kinds
 
 
 def forward(
@@ -117,7 +148,7 @@ def forward(
       tokens_BT: int32 token ids.
       positions_BT: int32 positions for the rotary embedding.
       config: the model.
-      attend: `attend(q_BTNH, k_BTKH, v_BTKH, state) -> (out_BTNH, state)`, called once per layer.
+      attend: see `Attend`, called once per layer.
       layer_state: what `attend` reads and writes (a cache): arrays with a leading L if scanned, a
         list of L entries if unrolled; None if there is none.
       remat: what the backward pass recomputes, a key of `REMAT`; others raise ValueError.
@@ -130,12 +161,17 @@ def forward(
 
     with jax.named_scope("embed"):
         hidden_BTD = embed(params, tokens_BT, config=config, rules=rules)
-        table = rope_table(positions_BT, config.rope, config.head_width)
+        ropes, kinds = _layer_kinds(config, unrolled=unrolled)
+        tables = [rope_table(positions_BT, rope, config.head_width) for rope in ropes]
 
-    def block(hidden_BTD, layer, state):
+    def block(hidden_BTD, layer, state, kind):
         with jax.named_scope("attention"):
+            table = tables[0]
+            if "rope" in kind:
+                table = jax.tree.map(lambda *xs: jax.lax.select_n(kind["rope"], *xs), *tables)
+            window = (kind["window"],) if "window" in kind else ()
             out_BTD, state = _attention(
-                hidden_BTD, layer, table, state, config=config, attend=attend, rules=rules
+                hidden_BTD, layer, table, state, *window, config=config, attend=attend, rules=rules
             )
             hidden_BTD += out_BTD
         with jax.named_scope("mlp"):
@@ -151,12 +187,13 @@ def forward(
         new_state = []
         for i, layer in enumerate(layers):
             state = None if layer_state is None else layer_state[i]
-            hidden_BTD, state = block(hidden_BTD, layer, state)
+            kind = {name: values[i] for name, values in kinds.items()}
+            hidden_BTD, state = block(hidden_BTD, layer, state, kind)
             new_state.append(state)
         layer_state = None if layer_state is None else new_state
     else:
         hidden_BTD, layer_state = jax.lax.scan(
-            lambda hidden, xs: block(hidden, *xs), hidden_BTD, (layers, layer_state)
+            lambda hidden, xs: block(hidden, *xs), hidden_BTD, (layers, layer_state, kinds)
         )
 
     with jax.named_scope("final_norm"):
@@ -182,7 +219,4 @@ def project(params: dict, hidden: jax.Array) -> jax.Array:
 
 def logits(params: dict, hidden: jax.Array, *, config: ModelConfig) -> jax.Array:
     """Logits [..., V] in float32, soft-capped if the config asks for it."""
-    logits = project(params, hidden)
-    if config.logit_soft_cap is not None:
-        logits = config.logit_soft_cap * jnp.tanh(logits / config.logit_soft_cap)
-    return logits
+    return soft_capped(project(params, hidden), config.logit_soft_cap)

@@ -61,12 +61,10 @@ def weight_table(config: ModelConfig) -> dict[str, Weight]:
     lines: dict[str, tuple[str, Initializer, str, str, str]] = {
         "embed": ("VD", width, "model.embed_tokens.weight", "token_embd.weight", "V,D"),
         "final_norm": ("D", norm, "model.norm.weight", "output_norm.weight", "D"),
-        "attn_norm": ("LD", norm, "input_layernorm.weight", "attn_norm.weight", "D"),
         "q_proj": ("LDNH", width, "self_attn.q_proj.weight", "attn_q.weight", "NH,D"),
         "k_proj": ("LDKH", width, "self_attn.k_proj.weight", "attn_k.weight", "KH,D"),
         "v_proj": ("LDKH", width, "self_attn.v_proj.weight", "attn_v.weight", "KH,D"),
         "o_proj": ("LNHD", heads, "self_attn.o_proj.weight", "attn_output.weight", "D,NH"),
-        "mlp_norm": ("LD", norm, "post_attention_layernorm.weight", "ffn_norm.weight", "D"),
         "gate_proj": ("LDF", width, "mlp.gate_proj.weight", "ffn_gate.weight", "F,D"),
         "up_proj": ("LDF", width, "mlp.up_proj.weight", "ffn_up.weight", "F,D"),
         "down_proj": ("LFD", mlp, "mlp.down_proj.weight", "ffn_down.weight", "D,F"),
@@ -79,6 +77,16 @@ def weight_table(config: ModelConfig) -> dict[str, Weight]:
         lines["v_bias"] = ("LKH", _zeros, "self_attn.v_proj.bias", "attn_v.bias", "KH")
     if c.o_bias:
         lines["o_bias"] = ("LD", _zeros, "self_attn.o_proj.bias", "attn_output.bias", "D")
+    attn_post = ("LD", norm, "post_attention_layernorm.weight", "post_attention_norm.weight", "D")
+    mlp_post = ("LD", norm, "post_feedforward_layernorm.weight", "post_ffw_norm.weight", "D")
+    if c.norms != "after":
+        # What Llama calls "post attention" stands before the MLP.
+        mlp = "pre_feedforward_layernorm" if c.norms == "both" else "post_attention_layernorm"
+        lines["attn_norm"] = ("LD", norm, "input_layernorm.weight", "attn_norm.weight", "D")
+        lines["mlp_norm"] = ("LD", norm, f"{mlp}.weight", "ffn_norm.weight", "D")
+    if c.norms != "before":
+        lines["attn_post_norm"] = attn_post
+        lines["mlp_post_norm"] = mlp_post
     if c.qk_norm != "none":
         q, k = ("NH", "KH") if c.qk_norm == "projection" else ("H", "H")
         lines["q_norm"] = (f"L{q}", norm, "self_attn.q_norm.weight", "attn_q_norm.weight", q)

@@ -49,6 +49,25 @@ def _theta(theta: float) -> dict[str, Any]:
     return {"rope_parameters": {"rope_type": "default", "rope_theta": theta}}
 
 
+_GEMMA2 = _LLAMA | {
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "rms_norm_eps": 1e-6,
+    "sliding_window": 6,
+    "layer_types": ["sliding_attention", "full_attention"],
+    # Small enough to bend the scores and logits of random weights.
+    "attn_logit_softcapping": 2.0,
+    "final_logit_softcapping": 3.0,
+}
+
+
+def _gemma3_ropes(**of_global_layers: Any) -> dict[str, Any]:
+    return {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+        "full_attention": {"rope_theta": 1_000_000.0, **of_global_layers},
+    }
+
+
 # name -> (model_type, settings). One case carries the name of each preset and has its architecture;
 # the others are variants that real checkpoints use.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -75,6 +94,22 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         _LLAMA
         | {"num_key_value_heads": 1, "head_dim": 16, "rms_norm_eps": 1e-6}
         | {"hidden_act": "gelu_pytorch_tanh"},
+    ),
+    "gemma2_2b": ("gemma2", _GEMMA2 | {"query_pre_attn_scalar": 16}),
+    "gemma2_27b": ("gemma2", _GEMMA2 | {"query_pre_attn_scalar": 40}),
+    "gemma3_1b": (
+        "gemma3_text",
+        _GEMMA2
+        | {"query_pre_attn_scalar": 16, "num_hidden_layers": 3, "num_key_value_heads": 1}
+        | {"attn_logit_softcapping": None, "final_logit_softcapping": None}
+        | {"layer_types": ["sliding_attention", "sliding_attention", "full_attention"]}
+        | {"rope_parameters": _gemma3_ropes(rope_type="default")},
+    ),
+    "gemma3_scaled": (
+        "gemma3_text",
+        _GEMMA2
+        | {"query_pre_attn_scalar": 24}
+        | {"rope_parameters": _gemma3_ropes(rope_type="linear", factor=4.0)},
     ),
     "qwen2_7b": (
         "qwen2",

@@ -21,6 +21,10 @@ SMALL = preset("tiny", vocab_size=640)
 _LLAMA3 = RopeConfig(
     theta=5e5, scaling="llama3", factor=8.0, original_max_positions=8, high_freq_factor=4.0
 )
+_GEMMA2 = SMALL.replace(
+    scale_embedding=True, norm_plus_one=True, activation="gelu_tanh", norms="both",
+    sliding_window=7, global_every=2, attention_soft_cap=2.0, logit_soft_cap=3.0,
+)  # fmt: skip
 CONFIGS = {
     "llama": SMALL.replace(tied=False, rope=_LLAMA3),
     "llama, linear": SMALL.replace(rope=RopeConfig(scaling="linear", factor=2.0)),
@@ -29,7 +33,19 @@ CONFIGS = {
     "gemma": SMALL.replace(
         scale_embedding=True, norm_plus_one=True, activation="gelu_tanh", head_width=32
     ),
+    "gemma2": _GEMMA2,
+    "gemma2, scaled": _GEMMA2.replace(score_width=40, attention_soft_cap=None, logit_soft_cap=None),
+    "gemma2, no window": _GEMMA2.replace(sliding_window=None, global_every=None),
+    "gemma3_text": _GEMMA2.replace(
+        qk_norm="head",
+        num_layers=4,
+        global_every=3,
+        local_rope_theta=100.0,
+        logit_soft_cap=None,
+        rope=RopeConfig(theta=1e6, scaling="linear", factor=8.0),
+    ),
     "qwen2": SMALL.replace(qkv_bias=True),
+    "qwen2, every second": SMALL.replace(qkv_bias=True, sliding_window=7, global_every=2),
     "qwen2, window": SMALL.replace(qkv_bias=True, sliding_window=7),
     "qwen3": SMALL.replace(qk_norm="head"),
     "qwen3, biases": SMALL.replace(qk_norm="head", qkv_bias=True, o_bias=True, tied=False),

@@ -26,6 +26,9 @@ _GEMMA: dict[str, Any] = {
 _ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": {},
     "gemma": _GEMMA,
+    "gemma2": _GEMMA | {"norms": "both", "global_every": 2},
+    "gemma3": _GEMMA
+    | {"norms": "both", "qk_norm": "head", "global_every": 6, "local_rope_theta": 10_000.0},
     "qwen2": {},
     "qwen3": {"qk_norm": "head"},
 }
@@ -156,6 +159,16 @@ def gguf_config(reader: gguf.GGUFReader) -> ModelConfig:
         problems.append(f"{arch}.rope.dimension_count rotates only a part of each head")
     if get("expert_count", 0):
         problems.append(f"{arch}.expert_count: mixtures of experts are not supported")
+    window = get("attention.sliding_window", 4096 if arch == "gemma2" else None) or None
+    said = _ARCHITECTURES[arch]
+    if window is None and "global_every" in said:
+        problems.append(f"{arch}.attention.sliding_window is missing")
+    for name, key in (
+        ("global_every", "attention.sliding_window_pattern"),
+        ("local_rope_theta", "rope.freq_base_swa"),
+    ):
+        if get(key, said.get(name)) != said.get(name):
+            problems.append(f"{arch}.{key} {get(key)!r} is not {said.get(name)!r}")
     scaling = get("rope.scaling.type", "none")
     factor = float(get("rope.scaling.factor", get("rope.scale_linear", 1.0)))
     if scaling not in ("none", "linear"):
@@ -182,11 +195,19 @@ def gguf_config(reader: gguf.GGUFReader) -> ModelConfig:
         tied="output.weight" not in shapes,
         qkv_bias="blk.0.attn_q.bias" in shapes,
         o_bias="blk.0.attn_output.bias" in shapes,
-        sliding_window=get("attention.sliding_window") or None,
+        sliding_window=window,
+        attention_soft_cap=get("attn_logit_softcapping"),
+        score_width=_score_width(arch, get("block_count"), get("embedding_length") // heads),
         logit_soft_cap=get("final_logit_softcapping"),
         max_positions=get("context_length", 4096),
-        **_ARCHITECTURES[arch],
+        **said,
     )
+
+
+def _score_width(arch: str, layers: int, width_per_head: int) -> int | None:
+    """What attention is scaled by where it is not the head's width; no metadata say it."""
+    largest = {"gemma2": 46, "gemma3": 62}  # llama.cpp knows the 27B models by their layers
+    return width_per_head if largest.get(arch) == layers else None
 
 
 def _llama3_rope(reader: gguf.GGUFReader, plain: RopeConfig, head_width: int) -> RopeConfig:
@@ -231,7 +252,7 @@ def _fixes(arch: str, config: ModelConfig) -> dict[str, Fix]:
     if arch == "llama":
         rotated = ("q_proj", "k_proj", "q_bias", "k_bias")
         return {f"layers/{name}": _split_pairs for name in rotated}
-    if arch == "gemma":
+    if arch.startswith("gemma"):
         # It adds the one of (1 + w).
         return {
             path: lambda part: part - 1 for path in weight_table(config) if path.endswith("norm")

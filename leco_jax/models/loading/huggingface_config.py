@@ -17,6 +17,18 @@ _FAMILIES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 8192, "num_key_value_heads": 16, "head_dim": 256,
         "hidden_act": "gelu_pytorch_tanh", "tie_word_embeddings": True,
     },
+    "gemma2": {
+        "max_position_embeddings": 8192, "num_key_value_heads": 4, "head_dim": 256,
+        "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True,
+        "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 2,
+        "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
+    },
+    "gemma3_text": {
+        "max_position_embeddings": 131_072, "num_key_value_heads": 4, "head_dim": 256,
+        "hidden_activation": "gelu_pytorch_tanh", "tie_word_embeddings": True,
+        "query_pre_attn_scalar": 256, "sliding_window": 4096, "sliding_window_pattern": 6,
+        "rope_theta": 1_000_000.0, "rope_local_base_freq": 10_000.0,
+    },
     "qwen2": {
         "max_position_embeddings": 32_768, "num_key_value_heads": 32, "attention_bias": True,
         "sliding_window": 4096,
@@ -28,8 +40,11 @@ _FAMILIES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 # model_type -> what its name says and its config.json does not.
+_GEMMA: dict[str, Any] = {"scale_embedding": True, "norm_plus_one": True}
 _SAID_BY_NAME: dict[str, dict[str, Any]] = {
-    "gemma": {"scale_embedding": True, "norm_plus_one": True},
+    "gemma": _GEMMA,
+    "gemma2": _GEMMA | {"norms": "both"},
+    "gemma3_text": _GEMMA | {"norms": "both", "qk_norm": "head"},
     "qwen3": {"qk_norm": "head"},
 }
 
@@ -61,7 +76,6 @@ _INERT: dict[str, tuple[Any, ...]] = {
     "mlp_bias": (False, None),
     "partial_rotary_factor": (1.0, 1, None),
     "rope_interleaved": (False, None),
-    "attn_logit_softcapping": (None,),
     "use_bidirectional_attention": (False, None),
     "quantization_config": (None,),
 }
@@ -95,8 +109,8 @@ def huggingface_config(raw: Mapping[str, Any]) -> ModelConfig:
         if key in cfg and cfg[key] not in inert
     ]
     activation = _activation(cfg, problems)
-    rope = _rope(cfg, problems)
-    sliding_window = _sliding_window(cfg, problems)
+    rope, local_rope_theta = _ropes(cfg, problems)
+    sliding_window, global_every = _windows(cfg, problems)
     saved = str(cfg.get("dtype") or cfg.get("torch_dtype") or "float32").removeprefix("torch.")
     if saved not in _DTYPES:
         problems.append(f"dtype={saved!r}")
@@ -107,10 +121,12 @@ def huggingface_config(raw: Mapping[str, Any]) -> ModelConfig:
         raise CheckpointError(
             f"config.json of a {family} model: not supported: " + "; ".join(problems)
         )
+    head_width = cfg.get("head_dim") or cfg["hidden_size"] // heads
+    score_width = cfg.get("query_pre_attn_scalar")
     return ModelConfig(
         **{field: cfg[key] for key, field in _SIZES.items()},
         num_kv_heads=cfg.get("num_key_value_heads") or heads,
-        head_width=cfg.get("head_dim") or cfg["hidden_size"] // heads,
+        head_width=head_width,
         norm_eps=float(cfg.get("rms_norm_eps", 1e-6)),
         rope=rope,
         activation=activation,
@@ -119,6 +135,10 @@ def huggingface_config(raw: Mapping[str, Any]) -> ModelConfig:
         # Qwen2 has its three biases always and this one never.
         o_bias=family != "qwen2" and bool(cfg.get("attention_bias", False)),
         sliding_window=sliding_window,
+        global_every=global_every,
+        local_rope_theta=None if sliding_window is None else local_rope_theta,
+        attention_soft_cap=cfg.get("attn_logit_softcapping"),
+        score_width=None if score_width in (None, head_width) else int(score_width),
         logit_soft_cap=cfg.get("final_logit_softcapping"),
         max_positions=cfg["max_position_embeddings"],
         param_dtype=_DTYPES[saved],
@@ -137,9 +157,20 @@ def _activation(cfg: Mapping[str, Any], problems: list[str]) -> Any:
     return _ACTIVATIONS.get(name)
 
 
-def _rope(cfg: Mapping[str, Any], problems: list[str]) -> RopeConfig:
+def _ropes(cfg: Mapping[str, Any], problems: list[str]) -> tuple[RopeConfig, float | None]:
+    """The rotary embedding, and the base of that of layers with a window if it is another."""
     # New configs keep the base among the parameters; old ones beside "rope_scaling".
     params = dict(cfg.get("rope_parameters") or cfg.get("rope_scaling") or {})
+    if cfg["model_type"] != "gemma3_text":
+        return _rope(cfg, params, problems), None
+    local = params.get("sliding_attention") or {}
+    if local.get("rope_type", "default") != "default":
+        problems.append(f"rope type {local['rope_type']!r} in layers with a window")
+    theta = float(local.get("rope_theta") or cfg["rope_local_base_freq"])
+    return _rope(cfg, params.get("full_attention", params), problems), theta
+
+
+def _rope(cfg: Mapping[str, Any], params: Mapping[str, Any], problems: list[str]) -> RopeConfig:
     theta = params.get("rope_theta") or cfg.get("rope_theta") or 10_000.0
     kind = params.get("rope_type") or params.get("type") or "default"
     if any(isinstance(value, Mapping) for value in params.values()):
@@ -162,24 +193,34 @@ def _rope(cfg: Mapping[str, Any], problems: list[str]) -> RopeConfig:
     return RopeConfig()
 
 
-def _sliding_window(cfg: Mapping[str, Any], problems: list[str]) -> int | None:
-    window = cfg.get("sliding_window")
-    if cfg["model_type"] not in ("mistral", "qwen2", "qwen3"):
-        return None  # the others ignore the key
-    kinds = set(cfg.get("layer_types") or ())
-    if cfg["model_type"] in ("qwen2", "qwen3"):
-        if not cfg.get("use_sliding_window", False):
-            return None
-        if not kinds:
-            # Layers from max_window_layers on slide.
-            first, count = cfg.get("max_window_layers", 28), cfg["num_hidden_layers"]
-            kinds = {"sliding_attention"} if first < count else {"full_attention"}
-            kinds |= {"full_attention"} if first > 0 else set()
-    if kinds == {"full_attention"}:
-        return None
-    if kinds - {"sliding_attention"}:
-        problems.append("sliding_window in some layers only (layer_types, max_window_layers)")
-    return window
+def _windows(cfg: Mapping[str, Any], problems: list[str]) -> tuple[int | None, int | None]:
+    """The window, and after how many layers with it one without comes; None: none does."""
+    family, count, window = cfg["model_type"], cfg["num_hidden_layers"], cfg.get("sliding_window")
+    if family in ("qwen2", "qwen3") and not cfg.get("use_sliding_window", False):
+        window = None
+    if window is None or family not in ("mistral", "gemma2", "gemma3_text", "qwen2", "qwen3"):
+        return None, None  # the others ignore the key
+    kinds = cfg.get("layer_types")
+    if not kinds:
+        # By Qwen's rule layers from max_window_layers on slide, by Gemma's all but every n-th.
+        first = cfg.get("max_window_layers", 28) if family in ("qwen2", "qwen3") else 0
+        every = cfg.get("sliding_window_pattern") or count + 1
+        kinds = [_KINDS[i >= first and (i + 1) % every != 0] for i in range(count)]
+    if set(kinds) == {"sliding_attention"}:
+        return window, None
+    if set(kinds) == {"full_attention"}:
+        return None, None
+    every = [*kinds, "full_attention"].index("full_attention") + 1
+    if list(kinds) != [_KINDS[(i + 1) % every != 0] for i in range(count)]:
+        problems.append(
+            "sliding_window in some layers only, and not in all but every n-th (layer_types, "
+            "max_window_layers)"
+        )
+    return window, every
+
+
+# Kinds of layers without and with a window.
+_KINDS = ("full_attention", "sliding_attention")
 
 
 def config_json(
@@ -192,7 +233,7 @@ def config_json(
     """
     family = _family(config)
     raw: dict[str, Any] = {
-        "architectures": [f"{family.capitalize()}ForCausalLM"],
+        "architectures": [f"{_CLASSES.get(family, family.capitalize())}ForCausalLM"],
         "model_type": family,
         **{key: getattr(config, field) for key, field in _SIZES.items()},
         "num_key_value_heads": config.num_kv_heads,
@@ -210,8 +251,19 @@ def config_json(
     elif rope.scaling == "llama3":
         scaling = {key: getattr(rope, field) for key, field in _LLAMA3.items()}
         raw["rope_scaling"] = {"rope_type": "llama3", **scaling}
-    if family == "gemma":
+    if family.startswith("gemma"):
         raw["hidden_activation"] = raw["hidden_act"]
+    if family in ("gemma2", "gemma3_text"):
+        raw |= {
+            "query_pre_attn_scalar": config.score_width or config.head_width,
+            "attn_logit_softcapping": config.attention_soft_cap,
+            "final_logit_softcapping": config.logit_soft_cap,
+            "sliding_window": config.sliding_window,
+        }
+    if config.local_rope_theta is not None:
+        raw["rope_local_base_freq"] = config.local_rope_theta
+    if family in ("gemma2", "gemma3_text") or config.global_every is not None:
+        raw["layer_types"] = [_KINDS[window is not None] for window in config.layer_windows]
     if family in ("llama", "qwen3"):
         raw["attention_bias"] = config.qkv_bias
     if family == "mistral":
@@ -235,7 +287,13 @@ def _family(config: ModelConfig) -> str:
         "o_bias": c.o_bias,
         "qk_norm of heads": c.qk_norm == "head",
         "qk_norm of projections": c.qk_norm == "projection",
+        "norms both before and after": c.norms == "both",
+        "norms after": c.norms == "after",
         "sliding_window": c.sliding_window is not None,
+        "global_every": c.global_every is not None,
+        "local_rope_theta": c.local_rope_theta is not None,
+        "attention_soft_cap": c.attention_soft_cap is not None,
+        "score_width": c.score_width is not None,
         "logit_soft_cap": c.logit_soft_cap is not None,
     }
     features = {name for name, has in says.items() if has}
@@ -250,7 +308,10 @@ def _family(config: ModelConfig) -> str:
 
 _BIASES = {"qkv_bias", "o_bias"}
 _WINDOW = {"sliding_window"}
-_GEMMA = {"scale_embedding", "norm_plus_one"}
+_WINDOWS = {"sliding_window", "global_every"}
+_GEMMA1 = {"scale_embedding", "norm_plus_one"}
+_GEMMA2 = {*_GEMMA1, "norms both before and after"}
+_CAPS = {"attention_soft_cap", "logit_soft_cap", "score_width"}
 
 # Family, the features that its models always have, and those that they have at times; the simplest
 # first.
@@ -258,8 +319,15 @@ _FORMS: list[tuple[str, set[str], set[str]]] = [
     ("llama", set(), set()),
     ("llama", _BIASES, set()),
     ("mistral", _WINDOW, set()),
-    ("qwen2", {"qkv_bias"}, _WINDOW),
-    ("gemma", _GEMMA, set()),
-    ("qwen3", {"qk_norm of heads"}, _WINDOW),
-    ("qwen3", {"qk_norm of heads", *_BIASES}, _WINDOW),
+    ("qwen2", {"qkv_bias"}, _WINDOWS),
+    ("gemma", _GEMMA1, set()),
+    ("gemma2", _GEMMA2, _WINDOWS | _CAPS),
+    # It has two rotary embeddings wherever it has windows.
+    ("gemma3_text", {*_GEMMA2, "qk_norm of heads"}, _CAPS),
+    ("gemma3_text", {*_GEMMA2, "qk_norm of heads", "local_rope_theta"}, _WINDOWS | _CAPS),
+    ("qwen3", {"qk_norm of heads"}, _WINDOWS),
+    ("qwen3", {"qk_norm of heads", *_BIASES}, _WINDOWS),
 ]
+
+# Families whose classes are not called as they are.
+_CLASSES = {"gemma3_text": "Gemma3"}

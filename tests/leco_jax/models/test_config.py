@@ -16,6 +16,11 @@ TINY = PRESETS["tiny"]
         ("num_kv_heads", 3, "num_heads=4 is not a multiple of num_kv_heads=3"),
         ("head_width", 7, "head_width=7 must be even"),
         ("activation", "relu", "'relu'"),
+        ("norms", "none", "norms 'none' is not one of before, after, both"),
+        ("global_every", 2, "global_every=2 without a sliding_window"),
+        ("local_rope_theta", 1e4, "local_rope_theta=10000.0 without a sliding_window"),
+        ("attention_soft_cap", 0.0, "attention_soft_cap=0.0"),
+        ("score_width", 1.5, "score_width=1.5"),
         ("qk_norm", "all", "qk_norm 'all' is not one of none, head, projection"),
         ("sliding_window", 0, "sliding_window=0"),
         ("logit_soft_cap", -1.0, "logit_soft_cap=-1.0"),
@@ -34,6 +39,15 @@ def test_bad_rope(bad):
         RopeConfig(**bad)
 
 
+def test_every_nth_layer_is_global_and_has_the_rope_of_its_own():
+    config = TINY.replace(num_layers=5, sliding_window=3, global_every=2, local_rope_theta=100.0)
+    assert config.layer_windows == (3, None, 3, None, 3)
+    local = RopeConfig(theta=100.0)
+    assert config.layer_ropes == (local, config.rope, local, config.rope, local)
+    assert TINY.layer_windows == (None, None)
+    assert TINY.replace(sliding_window=3).layer_windows == (3, 3)
+
+
 def test_configs_are_hashable_and_equal_by_value():
     assert hash(TINY) == hash(ModelConfig(**vars(TINY)))
 
@@ -49,6 +63,9 @@ def test_configs_are_hashable_and_equal_by_value():
         ("llama3_70b", 70_553_706_496),
         ("mistral_7b", 7_241_732_096),
         ("gemma_2b", 2_506_172_416),
+        ("gemma2_2b", 2_614_341_888),
+        ("gemma2_27b", 27_227_128_320),
+        ("gemma3_1b", 999_885_952),
         ("qwen2_7b", 7_615_616_512),
         ("qwen25_7b", 7_615_616_512),
         ("qwen25_500m", 494_032_768),

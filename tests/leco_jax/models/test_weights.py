@@ -32,14 +32,17 @@ def test_parameters_have_the_documented_shapes(name):
     c = preset(name)
     d, f, n, k, h = c.width, c.mlp_width, c.num_heads, c.num_kv_heads, c.head_width
     layer = {
-        "attn_norm": (d,), "q_proj": (d, n, h), "k_proj": (d, k, h), "v_proj": (d, k, h),
-        "o_proj": (n, h, d), "mlp_norm": (d,), "gate_proj": (d, f), "up_proj": (d, f),
-        "down_proj": (f, d),
+        "q_proj": (d, n, h), "k_proj": (d, k, h), "v_proj": (d, k, h), "o_proj": (n, h, d),
+        "gate_proj": (d, f), "up_proj": (d, f), "down_proj": (f, d),
+        "attn_norm": (d,), "mlp_norm": (d,),
     }  # fmt: skip
+    assert (c.norms == "both") == name.startswith(("gemma2", "gemma3"))
+    if c.norms == "both":
+        layer |= {"attn_post_norm": (d,), "mlp_post_norm": (d,)}
     assert c.qkv_bias == name.startswith("qwen2")
     if c.qkv_bias:
         layer |= {"q_bias": (n, h), "k_bias": (k, h), "v_bias": (k, h)}
-    assert (c.qk_norm == "head") == name.startswith("qwen3")
+    assert (c.qk_norm == "head") == name.startswith(("qwen3", "gemma3"))
     if c.qk_norm == "head":
         layer |= {"q_norm": (h,), "k_norm": (h,)}
     want = {"embed": (c.vocab_size, d), "final_norm": (d,)}

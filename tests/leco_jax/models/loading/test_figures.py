@@ -23,6 +23,10 @@ CASES = [
     "llama3_70b",
     "mistral_7b",
     "gemma_2b",
+    "gemma2_2b",
+    "gemma2_27b",
+    "gemma3_1b",
+    "gemma3_scaled",
     "qwen2_7b",
     "qwen3_600m",
     "qwen25_500m",
@@ -62,7 +66,7 @@ def test_logits_and_log_probabilities(case, checkpoint, figures, run):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("case", ["llama31_8b", "gemma_2b", "qwen2_window"])
+@pytest.mark.parametrize("case", ["llama31_8b", "gemma_2b", "gemma2_27b", "gemma3_1b"])
 def test_unrolled_layers_give_the_same(case, checkpoint, figures, run):
     directory = checkpoint(case)
     config = huggingface_config(json.loads((directory / "config.json").read_text()))
@@ -76,13 +80,16 @@ def test_unrolled_layers_give_the_same(case, checkpoint, figures, run):
 def test_the_case_of_a_preset_has_its_architecture(name, stored):
     def architecture(config: ModelConfig):
         grouped = config.num_kv_heads < config.num_heads
-        windowed = config.sliding_window is not None
+        optional = (
+            "sliding_window", "global_every", "attention_soft_cap", "logit_soft_cap", "score_width",
+        )  # fmt: skip
+        given = {name: 1 for name in optional if getattr(config, name) is not None}
         rope = dataclasses.replace(config.rope, original_max_positions=1)
         rest = config.replace(
             vocab_size=64, width=32, mlp_width=64, num_layers=1, num_heads=1, num_kv_heads=1,
-            head_width=8, max_positions=1, rope=rope, sliding_window=None, valid_vocab=None,
-            param_dtype="float32", dtype="float32",
+            head_width=8, max_positions=1, rope=rope, valid_vocab=None,
+            param_dtype="float32", dtype="float32", **given,
         )  # fmt: skip
-        return grouped, windowed, rest
+        return grouped, rest
 
     assert architecture(huggingface_config(stored[name]["config"])) == architecture(PRESETS[name])

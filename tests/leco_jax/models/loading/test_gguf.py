@@ -17,7 +17,8 @@ from leco_jax.models.sharding import make_mesh
 
 ARCHES = {"llama": gguf.MODEL_ARCH.LLAMA, "mistral": gguf.MODEL_ARCH.LLAMA}
 ARCHES |= {"gemma": gguf.MODEL_ARCH.GEMMA, "qwen2": gguf.MODEL_ARCH.QWEN2}
-ARCHES |= {"qwen3": gguf.MODEL_ARCH.QWEN3}
+ARCHES |= {"qwen3": gguf.MODEL_ARCH.QWEN3, "gemma2": gguf.MODEL_ARCH.GEMMA2}
+ARCHES |= {"gemma3_text": gguf.MODEL_ARCH.GEMMA3}
 F32 = gguf.GGMLQuantizationType.F32
 
 
@@ -42,9 +43,14 @@ def write_gguf(path, config, tensors, *, kind=F32, change=None, extra=None):
         config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
     )
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    rope = config["rope_parameters"]
+    writer.add_rope_freq_base(rope.get("full_attention", rope)["rope_theta"])
     if config.get("sliding_window"):
         writer.add_sliding_window(config["sliding_window"])
+    if config.get("attn_logit_softcapping"):
+        writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
+    if config.get("final_logit_softcapping"):
+        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
     if change:
         change(writer)
     names = gguf.get_tensor_name_map(arch, config["num_hidden_layers"])
@@ -53,7 +59,7 @@ def write_gguf(path, config, tensors, *, kind=F32, change=None, extra=None):
             x = permute(x, config["num_attention_heads"])
         if arch == gguf.MODEL_ARCH.LLAMA and "k_proj" in name:
             x = permute(x, config["num_key_value_heads"])
-        if arch == gguf.MODEL_ARCH.GEMMA and name.endswith("norm.weight"):
+        if config["model_type"].startswith("gemma") and name.endswith("norm.weight"):
             x = x + 1
         stored = kind if x.ndim == 2 and x.shape[1] % 32 == 0 else F32
         writer.add_tensor(

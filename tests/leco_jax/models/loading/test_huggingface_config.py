@@ -55,6 +55,24 @@ PUBLISHED = {
         "tie_word_embeddings": False, "torch_dtype": "bfloat16", "use_sliding_window": False,
         "vocab_size": 152064,
     },
+    "gemma2_27b": {
+        "model_type": "gemma2", "attention_bias": False, "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0, "head_dim": 128, "hidden_act": "gelu_pytorch_tanh",
+        "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 4608, "intermediate_size": 36864,
+        "max_position_embeddings": 8192, "num_attention_heads": 32, "num_hidden_layers": 46,
+        "num_key_value_heads": 16, "query_pre_attn_scalar": 144, "rms_norm_eps": 1e-06,
+        "rope_theta": 10000.0, "sliding_window": 4096, "torch_dtype": "bfloat16",
+        "vocab_size": 256000,
+    },
+    "gemma3_1b": {
+        "model_type": "gemma3_text", "attention_bias": False, "attn_logit_softcapping": None,
+        "final_logit_softcapping": None, "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh",
+        "hidden_size": 1152, "intermediate_size": 6912, "max_position_embeddings": 32768,
+        "num_attention_heads": 4, "num_hidden_layers": 26, "num_key_value_heads": 1,
+        "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-06, "rope_local_base_freq": 10000,
+        "rope_scaling": None, "rope_theta": 1000000, "sliding_window": 512,
+        "sliding_window_pattern": 6, "torch_dtype": "bfloat16", "vocab_size": 262144,
+    },
     "llama32_1b": {
         "model_type": "llama", "attention_bias": False, "head_dim": 64, "hidden_act": "silu",
         "hidden_size": 2048, "intermediate_size": 8192, "max_position_embeddings": 131072,
@@ -144,6 +162,8 @@ def test_rope_spellings(settings, rope):
 
 MISTRAL = LLAMA | {"model_type": "mistral", "num_key_value_heads": 2}
 QWEN2 = LLAMA | {"model_type": "qwen2", "num_key_value_heads": 2}
+GEMMA2 = LLAMA | {"model_type": "gemma2"}
+THREE = {"num_hidden_layers": 3}
 
 
 @pytest.mark.parametrize(
@@ -162,10 +182,52 @@ QWEN2 = LLAMA | {"model_type": "qwen2", "num_key_value_heads": 2}
             | {"layer_types": ["sliding_attention"] * 4},
             7,
         ),
+        (GEMMA2 | {"layer_types": ["full_attention"] * 4}, None),
+        (GEMMA2 | {"layer_types": ["sliding_attention"] * 4}, 4096),
     ],
 )
 def test_sliding_window(raw, window):
-    assert huggingface_config(raw).sliding_window == window
+    config = huggingface_config(raw)
+    assert (config.sliding_window, config.global_every) == (window, None)
+
+
+@pytest.mark.parametrize(
+    ("raw", "every"),
+    [
+        (GEMMA2, 2),
+        (GEMMA2 | {"layer_types": ["sliding_attention"] * 2 + ["full_attention"]} | THREE, 3),
+        (GEMMA2 | {"model_type": "gemma3_text", "sliding_window_pattern": 3}, 3),
+        (GEMMA2 | {"model_type": "gemma3_text", "num_hidden_layers": 7}, 6),
+        (
+            QWEN2
+            | {"use_sliding_window": True}
+            | {"layer_types": ["sliding_attention", "full_attention"] * 2},
+            2,
+        ),
+    ],
+)
+def test_layers_without_the_window(raw, every):
+    config = huggingface_config(raw)
+    assert (config.sliding_window, config.global_every) == (4096, every)
+
+
+def test_gemma_3_has_two_rotary_embeddings():
+    gemma3 = GEMMA2 | {"model_type": "gemma3_text"}
+    linear = {"rope_type": "linear", "factor": 8.0}
+    old = {"rope_theta": 5e5, "rope_local_base_freq": 2e4, "rope_scaling": linear}
+    new = {
+        "full_attention": linear | {"rope_theta": 5e5},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 2e4},
+    }
+    for settings in (old, {"rope_parameters": new}):
+        config = huggingface_config(gemma3 | settings)
+        assert config.rope == RopeConfig(theta=5e5, scaling="linear", factor=8.0)
+        assert config.local_rope_theta == 2e4
+    config = huggingface_config(gemma3)
+    assert (config.rope.theta, config.local_rope_theta) == (1e6, 1e4)
+    bad = {"rope_parameters": new | {"sliding_attention": linear}}
+    with pytest.raises(CheckpointError, match="rope type 'linear' in layers with a window"):
+        huggingface_config(gemma3 | bad)
 
 
 @pytest.mark.parametrize(
@@ -190,8 +252,18 @@ def test_biases():
     assert (qwen.qkv_bias, qwen.o_bias) == (True, False)
 
 
-def test_logit_soft_cap():
+def test_soft_caps():
     assert huggingface_config(LLAMA | {"final_logit_softcapping": 30.0}).logit_soft_cap == 30.0
+    gemma2 = huggingface_config(GEMMA2)
+    assert (gemma2.attention_soft_cap, gemma2.logit_soft_cap) == (50.0, 30.0)
+    off = {"attn_logit_softcapping": None, "final_logit_softcapping": None}
+    gemma2 = huggingface_config(GEMMA2 | off)
+    assert (gemma2.attention_soft_cap, gemma2.logit_soft_cap) == (None, None)
+
+
+def test_score_width():
+    assert huggingface_config(GEMMA2).score_width is None  # 256, as the head's width
+    assert huggingface_config(GEMMA2 | {"query_pre_attn_scalar": 224}).score_width == 224
 
 
 @pytest.mark.parametrize(
@@ -210,7 +282,6 @@ def test_logit_soft_cap():
         ({"hidden_act": "gelu"}, "hidden_act='gelu'"),
         ({"mlp_bias": True}, "mlp_bias=True"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
-        ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping=50.0"),
         ({"rope_interleaved": True}, "rope_interleaved=True"),
         ({"torch_dtype": "float8_e4m3fn"}, "dtype='float8_e4m3fn'"),
         ({"num_attention_heads": 5}, "hidden_size=64 is not a multiple of 5 heads"),

@@ -103,6 +103,11 @@ PRESETS: dict[str, ModelConfig] = {
         width=1024, mlp_width=3072, num_layers=28, num_heads=16, tied=True
     ),
     "qwen3_8b": _QWEN3,
+    "olmo2_7b": _model(
+        100_352, 4096, 11_008, 32, 32, 32, 128,
+        norm_eps=1e-6, rope=RopeConfig(theta=500_000.0), qk_norm="projection", norms="after",
+        **_BFLOAT16,
+    ),
 }  # fmt: skip
 
 

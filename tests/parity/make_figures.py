@@ -68,6 +68,10 @@ def _gemma3_ropes(**of_global_layers: Any) -> dict[str, Any]:
     }
 
 
+# Its heads share out the width.
+_OLMO2 = {name: value for name, value in _LLAMA.items() if name != "head_dim"}
+_OLMO2 |= {"rms_norm_eps": 1e-6} | _theta(500_000.0)
+
 # name -> (model_type, settings). One case carries the name of each preset and has its architecture;
 # the others are variants that real checkpoints use.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -127,6 +131,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"num_key_value_heads": 1, "head_dim": 16, "rms_norm_eps": 1e-6}
         | _theta(1_000_000.0),
     ),
+    "olmo2_7b": ("olmo2", _OLMO2),
+    "olmo2_grouped": ("olmo2", _OLMO2 | {"num_key_value_heads": 2}),
     "llama31_8b": ("llama", _LLAMA | {"num_key_value_heads": 2, "rope_parameters": _LLAMA3_ROPE}),
     "llama31_70b": (
         "llama",

@@ -47,6 +47,7 @@ CONFIGS = {
     "qwen2": SMALL.replace(qkv_bias=True),
     "qwen2, every second": SMALL.replace(qkv_bias=True, sliding_window=7, global_every=2),
     "qwen2, window": SMALL.replace(qkv_bias=True, sliding_window=7),
+    "olmo2": SMALL.replace(qk_norm="projection", norms="after", tied=False),
     "qwen3": SMALL.replace(qk_norm="head"),
     "qwen3, biases": SMALL.replace(qk_norm="head", qkv_bias=True, o_bias=True, tied=False),
 }

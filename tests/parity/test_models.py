@@ -34,6 +34,8 @@ CASES = [
     "qwen25_500m",
     "qwen25_7b",
     "qwen3_8b",
+    "olmo2_7b",
+    "olmo2_grouped",
     "llama31_70b",
     "llama31_8b",
     "llama32_1b",

@@ -31,6 +31,7 @@ _ARCHITECTURES: dict[str, dict[str, Any]] = {
     | {"norms": "both", "qk_norm": "head", "global_every": 6, "local_rope_theta": 10_000.0},
     "qwen2": {},
     "qwen3": {"qk_norm": "head"},
+    "olmo2": {"qk_norm": "projection", "norms": "after"},
 }
 
 
@@ -163,6 +164,8 @@ def gguf_config(reader: gguf.GGUFReader) -> ModelConfig:
     said = _ARCHITECTURES[arch]
     if window is None and "global_every" in said:
         problems.append(f"{arch}.attention.sliding_window is missing")
+    if window is not None and arch == "olmo2":
+        problems.append("olmo2.attention.sliding_window: OLMo 3 is not supported")
     for name, key in (
         ("global_every", "attention.sliding_window_pattern"),
         ("local_rope_theta", "rope.freq_base_swa"),

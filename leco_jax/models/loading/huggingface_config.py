@@ -37,6 +37,7 @@ _FAMILIES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 32_768, "num_key_value_heads": 32, "head_dim": 128,
         "sliding_window": 4096,
     },
+    "olmo2": {"max_position_embeddings": 2048, "rms_norm_eps": 1e-5},
 }  # fmt: skip
 
 # model_type -> what its name says and its config.json does not.
@@ -46,6 +47,7 @@ _SAID_BY_NAME: dict[str, dict[str, Any]] = {
     "gemma2": _GEMMA | {"norms": "both"},
     "gemma3_text": _GEMMA | {"norms": "both", "qk_norm": "head"},
     "qwen3": {"qk_norm": "head"},
+    "olmo2": {"qk_norm": "projection", "norms": "after"},
 }
 
 # Sizes that every config.json must give -> our names; and the settings of Llama 3's rope.
@@ -327,6 +329,7 @@ _FORMS: list[tuple[str, set[str], set[str]]] = [
     ("gemma3_text", {*_GEMMA2, "qk_norm of heads", "local_rope_theta"}, _WINDOWS | _CAPS),
     ("qwen3", {"qk_norm of heads"}, _WINDOWS),
     ("qwen3", {"qk_norm of heads", *_BIASES}, _WINDOWS),
+    ("olmo2", {"qk_norm of projections", "norms after"}, set()),
 ]
 
 # Families whose classes are not called as they are.

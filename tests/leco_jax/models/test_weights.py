@@ -37,8 +37,13 @@ def test_parameters_have_the_documented_shapes(name):
         "attn_norm": (d,), "mlp_norm": (d,),
     }  # fmt: skip
     assert (c.norms == "both") == name.startswith(("gemma2", "gemma3"))
-    if c.norms == "both":
+    assert (c.norms == "after") == (c.qk_norm == "projection") == (name == "olmo2_7b")
+    if c.norms != "before":
         layer |= {"attn_post_norm": (d,), "mlp_post_norm": (d,)}
+    if c.norms == "after":
+        del layer["attn_norm"], layer["mlp_norm"]
+    if c.qk_norm == "projection":
+        layer |= {"q_norm": (n, h), "k_norm": (k, h)}
     assert c.qkv_bias == name.startswith("qwen2")
     if c.qkv_bias:
         layer |= {"q_bias": (n, h), "k_bias": (k, h), "v_bias": (k, h)}

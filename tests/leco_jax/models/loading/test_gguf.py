@@ -18,7 +18,7 @@ from leco_jax.models.sharding import make_mesh
 ARCHES = {"llama": gguf.MODEL_ARCH.LLAMA, "mistral": gguf.MODEL_ARCH.LLAMA}
 ARCHES |= {"gemma": gguf.MODEL_ARCH.GEMMA, "qwen2": gguf.MODEL_ARCH.QWEN2}
 ARCHES |= {"qwen3": gguf.MODEL_ARCH.QWEN3, "gemma2": gguf.MODEL_ARCH.GEMMA2}
-ARCHES |= {"gemma3_text": gguf.MODEL_ARCH.GEMMA3}
+ARCHES |= {"gemma3_text": gguf.MODEL_ARCH.GEMMA3, "olmo2": gguf.MODEL_ARCH.OLMO2}
 F32 = gguf.GGMLQuantizationType.F32
 
 

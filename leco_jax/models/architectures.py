@@ -56,6 +56,11 @@ PRESETS: dict[str, ModelConfig] = {
         49_152, 576, 1536, 30, 9, 3, 64,
         rope=RopeConfig(theta=100_000.0), tied=True, max_positions=8192,
     ),
+    "smollm3_3b": _model(
+        128_256, 2048, 11_008, 36, 16, 4, 128,
+        norm_eps=1e-6, rope=RopeConfig(theta=5_000_000.0), no_rope_every=4, tied=True,
+        max_positions=65_536, **_BFLOAT16,
+    ),
     "llama2_7b": _LLAMA2,
     "llama2_13b": _model(32_000, 5120, 13_824, 40, 40, 40, 128, **_BFLOAT16),
     "llama2_70b": _model(32_000, 8192, 28_672, 80, 64, 8, 128, **_BFLOAT16),

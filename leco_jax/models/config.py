@@ -62,6 +62,7 @@ class ModelConfig:
     global_every: int | None = None
     # base of the rotary embedding, not scaled, of layers with the window; None: `rope` (Gemma 3)
     local_rope_theta: float | None = None
+    no_rope_every: int | None = None  # every so-manieth layer has no rotary embedding (SmolLM3)
     attention_soft_cap: float | None = None  # c in c * tanh(scores / c); None: no cap
     # attention's scores are divided by the square root of this; None: of `head_width`
     score_width: int | None = None
@@ -96,7 +97,7 @@ class ModelConfig:
                 )
         if self.sliding_window is not None and not _is_positive_int(self.sliding_window):
             raise ValueError(f"sliding_window={self.sliding_window} must be None or at least 1")
-        for name in ("global_every", "score_width"):
+        for name in ("global_every", "no_rope_every", "score_width"):
             value = getattr(self, name)
             if value is not None and not _is_positive_int(value):
                 raise ValueError(f"{name}={value!r} must be None or an integer of at least 1")
@@ -136,12 +137,14 @@ class ModelConfig:
         )
 
     @property
-    def layer_ropes(self) -> tuple[RopeConfig, ...]:
-        """The rotary embedding of each layer."""
+    def layer_ropes(self) -> tuple[RopeConfig | None, ...]:
+        """The rotary embedding of each layer, None where it has none."""
         local = self.rope
         if self.local_rope_theta is not None:
             local = RopeConfig(theta=self.local_rope_theta)
-        return tuple(self.rope if window is None else local for window in self.layer_windows)
+        ropes = [self.rope if window is None else local for window in self.layer_windows]
+        every = self.no_rope_every or self.num_layers + 1
+        return tuple(None if (i + 1) % every == 0 else rope for i, rope in enumerate(ropes))
 
     def replace(self, **changes) -> "ModelConfig":
         """A copy with some fields changed."""

@@ -24,9 +24,12 @@ def inverse_frequencies(rope: RopeConfig, head_width: int) -> np.ndarray:
 
 
 def rope_table(
-    positions_BT: jax.Array, rope: RopeConfig, head_width: int
+    positions_BT: jax.Array, rope: RopeConfig | None, head_width: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Cosine and sine of every position's angles, float32 [B, T, 1, H/2]."""
+    """Cosine and sine of every position's angles, float32 [B, T, 1, H/2]; None: no rotation."""
+    if rope is None:
+        shape = (*positions_BT.shape, 1, head_width // 2)
+        return jnp.ones(shape), jnp.zeros(shape)
     freq = jnp.asarray(inverse_frequencies(rope, head_width), jnp.float32)
     angles = positions_BT.astype(jnp.float32)[:, :, None, None] * freq
     return jnp.cos(angles), jnp.sin(angles)

@@ -111,7 +111,9 @@ def _mlp(hidden_BTD, layer, *, config, rules):
     return _normed(out_BTD, layer, "mlp_post_norm", config)
 
 
-def _layer_kinds(config: ModelConfig, *, unrolled: bool) -> tuple[list[RopeConfig], dict[str, Any]]:
+def _layer_kinds(
+    config: ModelConfig, *, unrolled: bool
+) -> tuple[list[RopeConfig | None], dict[str, Any]]:
     """The model's rotary embeddings, and of each layer what the layers do not have in common.
 
     That is "rope", the index of its rotary embedding, and "window"; a list for unrolled layers,

@@ -133,6 +133,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "olmo2_7b": ("olmo2", _OLMO2),
     "olmo2_grouped": ("olmo2", _OLMO2 | {"num_key_value_heads": 2}),
+    "smollm3_3b": (
+        "smollm3",
+        _LLAMA
+        | {"num_key_value_heads": 1, "rms_norm_eps": 1e-6, "tie_word_embeddings": True}
+        | {"num_hidden_layers": 4}
+        | _theta(5_000_000.0),
+    ),
     "llama31_8b": ("llama", _LLAMA | {"num_key_value_heads": 2, "rope_parameters": _LLAMA3_ROPE}),
     "llama31_70b": (
         "llama",

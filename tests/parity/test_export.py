@@ -48,6 +48,7 @@ CONFIGS = {
     "qwen2, every second": SMALL.replace(qkv_bias=True, sliding_window=7, global_every=2),
     "qwen2, window": SMALL.replace(qkv_bias=True, sliding_window=7),
     "olmo2": SMALL.replace(qk_norm="projection", norms="after", tied=False),
+    "smollm3": SMALL.replace(num_layers=3, no_rope_every=2),
     "qwen3": SMALL.replace(qk_norm="head"),
     "qwen3, biases": SMALL.replace(qk_norm="head", qkv_bias=True, o_bias=True, tied=False),
 }

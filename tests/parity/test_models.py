@@ -36,6 +36,7 @@ CASES = [
     "qwen3_8b",
     "olmo2_7b",
     "olmo2_grouped",
+    "smollm3_3b",
     "llama31_70b",
     "llama31_8b",
     "llama32_1b",

@@ -32,6 +32,7 @@ _ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen2": {},
     "qwen3": {"qk_norm": "head"},
     "olmo2": {"qk_norm": "projection", "norms": "after"},
+    "smollm3": {"no_rope_every": 4},
 }
 
 
@@ -252,7 +253,7 @@ def load_gguf(
 
 def _fixes(arch: str, config: ModelConfig) -> dict[str, Fix]:
     """What llama.cpp's converter changes in the weights of an architecture, undone."""
-    if arch == "llama":
+    if arch in ("llama", "smollm3"):
         rotated = ("q_proj", "k_proj", "q_bias", "k_bias")
         return {f"layers/{name}": _split_pairs for name in rotated}
     if arch.startswith("gemma"):

@@ -38,6 +38,10 @@ _FAMILIES: dict[str, dict[str, Any]] = {
         "sliding_window": 4096,
     },
     "olmo2": {"max_position_embeddings": 2048, "rms_norm_eps": 1e-5},
+    "smollm3": {
+        "max_position_embeddings": 32_768, "num_key_value_heads": 4, "rope_theta": 2_000_000.0,
+        "tie_word_embeddings": True, "no_rope_layer_interval": 4,
+    },
 }  # fmt: skip
 
 # model_type -> what its name says and its config.json does not.
@@ -113,6 +117,7 @@ def huggingface_config(raw: Mapping[str, Any]) -> ModelConfig:
     activation = _activation(cfg, problems)
     rope, local_rope_theta = _ropes(cfg, problems)
     sliding_window, global_every = _windows(cfg, problems)
+    no_rope_every = _no_rope_every(cfg, problems)
     saved = str(cfg.get("dtype") or cfg.get("torch_dtype") or "float32").removeprefix("torch.")
     if saved not in _DTYPES:
         problems.append(f"dtype={saved!r}")
@@ -138,6 +143,7 @@ def huggingface_config(raw: Mapping[str, Any]) -> ModelConfig:
         o_bias=family != "qwen2" and bool(cfg.get("attention_bias", False)),
         sliding_window=sliding_window,
         global_every=global_every,
+        no_rope_every=no_rope_every,
         local_rope_theta=None if sliding_window is None else local_rope_theta,
         attention_soft_cap=cfg.get("attn_logit_softcapping"),
         score_width=None if score_width in (None, head_width) else int(score_width),
@@ -221,6 +227,23 @@ def _windows(cfg: Mapping[str, Any], problems: list[str]) -> tuple[int | None, i
     return window, every
 
 
+def _no_rope_every(cfg: Mapping[str, Any], problems: list[str]) -> int | None:
+    """After how many layers one without a rotary embedding comes; None: none does."""
+    if cfg["model_type"] != "smollm3":
+        return None
+    if cfg.get("use_sliding_window", False) and cfg.get("sliding_window") is not None:
+        problems.append("sliding_window in some layers only (use_sliding_window)")
+    count, rotated = cfg["num_hidden_layers"], cfg.get("no_rope_layers")
+    if not rotated:
+        return cfg["no_rope_layer_interval"]
+    if all(rotated[:count]):
+        return None
+    every = list(rotated).index(0) + 1
+    if [bool(x) for x in rotated[:count]] != [(i + 1) % every != 0 for i in range(count)]:
+        problems.append("no_rope_layers that are not every n-th")
+    return every
+
+
 # Kinds of layers without and with a window.
 _KINDS = ("full_attention", "sliding_attention")
 
@@ -264,6 +287,8 @@ def config_json(
         }
     if config.local_rope_theta is not None:
         raw["rope_local_base_freq"] = config.local_rope_theta
+    if config.no_rope_every is not None:
+        raw["no_rope_layers"] = [int(rope is not None) for rope in config.layer_ropes]
     if family in ("gemma2", "gemma3_text") or config.global_every is not None:
         raw["layer_types"] = [_KINDS[window is not None] for window in config.layer_windows]
     if family in ("llama", "qwen3"):
@@ -294,6 +319,7 @@ def _family(config: ModelConfig) -> str:
         "sliding_window": c.sliding_window is not None,
         "global_every": c.global_every is not None,
         "local_rope_theta": c.local_rope_theta is not None,
+        "no_rope_every": c.no_rope_every is not None,
         "attention_soft_cap": c.attention_soft_cap is not None,
         "score_width": c.score_width is not None,
         "logit_soft_cap": c.logit_soft_cap is not None,
@@ -330,7 +356,8 @@ _FORMS: list[tuple[str, set[str], set[str]]] = [
     ("qwen3", {"qk_norm of heads"}, _WINDOWS),
     ("qwen3", {"qk_norm of heads", *_BIASES}, _WINDOWS),
     ("olmo2", {"qk_norm of projections", "norms after"}, set()),
+    ("smollm3", {"no_rope_every"}, set()),
 ]
 
 # Families whose classes are not called as they are.
-_CLASSES = {"gemma3_text": "Gemma3"}
+_CLASSES = {"gemma3_text": "Gemma3", "smollm3": "SmolLM3"}

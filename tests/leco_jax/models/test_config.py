@@ -21,6 +21,7 @@ TINY = PRESETS["tiny"]
         ("local_rope_theta", 1e4, "local_rope_theta=10000.0 without a sliding_window"),
         ("attention_soft_cap", 0.0, "attention_soft_cap=0.0"),
         ("score_width", 1.5, "score_width=1.5"),
+        ("no_rope_every", 0, "no_rope_every=0"),
         ("qk_norm", "all", "qk_norm 'all' is not one of none, head, projection"),
         ("sliding_window", 0, "sliding_window=0"),
         ("logit_soft_cap", -1.0, "logit_soft_cap=-1.0"),
@@ -44,6 +45,8 @@ def test_every_nth_layer_is_global_and_has_the_rope_of_its_own():
     assert config.layer_windows == (3, None, 3, None, 3)
     local = RopeConfig(theta=100.0)
     assert config.layer_ropes == (local, config.rope, local, config.rope, local)
+    config = TINY.replace(num_layers=5, no_rope_every=2)
+    assert config.layer_ropes == (TINY.rope, None, TINY.rope, None, TINY.rope)
     assert TINY.layer_windows == (None, None)
     assert TINY.replace(sliding_window=3).layer_windows == (3, 3)
 
@@ -67,6 +70,7 @@ def test_configs_are_hashable_and_equal_by_value():
         ("gemma2_27b", 27_227_128_320),
         ("gemma3_1b", 999_885_952),
         ("olmo2_7b", 7_298_617_344),
+        ("smollm3_3b", 3_075_098_624),
         ("qwen2_7b", 7_615_616_512),
         ("qwen25_7b", 7_615_616_512),
         ("qwen25_500m", 494_032_768),

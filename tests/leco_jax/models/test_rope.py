@@ -43,6 +43,11 @@ def test_llama3_bands_by_hand():
     assert got[30] == pytest.approx(0.00213112 * (0.59285 + 0.40715 / 8), rel=1e-5)
 
 
+def test_no_rope_leaves_a_head_as_it_is():
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 3, 2, 8)), jnp.float32)
+    np.testing.assert_array_equal(rotate(x, rope_table(jnp.arange(3)[None], None, 8)), x)
+
+
 def test_rotation_keeps_lengths_and_sees_distances_only():
     q, k = jnp.asarray(np.random.default_rng(0).standard_normal((2, 1, 1, 1, 32)), jnp.float32)
     table = [rope_table(jnp.array([[p]]), LLAMA31, 32) for p in (5, 9, 105, 109)]

@@ -34,6 +34,7 @@ CASES = [
     "qwen3_8b",
     "olmo2_7b",
     "olmo2_grouped",
+    "smollm3_3b",
     "llama31_70b",
     "llama31_8b",
     "llama32_1b",
@@ -68,7 +69,9 @@ def test_logits_and_log_probabilities(case, checkpoint, figures, run):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("case", ["llama31_8b", "gemma_2b", "gemma2_27b", "gemma3_1b"])
+@pytest.mark.parametrize(
+    "case", ["llama31_8b", "gemma_2b", "gemma2_27b", "gemma3_1b", "smollm3_3b"]
+)
 def test_unrolled_layers_give_the_same(case, checkpoint, figures, run):
     directory = checkpoint(case)
     config = huggingface_config(json.loads((directory / "config.json").read_text()))

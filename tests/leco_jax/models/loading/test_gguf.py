@@ -19,6 +19,8 @@ ARCHES = {"llama": gguf.MODEL_ARCH.LLAMA, "mistral": gguf.MODEL_ARCH.LLAMA}
 ARCHES |= {"gemma": gguf.MODEL_ARCH.GEMMA, "qwen2": gguf.MODEL_ARCH.QWEN2}
 ARCHES |= {"qwen3": gguf.MODEL_ARCH.QWEN3, "gemma2": gguf.MODEL_ARCH.GEMMA2}
 ARCHES |= {"gemma3_text": gguf.MODEL_ARCH.GEMMA3, "olmo2": gguf.MODEL_ARCH.OLMO2}
+ARCHES |= {"smollm3": gguf.MODEL_ARCH.SMOLLM3}
+PERMUTED = (gguf.MODEL_ARCH.LLAMA, gguf.MODEL_ARCH.SMOLLM3)
 F32 = gguf.GGMLQuantizationType.F32
 
 
@@ -55,9 +57,9 @@ def write_gguf(path, config, tensors, *, kind=F32, change=None, extra=None):
         change(writer)
     names = gguf.get_tensor_name_map(arch, config["num_hidden_layers"])
     for name, x in tensors.items():
-        if arch == gguf.MODEL_ARCH.LLAMA and "q_proj" in name:
+        if arch in PERMUTED and "q_proj" in name:
             x = permute(x, config["num_attention_heads"])
-        if arch == gguf.MODEL_ARCH.LLAMA and "k_proj" in name:
+        if arch in PERMUTED and "k_proj" in name:
             x = permute(x, config["num_key_value_heads"])
         if config["model_type"].startswith("gemma") and name.endswith("norm.weight"):
             x = x + 1

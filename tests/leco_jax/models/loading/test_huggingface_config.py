@@ -80,6 +80,16 @@ PUBLISHED = {
         "rope_scaling": None, "rope_theta": 500000, "tie_word_embeddings": False,
         "torch_dtype": "bfloat16", "vocab_size": 100352,
     },
+    "smollm3_3b": {
+        "model_type": "smollm3", "attention_bias": False, "hidden_act": "silu",
+        "hidden_size": 2048, "intermediate_size": 11008, "layer_types": ["full_attention"] * 36,
+        "max_position_embeddings": 65536, "max_window_layers": 28, "mlp_bias": False,
+        "no_rope_layer_interval": 4, "no_rope_layers": [1, 1, 1, 0] * 9,
+        "num_attention_heads": 16, "num_hidden_layers": 36, "num_key_value_heads": 4,
+        "rms_norm_eps": 1e-06, "rope_scaling": None, "rope_theta": 5000000.0,
+        "sliding_window": None, "torch_dtype": "bfloat16", "use_sliding_window": False,
+        "vocab_size": 128256,
+    },
     "llama32_1b": {
         "model_type": "llama", "attention_bias": False, "head_dim": 64, "hidden_act": "silu",
         "hidden_size": 2048, "intermediate_size": 8192, "max_position_embeddings": 131072,
@@ -216,6 +226,15 @@ def test_sliding_window(raw, window):
 def test_layers_without_the_window(raw, every):
     config = huggingface_config(raw)
     assert (config.sliding_window, config.global_every) == (4096, every)
+
+
+def test_layers_without_rope():
+    smollm3 = LLAMA | {"model_type": "smollm3"}
+    assert huggingface_config(smollm3).no_rope_every == 4
+    assert huggingface_config(smollm3 | {"no_rope_layers": [1, 0, 1, 0]}).no_rope_every == 2
+    assert huggingface_config(smollm3 | {"no_rope_layers": [1, 1, 1, 1]}).no_rope_every is None
+    with pytest.raises(CheckpointError, match="no_rope_layers that are not every n-th"):
+        huggingface_config(smollm3 | {"no_rope_layers": [1, 0, 1, 1]})
 
 
 def test_gemma_3_has_two_rotary_embeddings():

@@ -56,6 +56,13 @@ PRESETS: dict[str, ModelConfig] = {
         49_152, 576, 1536, 30, 9, 3, 64,
         rope=RopeConfig(theta=100_000.0), tied=True, max_positions=8192,
     ),
+    "phi3_mini": _model(
+        32_064, 3072, 8192, 32, 32, 32, 96, sliding_window=2047, **_BFLOAT16,
+    ),
+    "phi4": _model(
+        100_352, 5120, 17_920, 40, 40, 10, 128,
+        rope=RopeConfig(theta=250_000.0), max_positions=16_384, **_BFLOAT16,
+    ),
     "smollm3_3b": _model(
         128_256, 2048, 11_008, 36, 16, 4, 128,
         norm_eps=1e-6, rope=RopeConfig(theta=5_000_000.0), no_rope_every=4, tied=True,

@@ -71,6 +71,7 @@ def _gemma3_ropes(**of_global_layers: Any) -> dict[str, Any]:
 # Its heads share out the width.
 _OLMO2 = {name: value for name, value in _LLAMA.items() if name != "head_dim"}
 _OLMO2 |= {"rms_norm_eps": 1e-6} | _theta(500_000.0)
+_PHI3 = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}  # its defaults lie beyond 64
 
 # name -> (model_type, settings). One case carries the name of each preset and has its architecture;
 # the others are variants that real checkpoints use.
@@ -140,6 +141,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"num_hidden_layers": 4}
         | _theta(5_000_000.0),
     ),
+    "phi3_mini": ("phi3", _LLAMA | _PHI3 | {"sliding_window": 6}),
+    "phi4": ("phi3", _LLAMA | _PHI3 | {"num_key_value_heads": 2} | _theta(250_000.0)),
     "llama31_8b": ("llama", _LLAMA | {"num_key_value_heads": 2, "rope_parameters": _LLAMA3_ROPE}),
     "llama31_70b": (
         "llama",

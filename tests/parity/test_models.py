@@ -37,6 +37,8 @@ CASES = [
     "olmo2_7b",
     "olmo2_grouped",
     "smollm3_3b",
+    "phi3_mini",
+    "phi4",
     "llama31_70b",
     "llama31_8b",
     "llama32_1b",

@@ -40,6 +40,48 @@ class TensorSource(Protocol):
         ...
 
 
+class SplitSource:
+    """A source in which weights that the files hold stacked appear one by one."""
+
+    def __init__(
+        self,
+        source: TensorSource,
+        config: ModelConfig,
+        names: Mapping[str, str],
+        stacks: Mapping[str, tuple[str, ...]],
+    ):
+        """Finds the stacked tensors there are.
+
+        `names` is as for `check_tensors`; `stacks` maps the name of a stacked tensor ({} is the
+        layer) to the paths of the weights whose rows it holds one after the other.
+        """
+        self._source = source
+        self._parts: dict[str, tuple[str, int]] = {}  # name -> the stacked tensor, its first row
+        self.shapes = dict(source.shapes)
+        table = weight_table(config)
+        for stacked, paths in stacks.items():
+            shapes = [stored_shape(table[path], config) for path in paths]
+            whole = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+            for layer in range(config.num_layers):
+                name = stacked.format(layer)
+                if tuple(source.shapes.get(name, ())) != whole:
+                    continue  # not stacked, or mis-shaped and reported as it is
+                del self.shapes[name]
+                start = 0
+                for path, shape in zip(paths, shapes, strict=True):
+                    self._parts[names[path].format(layer)] = (name, start)
+                    self.shapes[names[path].format(layer)] = shape
+                    start += shape[0]
+
+    def read(self, name: str, index: Index) -> np.ndarray:
+        """The part of one weight that lies within contiguous ranges."""
+        if name not in self._parts:
+            return self._source.read(name, index)
+        first, stop, _ = index[0].indices(self.shapes[name][0])
+        stacked, start = self._parts[name]
+        return self._source.read(stacked, (slice(start + first, start + stop), *index[1:]))
+
+
 def check_tensors(
     config: ModelConfig,
     names: Mapping[str, str],

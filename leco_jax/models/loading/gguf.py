@@ -10,7 +10,15 @@ import numpy as np
 from jax.sharding import Mesh
 
 from leco_jax.models.config import ModelConfig, RopeConfig
-from leco_jax.models.loading.assemble import CheckpointError, Fix, Index, assemble, check_tensors
+from leco_jax.models.loading.assemble import (
+    CheckpointError,
+    Fix,
+    Index,
+    SplitSource,
+    TensorSource,
+    assemble,
+    check_tensors,
+)
 from leco_jax.models.rope import inverse_frequencies
 from leco_jax.models.sharding import RULES, Rules
 from leco_jax.models.weights import Params, weight_table
@@ -33,6 +41,11 @@ _ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen3": {"qk_norm": "head"},
     "olmo2": {"qk_norm": "projection", "norms": "after"},
     "smollm3": {"no_rope_every": 4},
+    "phi3": {},
+}
+_PHI3_STACKS = {
+    "blk.{}.attn_qkv.weight": ("layers/q_proj", "layers/k_proj", "layers/v_proj"),
+    "blk.{}.ffn_up.weight": ("layers/gate_proj", "layers/up_proj"),
 }
 
 
@@ -245,9 +258,11 @@ def load_gguf(
       CheckpointError: missing, extra or mis-shaped tensors, all listed.
     """
     names = {path: weight.gguf for path, weight in weight_table(config).items()}
-    source = GgufSource(reader)
-    check_tensors(config, names, source.shapes, where=where, ignored=(_ROPE_FREQS,))
     arch = reader.fields["general.architecture"].contents()
+    source: TensorSource = GgufSource(reader)
+    if arch == "phi3":
+        source = SplitSource(source, config, names, _PHI3_STACKS)
+    check_tensors(config, names, source.shapes, where=where, ignored=(_ROPE_FREQS,))
     return assemble(config, names, source, mesh=mesh, rules=rules, fixes=_fixes(arch, config))
 
 

@@ -14,7 +14,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from leco_jax.models.config import ModelConfig
-from leco_jax.models.loading.assemble import CheckpointError, Index, assemble, check_tensors
+from leco_jax.models.loading.assemble import (
+    CheckpointError,
+    Index,
+    SplitSource,
+    assemble,
+    check_tensors,
+)
 from leco_jax.models.sharding import RULES, Rules
 from leco_jax.models.weights import Params, weight_table
 from leco_jax.storage.files import Ranges, open_ranges, parse_json
@@ -25,6 +31,15 @@ _INDEX = "model.safetensors.index.json"
 _OUTSIDE = (("/",), ("..",))
 # Old checkpoints store what the rotary embedding computes.
 _COMPUTED = re.compile(r"rotary_emb\.inv_freq$")
+# What Phi-3 stacks.
+_STACKS = {
+    "model.layers.{}.self_attn.qkv_proj.weight": (
+        "layers/q_proj",
+        "layers/k_proj",
+        "layers/v_proj",
+    ),
+    "model.layers.{}.mlp.gate_up_proj.weight": ("layers/gate_proj", "layers/up_proj"),
+}
 
 
 class SafetensorsSource:
@@ -159,8 +174,9 @@ def load_huggingface(
       CheckpointError: missing, extra or mis-shaped tensors, all listed.
     """
     directory = as_path(directory)
-    source = SafetensorsSource(safetensors_files(directory))
     names = {path: weight.hf for path, weight in weight_table(config).items()}
+    files = SafetensorsSource(safetensors_files(directory))
+    source = SplitSource(files, config, names, _STACKS)
     ignored = [name for name in source.shapes if _COMPUTED.search(name)]
     if config.tied:
         ignored.append("lm_head.weight")  # some savers write the embedding twice

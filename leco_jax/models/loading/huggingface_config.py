@@ -38,6 +38,8 @@ _FAMILIES: dict[str, dict[str, Any]] = {
         "sliding_window": 4096,
     },
     "olmo2": {"max_position_embeddings": 2048, "rms_norm_eps": 1e-5},
+    # Without long context it is a Llama or Mistral in other files, and is written as one.
+    "phi3": {"max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
     "smollm3": {
         "max_position_embeddings": 32_768, "num_key_value_heads": 4, "rope_theta": 2_000_000.0,
         "tie_word_embeddings": True, "no_rope_layer_interval": 4,
@@ -206,7 +208,7 @@ def _windows(cfg: Mapping[str, Any], problems: list[str]) -> tuple[int | None, i
     family, count, window = cfg["model_type"], cfg["num_hidden_layers"], cfg.get("sliding_window")
     if family in ("qwen2", "qwen3") and not cfg.get("use_sliding_window", False):
         window = None
-    if window is None or family not in ("mistral", "gemma2", "gemma3_text", "qwen2", "qwen3"):
+    if window is None or family not in _WITH_WINDOWS:
         return None, None  # the others ignore the key
     kinds = cfg.get("layer_types")
     if not kinds:
@@ -244,6 +246,7 @@ def _no_rope_every(cfg: Mapping[str, Any], problems: list[str]) -> int | None:
     return every
 
 
+_WITH_WINDOWS = ("mistral", "gemma2", "gemma3_text", "qwen2", "qwen3", "phi3")
 # Kinds of layers without and with a window.
 _KINDS = ("full_attention", "sliding_attention")
 

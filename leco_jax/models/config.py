@@ -9,7 +9,7 @@ import jax.numpy as jnp
 Activation = Literal["silu", "gelu_tanh"]
 Norms = Literal["before", "after", "both"]
 QkNorm = Literal["none", "head", "projection"]
-RopeScaling = Literal["none", "linear", "llama3"]
+RopeScaling = Literal["none", "linear", "llama3", "yarn"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,19 +17,25 @@ class RopeConfig:
     """Rotary position embedding."""
 
     theta: float = 10_000.0  # base of the frequencies
-    # "none", "linear" (positions divided by `factor`) or "llama3" (low frequencies divided by
-    # `factor`, high ones kept, those between blended)
+    # "none", "linear" (positions divided by `factor`), "llama3" or "yarn" (low frequencies divided
+    # by `factor`, high ones kept, those between blended)
     scaling: RopeScaling = "none"
     factor: float = 1.0  # how far the context was stretched
     # "llama3": wavelengths above `original_max_positions` / this are fully scaled
     low_freq_factor: float = 1.0
     # "llama3": wavelengths below `original_max_positions` / this are kept
     high_freq_factor: float = 4.0
-    original_max_positions: int = 8192  # "llama3": context length before stretching
+    original_max_positions: int = 8192  # "llama3" and "yarn": context length before stretching
+    beta_fast: float = 32.0  # "yarn": pairs that turn more often in the original context are kept
+    beta_slow: float = 1.0  # "yarn": pairs that turn less often are fully scaled
+    # "yarn": queries and keys are multiplied by this; None: 0.1 ln(factor) + 1
+    attention_factor: float | None = None
 
     def __post_init__(self):
-        if self.scaling not in ("none", "linear", "llama3"):
-            raise ValueError(f"rope scaling {self.scaling!r} is not one of none, linear, llama3")
+        if self.scaling not in get_args(RopeScaling):
+            raise ValueError(
+                f"rope scaling {self.scaling!r} is not one of {', '.join(get_args(RopeScaling))}"
+            )
         if not (0 < self.theta < math.inf and 0 < self.factor < math.inf):
             raise ValueError(f"rope theta {self.theta} and factor {self.factor} must be positive")
 

@@ -71,7 +71,8 @@ def _gemma3_ropes(**of_global_layers: Any) -> dict[str, Any]:
 # Its heads share out the width.
 _OLMO2 = {name: value for name, value in _LLAMA.items() if name != "head_dim"}
 _OLMO2 |= {"rms_norm_eps": 1e-6} | _theta(500_000.0)
-_PHI3 = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}  # its defaults lie beyond 64
+# The defaults of Phi-3 and SmolLM3 lie beyond 64.
+_IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 
 # name -> (model_type, settings). One case carries the name of each preset and has its architecture;
 # the others are variants that real checkpoints use.
@@ -132,6 +133,17 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"num_key_value_heads": 1, "head_dim": 16, "rms_norm_eps": 1e-6}
         | _theta(1_000_000.0),
     ),
+    "qwen3_yarn": (
+        "qwen3",
+        _LLAMA
+        | {"num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 512}
+        | {
+            "rope_parameters": {
+                "rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0, "beta_fast": 4.0,
+                "original_max_position_embeddings": 128,
+            }
+        },
+    ),
     "olmo2_7b": ("olmo2", _OLMO2),
     "olmo2_grouped": ("olmo2", _OLMO2 | {"num_key_value_heads": 2}),
     "smollm3_3b": (
@@ -139,10 +151,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         _LLAMA
         | {"num_key_value_heads": 1, "rms_norm_eps": 1e-6, "tie_word_embeddings": True}
         | {"num_hidden_layers": 4}
+        | _IDS
         | _theta(5_000_000.0),
     ),
-    "phi3_mini": ("phi3", _LLAMA | _PHI3 | {"sliding_window": 6}),
-    "phi4": ("phi3", _LLAMA | _PHI3 | {"num_key_value_heads": 2} | _theta(250_000.0)),
+    "phi3_mini": ("phi3", _LLAMA | _IDS | {"sliding_window": 6}),
+    "phi4": ("phi3", _LLAMA | _IDS | {"num_key_value_heads": 2} | _theta(250_000.0)),
     "llama31_8b": ("llama", _LLAMA | {"num_key_value_heads": 2, "rope_parameters": _LLAMA3_ROPE}),
     "llama31_70b": (
         "llama",

@@ -28,6 +28,15 @@ _GEMMA2 = SMALL.replace(
 CONFIGS = {
     "llama": SMALL.replace(tied=False, rope=_LLAMA3),
     "llama, linear": SMALL.replace(rope=RopeConfig(scaling="linear", factor=2.0)),
+    "llama, yarn": SMALL.replace(
+        rope=RopeConfig(
+            scaling="yarn",
+            factor=4.0,
+            beta_fast=4.0,
+            attention_factor=1.3,
+            original_max_positions=128,
+        )
+    ),
     "llama, biases": SMALL.replace(qkv_bias=True, o_bias=True),
     "mistral": SMALL.replace(sliding_window=7, num_kv_heads=1),
     "gemma": SMALL.replace(

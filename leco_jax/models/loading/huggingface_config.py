@@ -1,5 +1,6 @@
 """Between a Hugging Face config.json and a ModelConfig; what is not supported is refused."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -198,9 +199,34 @@ def _rope(cfg: Mapping[str, Any], params: Mapping[str, Any], problems: list[str]
             scaling["original_max_positions"] = int(scaling["original_max_positions"])
             return RopeConfig(theta=float(theta), scaling="llama3", **scaling)
         problems.append(f"rope type 'llama3' without {', '.join(absent)}")
+    elif kind == "yarn" and "factor" in params and params.get("truncate", True) is True:
+        if "long_factor" in params:
+            problems.append(f"rope type 'longrope' under the name of 'yarn' ({params!r})")
+        before = params.get("original_max_position_embeddings") or cfg["max_position_embeddings"]
+        return RopeConfig(
+            theta=float(theta),
+            scaling="yarn",
+            factor=float(params["factor"]),
+            original_max_positions=int(before),
+            beta_fast=float(params.get("beta_fast") or 32.0),
+            beta_slow=float(params.get("beta_slow") or 1.0),
+            attention_factor=_attention_factor(params),
+        )
     else:
-        problems.append(f"rope type {kind!r} ({params!r}); supported: default, linear, llama3")
+        problems.append(f"rope type {kind!r} ({params!r}); supported: {', '.join(_ROPES)}")
     return RopeConfig()
+
+
+_ROPES = ("default", "linear", "llama3", "yarn")
+
+
+def _attention_factor(params: Mapping[str, Any]) -> float | None:
+    """YaRN's, given or made of two; None: the usual one."""
+    given, above, below = (params.get(k) for k in ("attention_factor", "mscale", "mscale_all_dim"))
+    if given is None and above and below:
+        ln = math.log(max(float(params["factor"]), 1.0))
+        return (0.1 * above * ln + 1.0) / (0.1 * below * ln + 1.0)
+    return None if given is None else float(given)
 
 
 def _windows(cfg: Mapping[str, Any], problems: list[str]) -> tuple[int | None, int | None]:
@@ -279,6 +305,16 @@ def config_json(
     elif rope.scaling == "llama3":
         scaling = {key: getattr(rope, field) for key, field in _LLAMA3.items()}
         raw["rope_scaling"] = {"rope_type": "llama3", **scaling}
+    elif rope.scaling == "yarn":
+        raw["rope_scaling"] = {
+            "rope_type": "yarn",
+            "factor": rope.factor,
+            "original_max_position_embeddings": rope.original_max_positions,
+            "beta_fast": rope.beta_fast,
+            "beta_slow": rope.beta_slow,
+        }
+        if rope.attention_factor is not None:
+            raw["rope_scaling"]["attention_factor"] = rope.attention_factor
     if family.startswith("gemma"):
         raw["hidden_activation"] = raw["hidden_act"]
     if family in ("gemma2", "gemma3_text"):
@@ -291,6 +327,7 @@ def config_json(
     if config.local_rope_theta is not None:
         raw["rope_local_base_freq"] = config.local_rope_theta
     if config.no_rope_every is not None:
+        raw["pad_token_id"] = None  # or it is an id of SmolLM3's own vocabulary
         raw["no_rope_layers"] = [int(rope is not None) for rope in config.layer_ropes]
     if family in ("gemma2", "gemma3_text") or config.global_every is not None:
         raw["layer_types"] = [_KINDS[window is not None] for window in config.layer_windows]

@@ -16,6 +16,7 @@ from leco_jax.decoding import programs
 from leco_jax.decoding.attention_decode_tpu import decode_attention
 from leco_jax.decoding.cache import AXES
 from leco_jax.decoding.cache_attention import prefill_attend
+from leco_jax.models.architectures import preset
 from leco_jax.models.config import ModelConfig
 from leco_jax.models.sharding import make_mesh, named_sharding
 from leco_jax.models.weights import abstract_params
@@ -140,6 +141,25 @@ def test_a_decoding_step_updates_the_cache_in_place(chip):
 def test_narrow_heads_and_windows_are_read_without_a_copy():
     _check_decode(_compile_decode(_mesh("v5e"), NARROW, prefix=False), NARROW)
     _check_decode(_compile_decode(_mesh("v5e"), WINDOWED, prefix=True), WINDOWED)
+
+
+# Of each kind of model a few layers, and its vocabulary cut: what it adds is in the layers.
+KINDS = ["qwen3_8b", "gemma2_27b", "gemma3_1b", "olmo2_7b", "phi3_mini", "phi4", "smollm3_3b"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_model_decodes_with_the_kernel(name):
+    config = preset(name, num_layers=2, vocab_size=1024, valid_vocab=None)
+    if config.global_every is not None:
+        config = config.replace(global_every=2)
+    if config.no_rope_every is not None:
+        config = config.replace(no_rope_every=2)
+    compiled = _compile_decode(_mesh("v5e"), config, prefix=True)
+    elements = ROWS * config.num_kv_heads * SLOTS * config.head_width
+    assert _copies_of_the_cache(compiled, elements) == []
+    calls = re.findall(r"%decode_attention[.\d]* = ", compiled.as_text())
+    assert len(calls) == config.num_layers
 
 
 def test_over_a_mesh_every_chip_reads_its_own_rows_and_heads():

@@ -15,7 +15,7 @@ from leco_jax.models.config import ModelConfig
 from leco_jax.models.sharding import make_mesh
 
 
-def _config(kv_heads=2, groups=2, head_width=64, window=None, dtype="float32"):
+def _config(kv_heads=2, groups=2, head_width=64, window=None, dtype="float32", soft_cap=None):
     return ModelConfig(
         vocab_size=8,
         width=8,
@@ -25,6 +25,7 @@ def _config(kv_heads=2, groups=2, head_width=64, window=None, dtype="float32"):
         num_kv_heads=kv_heads,
         head_width=head_width,
         sliding_window=window,
+        attention_soft_cap=soft_cap,
         dtype=dtype,
     )
 
@@ -35,13 +36,15 @@ def _running(implementation):
     return contextlib.nullcontext()
 
 
-def _exact(q_TNH, k_KSH, v_KSH, seen_TS):
+def _exact(q_TNH, k_KSH, v_KSH, seen_TS, soft_cap=None):
     """Softmax attention of one row in float64, one query and head at a time."""
     q, k, v = (np.asarray(x, np.float64) for x in (q_TNH, k_KSH, v_KSH))
     groups = q.shape[1] // k.shape[0]
     out = np.zeros(q.shape)
     for t, n in np.ndindex(q.shape[:2]):
         scores = k[n // groups][seen_TS[t]] @ q[t, n] / np.sqrt(q.shape[-1])
+        if soft_cap is not None:
+            scores = soft_cap * np.tanh(scores / soft_cap)
         weights = np.exp(scores - scores.max())
         out[t, n] = weights / weights.sum() @ v[n // groups][seen_TS[t]]
     return out
@@ -83,7 +86,8 @@ def _exact_decode(config, q, k, v, state, lengths, prefix_length):
             at = np.concatenate([np.arange(-prefix_length, 0), own])
             key = np.concatenate([state["prefix_k"], key], axis=1)
             value = np.concatenate([state["prefix_v"], value], axis=1)
-        out[b] = _exact(q[b], key, value, _seen(length, at, config.sliding_window)[None])
+        seen = _seen(length, at, config.sliding_window)[None]
+        out[b] = _exact(q[b], key, value, seen, config.attention_soft_cap)
     return out, cache
 
 
@@ -111,6 +115,7 @@ DECODE_CASES = {
     "one query per key head, full row": (_config(2, 1, 128), [0, 256, 255, 127], 256, 0),
     "window across blocks": (_config(1, 8, 128, window=150), [0, 140, 255, 383, 384], 384, 5),
     "few slots, their number odd": (_config(3, 4, 32, window=9), [0, 60, 61, 20], 61, 12),
+    "soft-capped": (_config(2, 2, 128, window=90, soft_cap=0.7), [0, 30, 200, 255], 256, 12),
 }
 
 
@@ -190,6 +195,7 @@ PREFILL_CASES = {
     "one block": (_config(2, 2), 1, 100, 0),
     "prefix, several blocks": (_config(2, 3, 128), 2, 200, 333),
     "window": (_config(1, 2, 64, window=70), 1, 300, 50),
+    "soft-capped": (_config(1, 2, 128, soft_cap=0.7), 1, 150, 10),
 }
 
 
@@ -222,7 +228,21 @@ def test_prefill_is_softmax_over_prefix_and_what_came_before(name, implementatio
         if before:
             key = np.concatenate([state["prefix_k"], key], axis=1)
             value = np.concatenate([state["prefix_v"], value], axis=1)
-        np.testing.assert_allclose(out[b], _exact(q[b], key, value, seen), atol=3e-6)
+        expected = _exact(q[b], key, value, seen, config.attention_soft_cap)
+        np.testing.assert_allclose(out[b], expected, atol=3e-6)
+
+
+def test_a_layers_own_window_takes_the_place_of_the_models():
+    config = _config(1, 2, 16, window=3).replace(num_layers=2, global_every=2)
+    case = _decode_case(config, [9, 20], 32, 4)
+    q, k, v, state, length_B = case
+    attend = decode_attend(config, length_B=length_B, prefix_length=4)
+    for window, alike in ((3, config), (None, _config(1, 2, 16))):
+        expected, _ = _exact_decode(alike, *case, 4)
+        np.testing.assert_allclose(attend(q, k, v, state, window)[0], expected, atol=2e-6)
+    scanned = decode_attend(config, length_B=length_B, prefix_length=4, implementation="pallas_tpu")
+    with pytest.raises(ValueError, match="each scanned layer has its own window"):
+        scanned(q, k, v, state, jnp.int32(3))
 
 
 @pytest.mark.heavy

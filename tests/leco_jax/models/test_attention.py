@@ -48,6 +48,32 @@ def test_scale_replaces_the_default():
     np.testing.assert_allclose(got, attention(q * 4, k, v, mask), atol=1e-5)
 
 
+def test_soft_cap_bends_scores_before_the_mask():
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.standard_normal((1, 3, 1, 4)), jnp.float32) for _ in range(3))
+    mask = jnp.asarray(np.tril(np.ones((1, 3, 3), bool)))
+    scores = 0.5 * np.tanh(np.einsum("tnh,snh->ts", q[0], k[0]) / 2 / 0.5)
+    weights = np.exp(scores) * np.tril(np.ones((3, 3)))
+    weights /= weights.sum(-1, keepdims=True)
+    got = dot_product_attention(q, k, v, mask, soft_cap=0.5)
+    np.testing.assert_allclose(got[0, :, 0], weights @ np.asarray(v[0, :, 0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("block", [None, 4])
+def test_a_layers_own_window_takes_the_place_of_the_models(block):
+    config = preset("tiny").replace(sliding_window=3, global_every=2, attention_soft_cap=1.0)
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.standard_normal((1, 8, 4, 8)), jnp.float32) for _ in range(3))
+    positions = jnp.arange(8)[None]
+    attend = causal_attend(positions, config, block=block)
+    for window in (3, None):
+        alike = config.replace(sliding_window=window, global_every=None)
+        want, _ = causal_attend(positions, alike)(q, k, v, None)
+        for given in (window, jnp.int32(window or 100)):
+            got, _ = attend(q, k, v, None, given)
+            np.testing.assert_allclose(got, want, atol=1e-6)
+
+
 def test_a_query_that_sees_nothing_is_finite_also_in_its_gradient():
     q, k, v = normal(0, 3, 1, 4, 2, 8)
     mask = jnp.zeros((1, 4, 4), bool)

@@ -34,7 +34,7 @@ def test_bad_field_is_named(field, value, message):
         TINY.replace(**{field: value})
 
 
-@pytest.mark.parametrize("bad", [{"scaling": "yarn"}, {"theta": 0.0}, {"factor": -2.0}])
+@pytest.mark.parametrize("bad", [{"scaling": "longrope"}, {"theta": 0.0}, {"factor": -2.0}])
 def test_bad_rope(bad):
     with pytest.raises(ValueError, match="rope"):
         RopeConfig(**bad)

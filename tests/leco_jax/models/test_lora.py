@@ -18,7 +18,7 @@ from leco_jax.models.weights import (
     unstack_layers,
 )
 
-CONFIG = preset("tiny", num_layers=3, qkv_bias=True)
+CONFIG = preset("tiny", num_layers=3, qkv_bias=True, norms="both", sliding_window=5, global_every=2)
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,21 @@ def test_llama3_bands_by_hand():
     assert got[30] == pytest.approx(0.00213112 * (0.59285 + 0.40715 / 8), rel=1e-5)
 
 
+def test_yarn_by_hand():
+    rope = RopeConfig(
+        theta=100.0, scaling="yarn", factor=8.0, original_max_positions=1000, beta_fast=16.0,
+        beta_slow=4.0,
+    )  # fmt: skip
+    # In 1000 positions pair i of 8 turns 1000 / (2 pi 100^(i/8)) times: 159, 90, 50, 28, 16, 8.9,
+    # 5.0, 2.8. Between 3 (16 turns, rounded down) and 7 (4 turns, rounded up) they blend.
+    plain = inverse_frequencies(RopeConfig(theta=100.0), 16)
+    scaled = np.array([0, 0, 0, 0, 0.25, 0.5, 0.75, 1.0])
+    want = plain * (1 - scaled) + plain * scaled / 8.0
+    np.testing.assert_allclose(inverse_frequencies(rope, 16), want, rtol=1e-12)
+    cos, sin = rope_table(jnp.arange(5)[None], rope, 16)
+    np.testing.assert_allclose(cos**2 + sin**2, (0.1 * np.log(8.0) + 1) ** 2, rtol=1e-5)
+
+
 def test_no_rope_leaves_a_head_as_it_is():
     x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 3, 2, 8)), jnp.float32)
     np.testing.assert_array_equal(rotate(x, rope_table(jnp.arange(3)[None], None, 8)), x)

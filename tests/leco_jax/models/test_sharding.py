@@ -65,6 +65,19 @@ def test_eight_devices_give_the_logits_of_one(sizes, form, params, tokens, want,
 
 
 @pytest.mark.heavy
+def test_norms_over_all_heads_see_those_of_other_devices(random_params, tokens, run):
+    config = CONFIG.replace(
+        qk_norm="projection", norms="after", sliding_window=4, global_every=2, no_rope_every=2
+    )
+    params = random_params(config)
+    want = run(params, config, tokens)
+    mesh = make_mesh(data=2, fsdp=2, tensor=2)
+    with jax.set_mesh(mesh):
+        got = run(jax.device_put(params, param_shardings(config, mesh)), config, tokens)
+    np.testing.assert_allclose(got, want, atol=2e-5)
+
+
+@pytest.mark.heavy
 def test_gradients_on_eight_devices(params, tokens):
     positions = jnp.broadcast_to(jnp.arange(12), (8, 12))
 

@@ -14,7 +14,8 @@ CONFIG = preset("tiny", vocab_size=64, width=32, mlp_width=48, head_width=8)
 # Every optional part at once.
 FULL = CONFIG.replace(
     qkv_bias=True, o_bias=True, tied=False, norm_plus_one=True, scale_embedding=True,
-    activation="gelu_tanh", sliding_window=5, logit_soft_cap=3.0,
+    activation="gelu_tanh", sliding_window=5, logit_soft_cap=3.0, qk_norm="head", norms="both",
+    global_every=2, no_rope_every=2, local_rope_theta=50.0, attention_soft_cap=2.0, score_width=12,
 )  # fmt: skip
 
 

@@ -37,6 +37,7 @@ CASES = [
     "smollm3_3b",
     "phi3_mini",
     "phi4",
+    "qwen3_yarn",
     "llama31_70b",
     "llama31_8b",
     "llama32_1b",

@@ -91,7 +91,21 @@ def convert(stored, tensors, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "case", ["tiny", "llama2_70b", "llama_biases", "mistral_7b", "gemma_2b", "qwen2_7b", "qwen3_8b"]
+    "case",
+    [
+        "tiny",
+        "llama2_70b",
+        "llama_biases",
+        "mistral_7b",
+        "gemma_2b",
+        "qwen2_7b",
+        "qwen3_8b",
+        "gemma2_2b",
+        "olmo2_grouped",
+        "smollm3_3b",
+        "phi3_mini",
+        "phi4",
+    ],
 )
 def test_gives_the_same_model_as_the_hugging_face_directory(case, convert, checkpoint):
     directory = checkpoint(case)
@@ -125,6 +139,19 @@ def test_sharded_equals_whole(convert):
     sharded = load_gguf(reader, config, mesh=mesh)
     assert sharded["layers"]["q_proj"].sharding.spec == jax.P(None, "fsdp", "tensor", None)
     jax.tree.map(np.testing.assert_array_equal, sharded, load_gguf(reader, config))
+
+
+@pytest.mark.parametrize(("case", "layers"), [("gemma3_1b", 6), ("gemma2_27b", 46)])
+def test_what_llama_cpp_knows_by_the_architecture(case, layers, stored, tmp_path):
+    """Gemma 3's pattern of 6 layers, and by how much the 27B models scale attention."""
+    config = {**stored[case]["config"], "num_hidden_layers": layers}
+    tensors = {"model.embed_tokens.weight": np.zeros((64, 32), np.float32)}
+    got = gguf_config(open_gguf(write_gguf(tmp_path / "model.gguf", config, tensors)))
+    if case == "gemma3_1b":
+        assert (got.global_every, got.sliding_window, got.local_rope_theta) == (6, 6, 10_000.0)
+        assert (got.rope.theta, got.score_width) == (1_000_000.0, None)
+    else:
+        assert (got.global_every, got.score_width) == (2, 32 // 4)
 
 
 def test_linear_rope_scaling(convert):
@@ -174,6 +201,7 @@ def test_all_wrong_tensors_are_listed(convert):
     ("change", "named"),
     [
         (lambda w: w.add_expert_count(8), "expert_count"),
+        (lambda w: w.add_sliding_window_pattern(4), "sliding_window_pattern 4 is not None"),
         (lambda w: w.add_value_length(4), "value_length"),
         (lambda w: w.add_rope_dimension_count(4), "dimension_count"),
         (lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.YARN), "'yarn'"),

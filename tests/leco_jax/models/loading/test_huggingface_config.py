@@ -102,9 +102,10 @@ PUBLISHED = {
     "phi4": {
         "model_type": "phi3", "attention_bias": False, "hidden_act": "silu", "hidden_size": 5120,
         "intermediate_size": 17920, "max_position_embeddings": 16384, "num_attention_heads": 40,
-        "num_hidden_layers": 40, "num_key_value_heads": 10, "original_max_position_embeddings": 16384,
-        "rms_norm_eps": 1e-05, "rope_scaling": None, "rope_theta": 250000, "sliding_window": None,
-        "tie_word_embeddings": False, "torch_dtype": "bfloat16", "vocab_size": 100352,
+        "num_hidden_layers": 40, "num_key_value_heads": 10, "rms_norm_eps": 1e-05,
+        "original_max_position_embeddings": 16384, "rope_scaling": None, "rope_theta": 250000,
+        "sliding_window": None, "tie_word_embeddings": False, "torch_dtype": "bfloat16",
+        "vocab_size": 100352,
     },
     "llama32_1b": {
         "model_type": "llama", "attention_bias": False, "head_dim": 64, "hidden_act": "silu",
@@ -169,6 +170,7 @@ LLAMA31 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
 }
+YARN = {"type": "yarn", "factor": 4.0}
 SCALED = RopeConfig(theta=5e5, scaling="llama3", factor=8.0, original_max_positions=8192)
 
 
@@ -187,6 +189,26 @@ SCALED = RopeConfig(theta=5e5, scaling="llama3", factor=8.0, original_max_positi
         ({"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}, RopeConfig(theta=7.0)),
         ({"rope_theta": 9.0, "rope_parameters": {"rope_type": "default"}}, RopeConfig(theta=9.0)),
         ({"rope_theta": 9.0, "rope_scaling": None}, RopeConfig(theta=9.0)),
+        (
+            {"rope_scaling": YARN | {"original_max_position_embeddings": 32_768}},
+            RopeConfig(scaling="yarn", factor=4.0, original_max_positions=32_768),
+        ),
+        (
+            {"rope_scaling": YARN | {"attention_factor": 1.5, "beta_fast": 16}},
+            RopeConfig(
+                scaling="yarn",
+                factor=4.0,
+                original_max_positions=2048,
+                beta_fast=16.0,
+                attention_factor=1.5,
+            ),
+        ),
+        (
+            {"rope_scaling": YARN | {"mscale": 1.0, "mscale_all_dim": 1.0}},
+            RopeConfig(
+                scaling="yarn", factor=4.0, original_max_positions=2048, attention_factor=1.0
+            ),
+        ),
     ],
 )
 def test_rope_spellings(settings, rope):
@@ -314,7 +336,14 @@ def test_score_width():
         ({"model_type": "mixtral"}, "model_type 'mixtral' is not supported; supported: llama, mis"),
         ({"model_type": None}, "model_type None"),
         ({"hidden_size": None}, "hidden_size missing"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope type 'yarn'"),
+        (
+            {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "truncate": False}},
+            "rope type 'yarn'.*supported: default, linear, llama3, yarn",
+        ),
+        (
+            {"rope_scaling": {"type": "yarn", "factor": 4.0, "long_factor": [1.0]}},
+            "rope type 'longrope' under the name of 'yarn'",
+        ),
         (
             {"model_type": "phi3", "rope_scaling": {"type": "longrope", "long_factor": [1.0]}},
             "rope type 'longrope'",

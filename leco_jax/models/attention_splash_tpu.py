@@ -18,7 +18,12 @@ _BLOCK = 512  # longest block of queries and of keys
 
 
 def fits(length: int, config: ModelConfig, tensor: int = 1) -> bool:
-    """Whether the kernel takes rows of `length` tokens with heads over `tensor` devices."""
+    """Whether the kernel takes rows of `length` tokens with heads over `tensor` devices.
+
+    It knows neither soft-capped scores nor layers that differ in their window.
+    """
+    if config.attention_soft_cap is not None or config.global_every is not None:
+        return False
     return length % _LANES == 0 and config.num_heads % tensor == config.num_kv_heads % tensor == 0
 
 

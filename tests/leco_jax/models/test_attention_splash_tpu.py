@@ -76,3 +76,6 @@ def test_what_the_kernel_takes():
     assert fits(2048, config, tensor=8)
     assert not fits(2000, config)
     assert not fits(2048, config, tensor=16)  # 8 key/value heads
+    assert fits(2048, config.replace(sliding_window=512))
+    assert not fits(2048, config.replace(sliding_window=512, global_every=2))
+    assert not fits(2048, config.replace(attention_soft_cap=50.0))

@@ -114,7 +114,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3_scaled": (
         "gemma3_text",
         _GEMMA2
-        | {"query_pre_attn_scalar": 24}
+        | {"query_pre_attn_scalar": 24, "attn_logit_softcapping": None}
         | {"rope_parameters": _gemma3_ropes(rope_type="linear", factor=4.0)},
     ),
     "qwen2_7b": (

@@ -117,6 +117,9 @@ def huggingface_config(raw: Mapping[str, Any]) -> ModelConfig:
         for key, inert in _INERT.items()
         if key in cfg and cfg[key] not in inert
     ]
+    if family != "gemma2" and cfg.get("attn_logit_softcapping") is not None:
+        # Only Gemma 2 caps scores: transformers ignores the key elsewhere.
+        problems.append(f"attn_logit_softcapping={cfg['attn_logit_softcapping']!r}")
     activation = _activation(cfg, problems)
     rope, local_rope_theta = _ropes(cfg, problems)
     sliding_window, global_every = _windows(cfg, problems)
@@ -379,7 +382,7 @@ _WINDOW = {"sliding_window"}
 _WINDOWS = {"sliding_window", "global_every"}
 _GEMMA1 = {"scale_embedding", "norm_plus_one"}
 _GEMMA2 = {*_GEMMA1, "norms both before and after"}
-_CAPS = {"attention_soft_cap", "logit_soft_cap", "score_width"}
+_SCALES = {"logit_soft_cap", "score_width"}
 
 # Family, the features that its models always have, and those that they have at times; the simplest
 # first.
@@ -389,10 +392,10 @@ _FORMS: list[tuple[str, set[str], set[str]]] = [
     ("mistral", _WINDOW, set()),
     ("qwen2", {"qkv_bias"}, _WINDOWS),
     ("gemma", _GEMMA1, set()),
-    ("gemma2", _GEMMA2, _WINDOWS | _CAPS),
+    ("gemma2", _GEMMA2, {*_WINDOWS, *_SCALES, "attention_soft_cap"}),
     # It has two rotary embeddings wherever it has windows.
-    ("gemma3_text", {*_GEMMA2, "qk_norm of heads"}, _CAPS),
-    ("gemma3_text", {*_GEMMA2, "qk_norm of heads", "local_rope_theta"}, _WINDOWS | _CAPS),
+    ("gemma3_text", {*_GEMMA2, "qk_norm of heads"}, _SCALES),
+    ("gemma3_text", {*_GEMMA2, "qk_norm of heads", "local_rope_theta"}, _WINDOWS | _SCALES),
     ("qwen3", {"qk_norm of heads"}, _WINDOWS),
     ("qwen3", {"qk_norm of heads", *_BIASES}, _WINDOWS),
     ("olmo2", {"qk_norm of projections", "norms after"}, set()),

@@ -62,7 +62,7 @@ CONFIGS = {
         num_layers=4,
         global_every=3,
         local_rope_theta=100.0,
-        logit_soft_cap=None,
+        attention_soft_cap=None,
         rope=RopeConfig(theta=1e6, scaling="linear", factor=8.0),
     ),
     "qwen2": SMALL.replace(qkv_bias=True),

@@ -358,6 +358,7 @@ def test_score_width():
         ({"hidden_act": "gelu"}, "hidden_act='gelu'"),
         ({"mlp_bias": True}, "mlp_bias=True"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping=50.0"),
         ({"rope_interleaved": True}, "rope_interleaved=True"),
         ({"torch_dtype": "float8_e4m3fn"}, "dtype='float8_e4m3fn'"),
         ({"num_attention_heads": 5}, "hidden_size=64 is not a multiple of 5 heads"),

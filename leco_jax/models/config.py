@@ -64,11 +64,11 @@ class ModelConfig:
     norms: Norms = "before"  # RMSNorm before attention and MLP, after them, or both (Gemma 2)
     # a token sees itself and `sliding_window - 1` tokens before it; None: all
     sliding_window: int | None = None
-    # every so-manieth layer sees all tokens and no window; None: no layer does
+    # n: every n-th layer sees all tokens, without the window; None: no layer does
     global_every: int | None = None
     # base of the rotary embedding, not scaled, of layers with the window; None: `rope` (Gemma 3)
     local_rope_theta: float | None = None
-    no_rope_every: int | None = None  # every so-manieth layer has no rotary embedding (SmolLM3)
+    no_rope_every: int | None = None  # n: every n-th layer has no rotary embedding (SmolLM3)
     attention_soft_cap: float | None = None  # c in c * tanh(scores / c); None: no cap
     # attention's scores are divided by the square root of this; None: of `head_width`
     score_width: int | None = None

@@ -89,7 +89,8 @@ def compile_program(program: Program, slices: Slices) -> Figures:
         )  # fmt: skip
     spent = _spent(started)
     plan, text = compiled.memory_analysis(), compiled.as_text()
-    assert plan is not None and text is not None  # the TPU compiler gives both
+    assert plan is not None  # the TPU compiler gives both
+    assert text is not None
     named = sum(memory.values()) - program.beside
     memory["other arguments"] = max(plan.argument_size_in_bytes - named, 0.0)
     memory["results"] = float(max(plan.output_size_in_bytes - plan.alias_size_in_bytes, 0))

@@ -81,9 +81,9 @@ def weight_table(config: ModelConfig) -> dict[str, Weight]:
     mlp_post = ("LD", norm, "post_feedforward_layernorm.weight", "post_ffw_norm.weight", "D")
     if c.norms != "after":
         # What Llama calls "post attention" stands before the MLP.
-        mlp = "pre_feedforward_layernorm" if c.norms == "both" else "post_attention_layernorm"
+        mlp_norm = "pre_feedforward_layernorm" if c.norms == "both" else "post_attention_layernorm"
         lines["attn_norm"] = ("LD", norm, "input_layernorm.weight", "attn_norm.weight", "D")
-        lines["mlp_norm"] = ("LD", norm, f"{mlp}.weight", "ffn_norm.weight", "D")
+        lines["mlp_norm"] = ("LD", norm, f"{mlp_norm}.weight", "ffn_norm.weight", "D")
     if c.norms != "before":
         lines["attn_post_norm"] = attn_post
         lines["mlp_post_norm"] = mlp_post

@@ -1,6 +1,7 @@
 """Runs a pipeline for each seed, or shows what a run would do."""
 
 import contextlib
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -107,7 +108,7 @@ def run_pipeline(
         for seed, store in opened.items():
             names = [chosen.name for chosen in _chosen(store.graph, stage, until)]
             for number, name in enumerate(names, start=1):
-                if from_lead(processes, lambda store=store, name=name: _is_done(store, name)):
+                if from_lead(processes, functools.partial(_is_done, store, name)):
                     continue
                 if any(processes.exchange(stop())):
                     raise Interrupted

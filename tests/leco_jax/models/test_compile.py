@@ -1,6 +1,5 @@
 """The forward pass of a real preset, compiled for a TPU slice."""
 
-import math
 import re
 
 import jax
@@ -14,7 +13,7 @@ from leco_jax.models import transformer
 from leco_jax.models.architectures import preset
 from leco_jax.models.attention import causal_attend
 from leco_jax.models.sharding import MESH_AXES
-from leco_jax.models.weights import abstract_params, weight_table
+from leco_jax.models.weights import abstract_params
 
 pytestmark = pytest.mark.tpu_compile
 
@@ -29,14 +28,8 @@ def mesh():
     return Mesh(devices, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-NEW = ["qwen3_8b", "gemma2_27b", "gemma3_1b", "olmo2_7b", "phi4", "smollm3_3b"]
-
-
-@pytest.mark.parametrize(
-    "name", ["llama3_8b", *(pytest.param(name, marks=pytest.mark.slow) for name in NEW)]
-)
-def test_a_preset_on_sixteen_chips(name, mesh):
-    config = preset(name)
+def test_llama3_8b_on_sixteen_chips(mesh):
+    config = preset("llama3_8b")
     params = abstract_params(config, mesh)
     tokens = jax.ShapeDtypeStruct(
         (8, 512), jnp.int32, sharding=NamedSharding(mesh, jax.P(("data", "fsdp")))
@@ -53,8 +46,7 @@ def test_a_preset_on_sixteen_chips(name, mesh):
         compiled = jax.jit(next_token_logits).lower(params, tokens).compile()
 
     memory = compiled.memory_analysis()
-    weights = sum(math.prod(weight.shape) for weight in weight_table(config).values())
-    share = 2 * weights / 16
+    share = 2 * 8_030_261_248 / 16
     assert memory.argument_size_in_bytes == pytest.approx(share, rel=0.01)
     assert memory.temp_size_in_bytes < GIB / 2
     text = compiled.as_text()

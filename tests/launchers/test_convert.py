@@ -36,6 +36,6 @@ def test_the_command_line_converts_and_says_what_is_wrong(call, tmp_path):
     missing = call("convert", "--input=no-such-model", f"--output={tmp_path / 'c'}")
     assert missing.returncode == 1
     assert "no such file or directory, and no model of that name" in missing.stderr
-    bucket = call("convert", flags[0], "--output=gs://bucket/c")
+    bucket = call("convert", flags[0], "--output=s3://bucket/c")
     assert bucket.returncode == 1
-    assert "gs://bucket/c is a URL" in bucket.stderr
+    assert "s3://bucket/c: paths are local or begin with gs://" in bucket.stderr

@@ -178,7 +178,7 @@ def test_what_is_wrong_is_said_and_nothing_is_lost(call, model_dir, unbroken, tm
         ((model_dir, workdir, "--config.seed=1"), "config.seed"),
         ((model_dir, tmp_path / "a", "--config.leco.policy=luck"), "policy='luck'"),
         (("no-such-model", tmp_path / "b"), "no-such-model"),
-        ((model_dir, "gs://bucket/c"), "gs://bucket/c is a URL"),
+        ((model_dir, "s3://bucket/c"), "s3://bucket/c: paths are local or begin with gs://"),
     ):
         done = call("leco", *_flags(*arguments))
         assert done.returncode == 1

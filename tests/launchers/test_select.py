@@ -188,9 +188,9 @@ def test_nothing_selected_is_an_error_with_the_counts(select, tmp_path):
         ),
         (("--task=confidence",), {"samples": []}, "samples.jsonl has no answers"),
         (
-            ("--task=confidence", "--output=gs://bucket/votes.jsonl"),
+            ("--task=confidence", "--output=s3://bucket/votes.jsonl"),
             {"samples": SAMPLES},
-            "gs://bucket/votes.jsonl is a URL",
+            "s3://bucket/votes.jsonl: paths are local or begin with gs://",
         ),
     ],
 )

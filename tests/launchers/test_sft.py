@@ -132,7 +132,7 @@ def test_killed_and_terminated_runs_end_with_the_same_bits(rows, programs, whole
     ("flag", "message"),
     [
         ("--config.data.source=nowhere.jsonl", "there is no file nowhere.jsonl"),
-        ("--workdir=gs://bucket/sft", "gs://bucket/sft is a URL"),
+        ("--workdir=s3://bucket/sft", "s3://bucket/sft: paths are local or begin with gs://"),
         ("--config.objective.name=dpo", "'dpo' is not one of this program's: sft"),
         ("--config.optimizer.learning_rate=1e30", "step 0: update_norm is|step 1: loss is"),
     ],

@@ -325,7 +325,8 @@ def config_json(
             "query_pre_attn_scalar": config.score_width or config.head_width,
             "attn_logit_softcapping": config.attention_soft_cap,
             "final_logit_softcapping": config.logit_soft_cap,
-            "sliding_window": config.sliding_window,
+            # transformers wants a number even where no layer has the window.
+            "sliding_window": config.sliding_window or config.max_positions,
         }
     if config.local_rope_theta is not None:
         raw["rope_local_base_freq"] = config.local_rope_theta

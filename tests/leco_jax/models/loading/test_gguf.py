@@ -218,7 +218,7 @@ def test_unknown_architecture(tmp_path):
     writer.write_kv_data_to_file()
     writer.close()
     with pytest.raises(
-        CheckpointError, match="'mamba' is not supported; supported .*: llama, gemma"
+        CheckpointError, match=r"'mamba' is not supported; supported .*: llama, gemma"
     ):
         gguf_config(open_gguf(tmp_path / "x.gguf"))
 

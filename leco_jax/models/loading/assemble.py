@@ -65,7 +65,7 @@ class SplitSource:
             for layer in range(config.num_layers):
                 name = stacked.format(layer)
                 if tuple(source.shapes.get(name, ())) != whole:
-                    continue  # not stacked, or mis-shaped and reported as it is
+                    break  # not stacked, or missing or mis-shaped and reported as it is
                 del self.shapes[name]
                 start = 0
                 for path, shape in zip(paths, shapes, strict=True):

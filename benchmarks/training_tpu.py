@@ -163,7 +163,7 @@ def main() -> None:
                 name=f"DPO step Llama-3-8B {options.topology}: temporary memory saved per chip",
                 ours=peer["temporary"] - ours["temporary"],
                 unit="GB",
-                bound="ours >= 1.5",
+                bound="ours >= 2",
             )
         )
     _common.report(rows, options.json)

@@ -24,6 +24,9 @@ def test_dpo_step_on_a_pod_is_leaner_by_the_logits_that_it_does_not_store():
     text = compiled.as_text()
     assert "4096,128256]" not in text
     assert "2048,128256]" not in text
+    # 4.7 GB before splash attention and the scattered gradient of the unembedding, which made the
+    # peer leaner too: stored logits cost 2 GB more before, and 1.8 GB at 32 layers since.
+    assert ours["temporary"] <= 2.8
     peer = memory(compile_dpo_step(model, topology="v5e:4x4", peer=True))
     assert peer["temporary"] - ours["temporary"] >= 1.5
     assert jax.default_backend() == "cpu"
